@@ -1,0 +1,1 @@
+"""Algorithms against the array API standard."""
