@@ -1,0 +1,1 @@
+"""From a call to a kernel: problem, capability, choice, registry of backends, tuned results, explanation."""

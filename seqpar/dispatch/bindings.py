@@ -1,0 +1,110 @@
+"""Bindings for frameworks that need none of their own: NumPy, and whatever else speaks the array API.
+
+`ArrayAPIBinding` computes eagerly through the reference algorithms; derivatives are whatever the library itself can
+make of them. `NumpyBinding` adds what kernels need: addresses, strides and uninitialised results.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqpar.dispatch.execute import execute
+from seqpar.dispatch.operation import Operation
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Array, Layout
+
+
+class ArrayAPIBinding:
+    """Any array library of which nothing more is known than that it speaks the standard (Dask, array-api-strict)."""
+
+    def __init__(self, framework: str) -> None:
+        self.framework = framework
+
+    def namespace(self, x: Array) -> Any:
+        from array_api_compat import array_namespace
+
+        return array_namespace(x)
+
+    def compiling(self) -> bool:
+        return False
+
+    def facts(self, x: Array | None) -> Any:
+        return None if x is None else (x.shape, x.dtype, str(self.device_of(x)))
+
+    def dtype_name(self, dtype: Any) -> str:
+        return getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
+
+    def device(self, x: Array) -> str:
+        name = str(self.device_of(x)).lower()
+        return "cuda" if "cuda" in name else "cpu"
+
+    def device_of(self, x: Array) -> Any:
+        from array_api_compat import device
+
+        return device(x)
+
+    def traced(self, x: Array) -> bool:
+        return False
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        xp = self.namespace(x)
+        return xp.astype(x, getattr(xp, dtype))
+
+    def layout(self, x: Array) -> Layout | None:
+        return None
+
+    def address(self, x: Array) -> int:
+        raise TypeError(f"{self.framework} shows no memory addresses")
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        xp = self.namespace(like)
+        return xp.empty(shape, dtype=getattr(xp, dtype), device=self.device_of(like))
+
+    def threads(self) -> int | None:
+        return None
+
+    def call(
+        self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    ) -> tuple[Array, ...]:
+        return execute(self, operation, spec, operands, request)
+
+    def vjp(
+        self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
+    ) -> tuple[Any, Callable[..., Any]] | None:
+        return None
+
+
+class NumpyBinding(ArrayAPIBinding):
+    """NumPy arrays: host memory with any strides."""
+
+    def __init__(self) -> None:
+        super().__init__("numpy")
+
+    def facts(self, x: Array | None) -> Any:
+        return None if x is None else (x.shape, x.strides, x.dtype, x.flags.aligned)
+
+    def device(self, x: Array) -> str:
+        return "cpu"
+
+    def device_of(self, x: Array) -> Any:
+        return "cpu"
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        return x.astype(_numpy_dtype(dtype, x))
+
+    def layout(self, x: Array) -> Layout | None:
+        if not (x.flags.aligned and x.dtype.isnative):
+            return None
+        return Layout(x.shape, x.strides, x.dtype.name)
+
+    def address(self, x: Array) -> int:
+        return int(x.ctypes.data)
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        return np.empty(shape, _numpy_dtype(dtype, like))
+
+
+def _numpy_dtype(name: str, like: Array) -> Any:
+    # bfloat16 is not NumPy's own: take it from the array at hand (ml_dtypes registers no name by itself).
+    return like.dtype if like.dtype.name == name and like.dtype.isnative else np.dtype(name)

@@ -1,0 +1,143 @@
+"""Which kernel with which config runs a problem, and why.
+
+Order: explicit arguments, `with seqpar.options(...)`, the user's tuned results (exact sizes), shipped results, the
+nearest tuned sizes that bracket the problem, the kernel's own heuristic, the reference algorithms. Every candidate
+passes the same predicate, `Kernel.refuses`, whichever way it came in.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from seqpar.dispatch import registry, store
+from seqpar.dispatch.options import NO_WISH, Request
+from seqpar.dispatch.problem import Kernel, Problem, describe
+from seqpar.errors import NotEligibleError, unknown_name
+
+Provenance = Literal["explicit", "overlay", "tuned", "shipped", "nearest", "heuristic", "reference"]
+
+REFERENCE_RANK = 100.0
+"""Kernels ranked at or above this are the plain algorithms: right everywhere, fast nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A kernel that was considered, with the reason it cannot run, if any."""
+
+    kernel: Kernel
+    config: Any
+    refusal: str | None
+    rank: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.kernel.label} {describe(self.config)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What runs, where the decision came from, and what else was considered."""
+
+    kernel: Kernel
+    config: Any
+    provenance: Provenance
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kernel.label} {describe(self.config)} ({self.provenance})"
+
+
+_choices: dict[tuple[Problem, Request], Choice] = {}
+registry.on_invalidate(_choices.clear)
+
+
+def choose(problem: Problem, request: Request = NO_WISH) -> Choice:
+    """The choice for a problem, memoised: no file access and no lock after the first time."""
+    key = (problem, request)
+    choice = _choices.get(key)
+    if choice is None:
+        if len(_choices) > 4096:  # as many sizes as a long ragged run shows, not more
+            _choices.clear()
+        choice = _choices[key] = _choose(problem, request)
+    return choice
+
+
+def ranked(problem: Problem, request: Request) -> list[Choice]:
+    """The choice and, behind it, what to fall back to should its kernel fail to compile."""
+    first = choose(problem, request)
+    others = sorted(
+        (c for c in first.candidates if c.refusal is None and c.kernel is not first.kernel), key=lambda c: c.rank
+    )
+    return [first] + [
+        Choice(
+            kernel=c.kernel,
+            config=c.config,
+            provenance="reference" if c.rank >= REFERENCE_RANK else "heuristic",
+            candidates=first.candidates,
+        )
+        for c in others
+    ]
+
+
+def _choose(problem: Problem, request: Request) -> Choice:
+    kernels = registry.kernels(problem.operation)
+    _check_names(problem.operation, request, kernels)
+    candidates = tuple(_consider(kernel, problem, request) for kernel in kernels)
+    eligible = sorted((c for c in candidates if c.refusal is None), key=lambda c: c.rank)
+    if not eligible:
+        raise NotEligibleError(_refusal_text(problem, request, candidates))
+    wished = request.method != "auto" or request.backend is not None or request.config is not None
+    if wished:
+        provenance: Provenance = "overlay" if request.source == "overlay" else "explicit"
+        best = eligible[0]
+        return Choice(kernel=best.kernel, config=best.config, provenance=provenance, candidates=candidates)
+    for row in store.lookup(problem):
+        for candidate in eligible:
+            config = row.config_for(candidate.kernel)
+            if config is not None and candidate.kernel.refuses(problem, config) is None:
+                return Choice(
+                    kernel=candidate.kernel, config=config, provenance=row.provenance, candidates=candidates
+                )
+    best = eligible[0]
+    provenance = "reference" if best.rank >= REFERENCE_RANK else "heuristic"
+    return Choice(kernel=best.kernel, config=best.config, provenance=provenance, candidates=candidates)
+
+
+def _consider(kernel: Kernel, problem: Problem, request: Request) -> Candidate:
+    config = kernel.default(problem)
+    refusal: str | None = None
+    if request.backend is not None and kernel.backend != request.backend:
+        refusal = f"backend={request.backend!r} was asked for"
+    elif request.method not in ("auto", kernel.method):
+        refusal = f"method={request.method!r} was asked for"
+    elif request.config is not None and type(request.config) is not kernel.config:
+        refusal = f"config={describe(request.config)} was asked for, this kernel takes {kernel.config.__name__}"
+    elif request.numerics == "deterministic" and not kernel.deterministic:
+        refusal = "numerics='deterministic' was asked for, this kernel is not bitwise repeatable"
+    else:
+        if request.config is not None:
+            config = request.config
+        refusal = kernel.refuses(problem, config)
+    return Candidate(kernel=kernel, config=config, refusal=refusal, rank=kernel.rank(problem))
+
+
+def _check_names(operation: str, request: Request, kernels: tuple[Kernel, ...]) -> None:
+    methods = {kernel.method for kernel in kernels}
+    if request.method != "auto" and request.method not in methods:
+        raise unknown_name(operation, "method", request.method, {"auto", *methods})
+    known = {kernel.backend for kernel in kernels} | {
+        name for name, backend in registry.backends().items() if backend.kernels is not None
+    }
+    if request.backend is not None and request.backend not in known:
+        raise unknown_name(operation, "backend", request.backend, known)
+
+
+def _refusal_text(problem: Problem, request: Request, candidates: tuple[Candidate, ...]) -> str:
+    asked = [f"method={request.method!r}"] if request.method != "auto" else []
+    asked += [f"backend={request.backend!r}"] if request.backend is not None else []
+    asked += [f"config={describe(request.config)}"] if request.config is not None else []
+    asked += [f"numerics={request.numerics!r}"] if request.numerics != "any" else []
+    reasons = "".join(f"\n  {c.kernel.label}: {c.refusal}" for c in candidates)
+    return (
+        f"{problem.operation}: nothing that was asked for ({', '.join(asked)}) can run {problem}.{reasons}\n"
+        "Leave the choice open (method='auto', backend=None), or change the input as the reasons say."
+    )

@@ -1,0 +1,129 @@
+"""Run an operation eagerly: problem, choice, kernel. The last stretch of the way that every eager call takes.
+
+What was decided for arrays of the same shapes, strides, dtypes and options is kept as a *runner*, so a repeated call
+costs one dictionary look-up before its kernel starts.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqpar.dispatch import registry
+from seqpar.dispatch.choice import Choice, ranked
+from seqpar.dispatch.operation import Abstract, Operation
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Array, Layout, Problem
+from seqpar.errors import BackendError
+
+if TYPE_CHECKING:
+    from seqpar.dispatch.registry import Binding
+
+Runner = Callable[[Sequence[Array | None]], tuple[Array, ...]]
+
+_runners: dict[Any, Runner] = {}
+registry.on_invalidate(_runners.clear)
+
+
+def execute(
+    binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+) -> tuple[Array, ...]:
+    """Results of an operation on concrete arrays, without derivatives."""
+    key = (operation.name, spec, request, *map(binding.facts, operands))
+    run = _runners.get(key)
+    if run is None:
+        if len(_runners) > 4096:
+            _runners.clear()
+        run = _runners[key] = _runner(binding, operation, spec, operands, request)
+    return run(operands)
+
+
+def abstract(binding: "Binding", x: Array | None) -> Abstract | None:
+    """Shape and dtype name of an array."""
+    return None if x is None else Abstract(tuple(x.shape), binding.dtype_name(x.dtype))
+
+
+def problem_of(binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None]) -> Problem:
+    """The problem that a call on these arrays poses."""
+    metas = [abstract(binding, x) for x in operands]
+    shape, axis, words = operation.problem(spec, metas)
+    present = [x for x in operands if x is not None]
+    traced = any(binding.traced(x) for x in present)
+    layouts = [None if traced else binding.layout(x) for x in present]
+    return Problem(
+        operation=operation.name,
+        framework=binding.framework,
+        device=binding.device(present[0]),
+        shape=shape,
+        axis=axis,
+        dtypes=tuple(None if m is None else m.dtype for m in metas),
+        layout=_layout_class(shape, axis, layouts),
+        options=words,
+        addressable=all(layout is not None for layout in layouts),
+        traced=traced,
+    )
+
+
+def _layout_class(shape: tuple[int, ...], axis: int, layouts: Sequence[Layout | None]) -> Any:
+    """Which axis lies contiguous in the arrays that have the full shape: an inner one, time, or neither."""
+    last = len(shape) - 1
+    full = [layout for layout in layouts if layout is not None and layout.shape == shape]
+    if not full:
+        return "time" if axis == last else "inner"
+    smallest = {min((abs(s), -i) for i, s in enumerate(layout.strides) if shape[i] > 1 or i == last) for layout in full}
+    axes = {-i for _, i in smallest}
+    return "time" if axes == {axis} else "strided" if axis in axes or len(axes) > 1 else "inner"
+
+
+def _runner(
+    binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+) -> Runner:
+    problem = problem_of(binding, operation, spec, operands)
+    if 0 in problem.shape:
+        return lambda arrays: operation.empty(binding.namespace(_first(arrays)), spec, arrays)
+    choices = ranked(problem, request)
+    for choice in choices:
+        if choice.kernel.form == "arrays":
+            return _on_arrays(binding, spec, choice)
+        try:
+            return _on_buffers(binding, operation, spec, operands, choice)
+        except Exception as error:
+            if choice.provenance in ("explicit", "overlay"):
+                raise BackendError(f"{problem.operation}: {choice} does not compile for {problem}: {error}") from error
+            warnings.warn(
+                f"{problem.operation}: {choice} does not compile for {problem}, so the next best runs: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    raise AssertionError("the reference algorithms run everything")  # pragma: no cover
+
+
+def _first(arrays: Sequence[Array | None]) -> Array:
+    return next(x for x in arrays if x is not None)
+
+
+def _on_arrays(binding: "Binding", spec: Any, choice: Choice) -> Runner:
+    def run(arrays: Sequence[Array | None]) -> tuple[Array, ...]:
+        return choice.kernel.run(binding.namespace(_first(arrays)), spec, choice.config, arrays)
+
+    return run
+
+
+def _on_buffers(
+    binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], choice: Choice
+) -> Runner:
+    metas = [abstract(binding, x) for x in operands]
+    like = operands.index(_first(operands))
+    raw = operation.raw(spec, metas)
+    sample = [binding.empty(shape, dtype, operands[like]) for shape, dtype in raw]
+    layouts = [None if x is None else binding.layout(x) for x in (*operands, *sample)]
+    launch = choice.kernel.bind(spec, choice.config, layouts)
+    address, empty, threads = binding.address, binding.empty, binding.threads
+    plain = type(operation).finish is Operation.finish
+
+    def run(arrays: Sequence[Array | None]) -> tuple[Array, ...]:
+        pattern = arrays[like]
+        results = tuple([empty(shape, dtype, pattern) for shape, dtype in raw])
+        launch([0 if x is None else address(x) for x in (*arrays, *results)], threads())
+        return results if plain else operation.finish(binding.namespace(pattern), spec, arrays, results)
+
+    return run

@@ -1,0 +1,59 @@
+"""`seqpar.explain`: what would run for a call, and why everything else would not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from seqpar.dispatch.choice import Choice, choose
+from seqpar.dispatch.execute import problem_of
+from seqpar.dispatch.faces import prepare
+from seqpar.dispatch.problem import Problem
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A problem, the choice made for it, and every candidate. Prints as a short table."""
+
+    problem: Problem
+    choice: Choice
+
+    @property
+    def backend(self) -> str:
+        return self.choice.kernel.backend
+
+    @property
+    def method(self) -> str:
+        return self.choice.kernel.method
+
+    @property
+    def config(self) -> Any:
+        return self.choice.config
+
+    @property
+    def provenance(self) -> str:
+        return self.choice.provenance
+
+    def __str__(self) -> str:
+        lines = [str(self.problem), f"  runs: {self.choice}"]
+        for candidate in sorted(self.choice.candidates, key=lambda c: (c.refusal is not None, c.rank)):
+            if candidate.kernel is self.choice.kernel:
+                continue
+            why = candidate.refusal or f"ranks lower ({candidate.rank:g})"
+            lines.append(f"  not {candidate.label}: {why}")
+        return "\n".join(lines)
+
+
+def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+    """Say which kernel a call would run and why, without running it.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> a = b = np.ones((4, 100, 8), np.float32)
+    >>> why = seqpar.explain(seqpar.linear_recurrence, a, b)
+    >>> why.backend, why.method, why.provenance
+    ('host', 'sequential', 'heuristic')
+    """
+    call = prepare(function, *args, **kwargs)
+    problem = problem_of(call.binding, call.operation, call.spec, call.operands)
+    return Explanation(problem, choose(problem, call.request))

@@ -1,0 +1,111 @@
+"""An operation as backends see it: array operands, static options, and its rules, stated once.
+
+The rules are written in the array API and call the operation itself through `solve`, which a binding passes in: its
+own differentiable form of the operation. So every order of derivative closes, in every framework.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+Array = Any
+
+
+class Abstract(NamedTuple):
+    """Shape and dtype name of an array that need not exist yet."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Solve(Protocol):
+    """The operation itself, differentiable in the framework at hand."""
+
+    def __call__(self, spec: Any, *operands: Array | None) -> tuple[Array, ...]: ...
+
+
+class Operation(ABC):
+    """The contract between an operation and the bindings. Operands are canonical: checked, of one rank, of one kind.
+
+    `spec` is the static part: a NamedTuple of ints, bools and strings, which `encode` and `decode` carry through
+    frameworks that pass nothing but strings.
+    """
+
+    name: ClassVar[str]
+    operands: ClassVar[tuple[str, ...]]
+    results: ClassVar[tuple[str, ...]]
+    differentiable: ClassVar[tuple[bool, ...]]
+    """Which operands have a derivative at all (a mask has none)."""
+    fused_backward: ClassVar[str | None] = None
+    """Name of the operation that computes the whole first-order vjp in one pass, if there is one."""
+
+    @abstractmethod
+    def encode(self, spec: Any) -> str: ...
+
+    @abstractmethod
+    def decode(self, text: str) -> Any: ...
+
+    @abstractmethod
+    def abstract(self, spec: Any, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
+        """Shapes and dtypes of the results."""
+
+    def raw(self, spec: Any, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
+        """What a kernel over raw memory writes; `finish` turns it into the results."""
+        return self.abstract(spec, operands)
+
+    def finish(
+        self, xp: Any, spec: Any, operands: Sequence[Array | None], results: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        """The results from what a kernel wrote: sums over broadcast axes, casts."""
+        return results
+
+    @abstractmethod
+    def empty(self, xp: Any, spec: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+        """The results when there is nothing to compute (some axis has length zero), as fresh arrays."""
+
+    @abstractmethod
+    def problem(self, spec: Any, operands: Sequence[Abstract | None]) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+        """Shape, time axis and option words of the problem."""
+
+    @abstractmethod
+    def jvp(
+        self,
+        xp: Any,
+        spec: Any,
+        operands: Sequence[Array | None],
+        tangents: Sequence[Array | None],
+        results: Sequence[Array],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        """Tangents of the results. None stands for zero."""
+
+    @abstractmethod
+    def vjp(
+        self,
+        xp: Any,
+        spec: Any,
+        operands: Sequence[Array | None],
+        results: Sequence[Array],
+        cotangents: Sequence[Array | None],
+        wanted: Sequence[bool],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        """Cotangents of the operands, not conjugated, shaped like the operands."""
+
+    @abstractmethod
+    def transpose(
+        self,
+        xp: Any,
+        spec: Any,
+        operands: Sequence[Array | None],
+        linear: Sequence[Abstract | None],
+        cotangents: Sequence[Array | None],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        """Linear transpose in the operands that `linear` describes (the others are given), not conjugated."""
+
+    @abstractmethod
+    def batch(
+        self, xp: Any, spec: Any, operands: Sequence[Array | None], axes: Sequence[int | None]
+    ) -> tuple[Any, tuple[Array | None, ...]]:
+        """Spec and operands of the batched call; its results carry the batch on axis 0."""

@@ -1,0 +1,79 @@
+"""What a user asks for: the arguments of one call laid over `with seqpar.options(...)`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, NamedTuple
+
+from seqpar.errors import OptionError, unknown_name
+
+Numerics = Literal["any", "deterministic"]
+
+
+class Request(NamedTuple):
+    """A wish about the choice. `source` says where it came from: "explicit", "overlay" or "" for no wish."""
+
+    method: str = "auto"
+    backend: str | None = None
+    config: Any = None
+    numerics: Numerics = "any"
+    source: str = ""
+
+
+NO_WISH = Request()
+_overlay: ContextVar[Request] = ContextVar("seqpar_options", default=NO_WISH)
+
+
+def requested(method: str, backend: str | None, config: Any) -> Request:
+    """The wish of one call: its own arguments first, the overlay for what they leave open."""
+    overlay = _overlay.get()
+    if method == "auto" and backend is None and config is None:
+        return overlay
+    return Request(
+        method=overlay.method if method == "auto" else method,
+        backend=overlay.backend if backend is None else backend,
+        config=overlay.config if config is None else config,
+        numerics=overlay.numerics,
+        source="explicit",
+    )
+
+
+@contextmanager
+def options(
+    *,
+    backend: str | None = None,
+    method: str = "auto",
+    config: Any = None,
+    numerics: Numerics | None = None,
+) -> Iterator[None]:
+    """Fix backend, method, config or numerics for every call inside a `with` block of this thread.
+
+    Arguments of a call win over the block, an inner block wins over an outer one, and a backward pass uses what its
+    forward pass captured. Leaving the block restores the state before it, whatever happened inside.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> a, b = np.full((1, 4, 1), 0.5), np.ones((1, 4, 1))
+    >>> with seqpar.options(backend="reference", method="chunked"):
+    ...     seqpar.linear_recurrence(a, b).ravel().tolist()
+    [1.0, 1.5, 1.75, 1.875]
+    """
+    if numerics not in (None, "any", "deterministic"):
+        raise unknown_name("options", "numerics", numerics, ("any", "deterministic"))
+    if not isinstance(method, str):
+        raise OptionError(f"options: method={method!r} is not a name. Give a string, for example method='chunked'.")
+    outer = _overlay.get()
+    token = _overlay.set(
+        Request(
+            method=outer.method if method == "auto" else method,
+            backend=outer.backend if backend is None else backend,
+            config=outer.config if config is None else config,
+            numerics=outer.numerics if numerics is None else numerics,
+            source="overlay",
+        )
+    )
+    try:
+        yield
+    finally:
+        _overlay.reset(token)

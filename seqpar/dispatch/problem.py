@@ -1,0 +1,131 @@
+"""The facts a choice depends on, and the things that are chosen between.
+
+`Problem` says what is to be computed. `Kernel` says who can compute it: one method, by one backend, on one kind of
+device. `Kernel.refuses` is the single eligibility predicate; dispatch, search space, stored rows, tests and docs ask it.
+"""
+
+import dataclasses
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+Array = Any
+"""An array of any framework; the array API has no runtime base class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One call, described by what a choice may depend on: hashable, printable, without data."""
+
+    operation: str
+    framework: str
+    device: str
+    shape: tuple[int, ...]
+    axis: int
+    dtypes: tuple[str | None, ...]
+    layout: Literal["inner", "time", "strided"]
+    options: tuple[str, ...] = ()
+    addressable: bool = True
+    """Can a kernel be given the raw memory of the arrays (JAX: through XLA's foreign functions)?"""
+    traced: bool = False
+
+    @property
+    def time(self) -> int:
+        return self.shape[self.axis]
+
+    @property
+    def outer(self) -> int:
+        return math.prod(self.shape[: self.axis])
+
+    @property
+    def inner(self) -> int:
+        return math.prod(self.shape[self.axis + 1 :])
+
+    @property
+    def rows(self) -> int:
+        """Independent sequences: everything but time."""
+        return self.outer * self.inner
+
+    def __str__(self) -> str:
+        dtypes = ", ".join(name or "-" for name in self.dtypes)
+        options = f" {' '.join(self.options)}" if self.options else ""
+        traced = " traced" if self.traced else ""
+        return (
+            f"{self.operation} (outer={self.outer}, time={self.time}, inner={self.inner}) [{dtypes}] "
+            f"{self.layout}-contiguous on {self.framework}:{self.device}{options}{traced}"
+        )
+
+
+class Config(Protocol):
+    """A method's knobs: any frozen dataclass. Self-describing, so that a stored row can never select by position."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoKnobs:
+    """The config of a method that has nothing to tune."""
+
+
+class Layout(NamedTuple):
+    """Shape, byte strides and dtype name of raw memory."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+
+class Launch(Protocol):
+    """A kernel bound to layouts: takes the addresses of operands and results (0 where absent)."""
+
+    def __call__(self, addresses: Sequence[int], threads: int | None = None) -> None: ...
+
+
+class Kernel(ABC):
+    """One method implemented by one backend for some kinds of device.
+
+    Subclasses set the class attributes and implement `refuses` and either `run` (form "arrays": takes and returns
+    arrays of the caller's namespace) or `bind` (form "buffers": works on raw memory that a binding provides).
+    """
+
+    operation: ClassVar[str]
+    backend: ClassVar[str]
+    method: ClassVar[str]
+    form: ClassVar[Literal["arrays", "buffers"]]
+    config: ClassVar[type] = NoKnobs
+    deterministic: ClassVar[bool] = True
+    summary: ClassVar[str] = ""
+    """What the kernel covers, in one line, for the capability table of the docs."""
+
+    @abstractmethod
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        """Why this kernel with this config cannot run the problem, or None when it can."""
+
+    def default(self, problem: Problem) -> Any:
+        """The config to use when nothing was measured."""
+        return self.config()
+
+    def rank(self, problem: Problem) -> float:
+        """Order of preference when nothing was measured: lower is better. Reference code ranks above 100."""
+        return 10.0
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+        raise NotImplementedError(f"{self.label} works on buffers, not on arrays")
+
+    def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
+        raise NotImplementedError(f"{self.label} works on arrays, not on buffers")
+
+    @property
+    def label(self) -> str:
+        return f"{self.backend}.{self.method}"
+
+
+@functools.cache
+def describe(config: object) -> str:
+    """A config as a user would type it."""
+    assert dataclasses.is_dataclass(config)
+    fields = ", ".join(f"{field.name}={getattr(config, field.name)!r}" for field in dataclasses.fields(config))
+    return f"{type(config).__name__}({fields})"

@@ -1,0 +1,219 @@
+"""Who is there: backends found through the entry-point group "seqpar.backends", the same door for ours and others'.
+
+A backend plays one or both of two roles: it provides *kernels*, and it *binds* a framework (its derivatives, its
+tracing). Nothing here imports a framework; a binding does so when the first array of its framework arrives.
+"""
+
+import importlib.metadata
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+from seqpar.dispatch.operation import Operation
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Array, Kernel, Layout
+from seqpar.errors import ArrayTypeError, BackendError, MissingExtraError
+
+GROUP = "seqpar.backends"
+
+
+class Binding(Protocol):
+    """What seqpar has to know of one framework. `seqpar.dispatch.bindings.ArrayAPIBinding` is the plain one."""
+
+    framework: str
+
+    def namespace(self, x: Array) -> Any:
+        """The array API namespace of an array."""
+
+    def compiling(self) -> bool:
+        """Is the framework's compiler reading this Python code right now, so that no memo may be touched?"""
+
+    def facts(self, x: Array | None) -> Any:
+        """All of an array that checking and choosing depend on, hashable and cheap."""
+
+    def dtype_name(self, dtype: Any) -> str: ...
+
+    def device(self, x: Array) -> str:
+        """Kind of device: "cpu", "cuda", ..."""
+
+    def device_of(self, x: Array) -> Any:
+        """The device itself, comparable with ==; None under tracing."""
+
+    def traced(self, x: Array) -> bool: ...
+
+    def cast(self, x: Array, dtype: str) -> Array: ...
+
+    def layout(self, x: Array) -> Layout | None:
+        """Raw memory behind an array, or None where there is none to see (lazy, traced, remote)."""
+
+    def address(self, x: Array) -> int: ...
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array: ...
+
+    def threads(self) -> int | None:
+        """The framework's own thread setting, or None when it has none."""
+
+    def call(
+        self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    ) -> tuple[Array, ...]:
+        """Run an operation, differentiable and traceable the way the framework does it."""
+
+    def vjp(
+        self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
+    ) -> tuple[Any, Callable[..., Any]] | None:
+        """The framework's own reverse mode, or None when it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What an entry point of the group returns when called: cheap to make, imports nothing heavy."""
+
+    name: str
+    version: str
+    frameworks: tuple[str, ...] = ()
+    """Top-level modules whose arrays `binding` understands."""
+    binding: Callable[[], Binding] | None = None
+    kernels: Callable[[], Sequence[Kernel]] | None = None
+    extra: str | None = None
+    """The extra of seqpar that installs what this backend imports."""
+
+
+_lock = threading.RLock()
+_added: dict[str, Backend] = {}
+_bindings: dict[type, Binding] = {}
+_by_framework: dict[str, Binding] = {}
+_memos: list[Callable[[], None]] = []
+_generation = 0
+
+
+def generation() -> int:
+    """Counts what may change a choice; memoised choices of an older generation are dropped."""
+    return _generation
+
+
+def on_invalidate(forget: Callable[[], None]) -> None:
+    """Have a memo of choices cleared whenever `invalidate` runs."""
+    _memos.append(forget)
+
+
+def invalidate() -> None:
+    """Forget every memoised choice: after tuning, loading results or adding a backend."""
+    global _generation
+    with _lock:
+        _generation += 1
+        kernels.cache_clear()
+        _bindings.clear()
+        for forget in _memos:
+            forget()
+
+
+@cache
+def _installed() -> dict[str, Backend]:
+    import seqpar
+
+    found: dict[str, Backend] = {}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        try:
+            backend: Backend = entry.load()()
+        except Exception as error:
+            warnings.warn(f"seqpar: the backend {entry.name!r} ({entry.value}) does not load: {error}", stacklevel=2)
+            continue
+        distribution = entry.dist.name if entry.dist else ""
+        if distribution == "seqpar" and backend.version != seqpar.__version__:
+            raise BackendError(
+                f"seqpar: the backend {entry.name!r} has version {backend.version}, seqpar has {seqpar.__version__}; "
+                f"they come from {entry.value!r} and {seqpar.__file__!r}. Install one version of both."
+            )
+        found[backend.name] = backend
+    if not found:
+        warnings.warn(
+            "seqpar: no backend is installed, so the slow reference code runs. Run `pip install .` in the "
+            "repository (or `pip install seqpar`) so that the entry points exist.",
+            stacklevel=2,
+        )
+    return found
+
+
+def backends() -> dict[str, Backend]:
+    """Every backend there is, by name."""
+    with _lock:
+        return {**_installed(), **_added}
+
+
+def add_backend(backend: Backend) -> None:
+    """Add a backend by hand, for one that is not installed (a test, a notebook)."""
+    with _lock:
+        _added[backend.name] = backend
+    invalidate()
+
+
+def remove_backend(name: str) -> None:
+    """Take a backend added by `add_backend` away again."""
+    with _lock:
+        _added.pop(name, None)
+    invalidate()
+
+
+@cache
+def kernels(operation: str) -> tuple[Kernel, ...]:
+    """Every kernel of an operation, the reference methods last."""
+    from seqpar.dispatch.reference import reference_kernels
+
+    provided: list[Kernel] = []
+    for backend in backends().values():
+        if backend.kernels is not None:
+            provided += [kernel for kernel in backend.kernels() if kernel.operation == operation]
+    return (*provided, *reference_kernels(operation))
+
+
+def binding_for(kind: type) -> Binding:
+    """The binding for arrays of a type: by the module of the type and its bases, the plain one for the rest."""
+    binding = _bindings.get(kind)
+    return binding if binding is not None else _find_binding(kind)
+
+
+# torch.compile evaluates a function with this mark while tracing, instead of reading into entry points and locks.
+binding_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _find_binding(kind: type) -> Binding:
+    from seqpar.dispatch.bindings import ArrayAPIBinding, NumpyBinding
+
+    modules = [base.__module__.partition(".")[0] for base in kind.__mro__ if base is not object]
+    with _lock:
+        for backend in backends().values():
+            if backend.binding is not None and any(module in backend.frameworks for module in modules):
+                name = backend.frameworks[0]
+                if name not in _by_framework:
+                    _by_framework[name] = _load_binding(backend)
+                binding = _by_framework[name]
+                break
+        else:
+            if "numpy" in modules:
+                binding = _by_framework.setdefault("numpy", NumpyBinding())
+            elif hasattr(kind, "__array_namespace__") or "dask" in modules or "cupy" in modules:
+                name = next(module for module in modules if module != "builtins")
+                binding = _by_framework.setdefault(name, ArrayAPIBinding(name))
+            else:
+                raise ArrayTypeError(
+                    f"seqpar: {kind.__module__}.{kind.__qualname__} is not an array. Give arrays of one framework "
+                    "(NumPy, CuPy, PyTorch, JAX or any other that speaks the array API); convert lists with "
+                    "np.asarray first."
+                )
+        _bindings[kind] = binding
+    return binding
+
+
+def _load_binding(backend: Backend) -> Binding:
+    assert backend.binding is not None
+    try:
+        return backend.binding()
+    except ImportError as error:
+        extra = backend.extra or backend.name
+        raise MissingExtraError(
+            f"seqpar: the binding for {backend.frameworks[0]} needs what is not installed ({error}). "
+            f"Run `pip install 'seqpar[{extra}]'`."
+        ) from error

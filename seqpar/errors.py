@@ -1,0 +1,48 @@
+"""Everything seqpar raises on purpose, in one small tree under `SeqparError`.
+
+Each class also inherits the builtin exception a user would guess, so `except ValueError` keeps working.
+Messages say, in this order: the operation, what was given, the rule it broke, what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SeqparError(Exception):
+    """Base of every error seqpar raises on purpose."""
+
+
+class ShapeError(SeqparError, ValueError):
+    """Shapes or an axis that do not fit together."""
+
+
+class DtypeError(SeqparError, TypeError):
+    """A dtype the operation cannot take; the message names the cast."""
+
+
+class ArrayTypeError(SeqparError, TypeError):
+    """Not an array, or arrays of different frameworks or devices."""
+
+
+class OptionError(SeqparError, ValueError):
+    """An option with a value it cannot have."""
+
+
+class NotEligibleError(SeqparError, ValueError):
+    """The method, backend or config that was asked for cannot run this problem."""
+
+
+class MissingExtraError(SeqparError, ImportError):
+    """An optional dependency is absent; the message carries the pip line."""
+
+
+class BackendError(SeqparError, RuntimeError):
+    """A backend that failed to load, to compile or to run."""
+
+
+def unknown_name(operation: str, kind: str, given: object, known: Iterable[str]) -> OptionError:
+    """An `OptionError` for a misspelt name, with the nearest known one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return OptionError(f"{operation}: {kind}={given!r} is not one of {', '.join(map(repr, names))}.{hint}")
