@@ -1,0 +1,315 @@
+"""Linear recurrences against the array API: one walk over time by three methods, and its fused backward pass.
+
+Called by the public operation where no faster kernel serves, by the bindings, and by tests. Operands are canonical: a, b and
+resets have the rank of the result and broadcast against each other; h0 lacks the time axis. With c the coefficient that `a`
+stands for, u = b (or (1 - c) b under convex), and k the state carried along the walk, starting as h0 or 0:
+
+    plain:     h[t] = u[t] if reset[t] else c[t] k + u[t];    k = h[t]
+    adjoint:   h[t] = b[t] + k;                               k = 0 if reset[t] else c[t] h[t]
+
+The result is (h, k at the end). The adjoint walk in the other direction is the linear transpose of the plain one, never
+conjugated. Both are affine in k, so the parallel methods treat them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isqrt
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from .arrays import along, broadcast_shape, filled, in_time_order, previous, state_dtype, sum_to
+from .gates import coefficient, coefficient_derivative, complement
+from .scaled import Scaled, multipliers, power, product, scaled, times
+
+Array = Any
+
+__all__ = [
+    "backward",
+    "chunked",
+    "coefficient",
+    "coefficient_derivative",
+    "complement",
+    "previous",
+    "sequential",
+    "state_dtype",
+    "sum_to",
+    "tree",
+]
+
+
+class WalkOptions(Protocol):
+    """The static options of one walk."""
+
+    @property
+    def axis(self) -> int: ...
+    @property
+    def reverse(self) -> bool: ...
+    @property
+    def gate(self) -> str: ...
+    @property
+    def convex(self) -> bool: ...
+    @property
+    def adjoint(self) -> bool: ...
+
+
+W = TypeVar("W", bound=WalkOptions)
+
+
+def sequential(
+    xp: Any, walk: WalkOptions, a: Array, b: Array, h0: Array | None, resets: Array | None
+) -> tuple[Array, Array]:
+    """The definition: a loop over all steps. Non-finite values travel exactly as the formula carries them."""
+    steps, state = _operands(xp, walk, a, b, h0, resets)
+    states, state = _run(xp, walk, steps, state, range(steps.length), b.dtype)
+    return _results(xp, walk, states, state, steps, b)
+
+
+def chunked(
+    xp: Any,
+    walk: WalkOptions,
+    a: Array,
+    b: Array,
+    h0: Array | None,
+    resets: Array | None,
+    *,
+    chunk: int | None = None,
+) -> tuple[Array, Array]:
+    """Chunks of about sqrt(T) steps, all at once: 3 sqrt(T) array steps, each operand read twice.
+
+    All chunks run from a zero state; a loop over chunks carries the true states across; then all chunks run again from those.
+    """
+    length = broadcast_shape(a.shape, b.shape)[walk.axis]
+    return _in_chunks(xp, walk, a, b, h0, resets, chunk or max(1, isqrt(length)), _entering_by_loop)
+
+
+def tree(
+    xp: Any,
+    walk: WalkOptions,
+    a: Array,
+    b: Array,
+    h0: Array | None,
+    resets: Array | None,
+    *,
+    leaf: int = 8,
+) -> tuple[Array, Array]:
+    """Chunks of `leaf` steps whose states are carried across by recursive halving: O(log T) array steps, O(T) work."""
+    return _in_chunks(xp, walk, a, b, h0, resets, leaf, _entering_by_halving)
+
+
+def backward(
+    xp: Any,
+    walk: W,
+    a: Array,
+    b: Array | None,
+    h0: Array | None,
+    resets: Array | None,
+    h: Array,
+    g: Array,
+    g_final: Array | None,
+    solve: Callable[[W, Array, Array, Array | None, Array | None], tuple[Array, Array]],
+) -> tuple[Array, Array, Array]:
+    """(da, db, dh0) of a plain walk with result h, from the cotangents of h and of the final state: one adjoint walk.
+
+        lam = the adjoint walk over g, from g_final, against the direction of the plain walk; dh0 is where it ends
+        dc  = (0 if reset else lam * h_before) - (lam * b under convex);   da = dc * dc/da;   db = lam or (1 - c) lam
+
+    `da` has the shape of `a`; `db` the full shape, for the caller to reduce. `b` is read under convex only. The walk over
+    half precision cotangents runs in float32, so that `da` loses nothing to rounded intermediate values.
+    """
+    state = state_dtype(xp, h.dtype)
+    against = type(walk)(  # type: ignore[call-arg]
+        axis=walk.axis, reverse=not walk.reverse, gate=walk.gate, convex=False, adjoint=True
+    )
+    lam, dh0 = solve(against, a, xp.astype(g, state, copy=False), g_final, resets)
+    dc = lam * previous(xp, h, h0, walk.axis, walk.reverse)
+    if resets is not None:
+        dc = xp.where(resets, xp.zeros_like(dc), dc)
+    wide = xp.astype(a, state, copy=False)
+    db = lam
+    if walk.convex:
+        dc = dc - lam * xp.astype(b, state, copy=False)
+        db = complement(xp, wide, walk.gate) * lam
+    da = sum_to(xp, dc, a.shape)
+    if walk.gate != "value":
+        da = da * coefficient_derivative(xp, wide, walk.gate)
+    return xp.astype(da, a.dtype, copy=False), xp.astype(db, h.dtype, copy=False), dh0
+
+
+class _Steps(NamedTuple):
+    """What the steps read, in the precision of the state: c, u, resets with time along `axis`."""
+
+    c: Array
+    u: Array
+    resets: Array | None
+    shape: tuple[int, ...]
+    axis: int
+
+    @property
+    def length(self) -> int:
+        return self.shape[self.axis]
+
+
+class _Transfer(NamedTuple):
+    """What a chunk does to the state that enters it: k -> offset if dropped else slope k + offset."""
+
+    slope: Scaled
+    offset: Array
+    dropped: Array | None
+
+
+def _operands(
+    xp: Any, walk: WalkOptions, a: Array, b: Array, h0: Array | None, resets: Array | None
+) -> tuple[_Steps, Array]:
+    state = state_dtype(xp, b.dtype)
+    shape = broadcast_shape(a.shape, b.shape)
+    edge = shape[: walk.axis] + (1,) + shape[walk.axis + 1 :]
+    a = xp.astype(a, state, copy=False)
+    u = xp.astype(b, state, copy=False)
+    if walk.convex:
+        u = complement(xp, a, walk.gate) * u
+    if h0 is None:
+        start = filled(xp, edge, 0.0, b, state)
+    else:
+        start = xp.broadcast_to(xp.expand_dims(xp.astype(h0, state, copy=False), axis=walk.axis), edge)
+    return _Steps(coefficient(xp, a, walk.gate), u, resets, shape, walk.axis), start
+
+
+def _run(
+    xp: Any, walk: WalkOptions, steps: _Steps, k: Array, times_: range, dtype: Any, keep: bool = True
+) -> tuple[list[Array], Array]:
+    """The definition over `times_`, taken in the direction of the walk; the time axis stays with size 1."""
+    states = []
+    for t in reversed(times_) if walk.reverse else times_:
+        c, u, reset = (along(x, steps.axis, t, t + 1) for x in (steps.c, steps.u, steps.resets))
+        if walk.adjoint:
+            h = u + k
+            k = c * h
+            if reset is not None:
+                k = xp.where(reset, xp.zeros_like(k), k)
+        else:
+            h = c * k + u
+            if reset is not None:
+                h = xp.where(reset, u, h)
+            k = h
+        if keep:
+            states.append(xp.astype(h, dtype, copy=False))
+    return states, k
+
+
+def _results(
+    xp: Any, walk: WalkOptions, states: list[Array], k: Array, steps: _Steps, b: Array
+) -> tuple[Array, Array]:
+    final = xp.squeeze(k, axis=steps.axis)
+    if not states:
+        # A copy, because no result may be a view of an input.
+        return filled(xp, steps.shape, 0.0, b, b.dtype), xp.astype(final, final.dtype, copy=True)
+    return in_time_order(xp, states, steps.axis, walk.reverse), final
+
+
+def _in_chunks(
+    xp: Any,
+    walk: WalkOptions,
+    a: Array,
+    b: Array,
+    h0: Array | None,
+    resets: Array | None,
+    chunk: int,
+    entering: Callable[[Any, _Transfer, Array, int, int, bool], Array],
+) -> tuple[Array, Array]:
+    """Local runs from zero, `entering` for the states between chunks, runs again from those; a ragged rest walks last."""
+    steps, start = _operands(xp, walk, a, b, h0, resets)
+    axis, length = steps.axis, steps.length
+    count = length // chunk
+    if count < 2 or chunk < 2:
+        states, state = _run(xp, walk, steps, start, range(length), b.dtype)
+        return _results(xp, walk, states, state, steps, b)
+
+    covered = count * chunk
+    first, rest = (length - covered, range(length - covered)) if walk.reverse else (0, range(covered, length))
+    # Inside the chunks time is two axes: the chunk at `axis`, the step within it at `axis + 1`.
+    folded_shape = steps.shape[:axis] + (count, chunk) + steps.shape[axis + 1 :]
+    folded = _Steps(
+        *(_fold(xp, x, axis, first, count, chunk) for x in (steps.c, steps.u, steps.resets)), folded_shape, axis + 1
+    )
+    zero = filled(xp, folded_shape[: axis + 1] + (1,) + folded_shape[axis + 2 :], 0.0, b, start.dtype)
+    offset = _run(xp, walk, folded, zero, range(chunk), b.dtype, keep=False)[1]
+    transfer = _Transfer(_slope(xp, folded, chunk), offset, _dropped(xp, folded))
+    state = entering(xp, transfer, xp.expand_dims(start, axis=axis), axis, count, walk.reverse)
+    states, state = _run(xp, walk, folded, state, range(chunk), b.dtype)
+
+    h = in_time_order(xp, states, axis + 1, walk.reverse)
+    h = xp.reshape(h, steps.shape[:axis] + (covered,) + steps.shape[axis + 1 :])
+    last = 0 if walk.reverse else count - 1
+    state = xp.squeeze(along(state, axis, last, last + 1), axis=axis)
+    more, state = _run(xp, walk, steps, state, rest, b.dtype)
+    return _results(xp, walk, [h, *more], state, steps, b)
+
+
+def _fold(xp: Any, x: Array | None, axis: int, first: int, count: int, chunk: int) -> Array | None:
+    if x is None or x.shape[axis] == 1:
+        return None if x is None else xp.expand_dims(x, axis=axis)
+    x = along(x, axis, first, first + count * chunk)
+    return xp.reshape(x, x.shape[:axis] + (count, chunk) + x.shape[axis + 1 :])
+
+
+def _slope(xp: Any, steps: _Steps, chunk: int) -> Scaled:
+    c = scaled(xp, steps.c)
+    return power(xp, c, chunk) if steps.c.shape[steps.axis] == 1 else product(xp, c, steps.axis)
+
+
+def _dropped(xp: Any, steps: _Steps) -> Array | None:
+    return None if steps.resets is None else xp.any(steps.resets, axis=steps.axis, keepdims=True)
+
+
+def _entering_by_loop(
+    xp: Any, transfer: _Transfer, start: Array, axis: int, count: int, reverse: bool
+) -> Array:
+    """The states entering `count` chunks, one chunk after the other."""
+    factors = multipliers(xp, transfer.slope)
+    states = [start]
+    for p in range(count - 1, 0, -1) if reverse else range(count - 1):
+        one = (along(x, axis, p, p + 1) for x in (transfer.offset, transfer.dropped, *factors))
+        states.append(_carried(xp, states[-1], *one))
+    return in_time_order(xp, states, axis, reverse)
+
+
+def _entering_by_halving(
+    xp: Any, transfer: _Transfer, start: Array, axis: int, count: int, reverse: bool
+) -> Array:
+    """The states entering `count` chunks: join the chunks in pairs, find the states entering the pairs, then the seconds."""
+    if count == 1:
+        return start
+    even = count - count % 2
+    begin, stop = (count - even, count) if reverse else (0, even)
+    first = _every_second(transfer, axis, begin + reverse, stop)
+    second = _every_second(transfer, axis, begin + (not reverse), stop)
+    into_second = (second.offset, second.dropped, *multipliers(xp, second.slope))
+    pair = _Transfer(
+        times(xp, first.slope, second.slope),
+        _carried(xp, first.offset, *into_second),
+        first.dropped if second.dropped is None else first.dropped | second.dropped,
+    )
+    before = _entering_by_halving(xp, pair, start, axis, even // 2, reverse)
+    between = _carried(xp, before, first.offset, first.dropped, *multipliers(xp, first.slope))
+    states = xp.stack([between, before] if reverse else [before, between], axis=axis + 1)
+    states = xp.reshape(states, states.shape[:axis] + (even,) + states.shape[axis + 2 :])
+    if even == count:
+        return states
+    end = 0 if reverse else even // 2 - 1
+    after = _carried(xp, *(along(x, axis, end, end + 1) for x in (between, *into_second)))
+    return in_time_order(xp, [states, after], axis, reverse)
+
+
+def _every_second(x: _Transfer, axis: int, begin: int, stop: int) -> _Transfer:
+    mantissa, exponent, offset, dropped = (
+        along(y, axis, begin, stop, 2) for y in (*x.slope, x.offset, x.dropped)
+    )
+    return _Transfer(Scaled(mantissa, exponent), offset, dropped)
+
+
+def _carried(xp: Any, k: Array, offset: Array, dropped: Array | None, *factors: Array) -> Array:
+    """The state after a chunk. A dropped state is deselected, not multiplied by 0: it may be NaN."""
+    for factor in factors:
+        k = k * factor
+    k = k + offset
+    return k if dropped is None else xp.where(dropped, offset, k)
