@@ -53,8 +53,14 @@ class Binding(Protocol):
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array: ...
 
+    def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        """An array of one number, on the device of `like`."""
+
     def threads(self) -> int | None:
         """The framework's own thread setting, or None when it has none."""
+
+    def direct(self, operands: Sequence[Array | None]) -> bool:
+        """May the kernel be called on these at once: nothing traced, no gradient wanted, no transform at work?"""
 
     def call(
         self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
@@ -83,8 +89,8 @@ class Backend:
 
 _lock = threading.RLock()
 _added: dict[str, Backend] = {}
-_bindings: dict[type, Binding] = {}
-_by_framework: dict[str, Binding] = {}
+_frameworks: dict[type, str] = {}
+_bindings: dict[str, Binding] = {}
 _memos: list[Callable[[], None]] = []
 _generation = 0
 
@@ -105,7 +111,7 @@ def invalidate() -> None:
     with _lock:
         _generation += 1
         kernels.cache_clear()
-        _bindings.clear()
+        _frameworks.clear()
         for forget in _memos:
             forget()
 
@@ -171,15 +177,21 @@ def kernels(operation: str) -> tuple[Kernel, ...]:
 
 def binding_for(kind: type) -> Binding:
     """The binding for arrays of a type: by the module of the type and its bases, the plain one for the rest."""
-    binding = _bindings.get(kind)
-    return binding if binding is not None else _find_binding(kind)
+    return _bindings[_framework_of(kind)]
+
+
+def _framework_of(kind: type) -> str:
+    """Name of a type's framework, its binding loaded."""
+    name = _frameworks.get(kind)
+    return name if name is not None else _find_framework(kind)
 
 
 # torch.compile evaluates a function with this mark while tracing, instead of reading into entry points and locks.
-binding_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# Only constants may come out of it, so a name does, and the binding is then read from a dictionary with plain keys.
+_framework_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _find_binding(kind: type) -> Binding:
+def _find_framework(kind: type) -> str:
     from seqpar.dispatch.bindings import ArrayAPIBinding, NumpyBinding
 
     modules = [base.__module__.partition(".")[0] for base in kind.__mro__ if base is not object]
@@ -187,24 +199,24 @@ def _find_binding(kind: type) -> Binding:
         for backend in backends().values():
             if backend.binding is not None and any(module in backend.frameworks for module in modules):
                 name = backend.frameworks[0]
-                if name not in _by_framework:
-                    _by_framework[name] = _load_binding(backend)
-                binding = _by_framework[name]
+                if name not in _bindings:
+                    _bindings[name] = _load_binding(backend)
                 break
         else:
             if "numpy" in modules:
-                binding = _by_framework.setdefault("numpy", NumpyBinding())
+                name = "numpy"
+                _bindings.setdefault(name, NumpyBinding())
             elif hasattr(kind, "__array_namespace__") or "dask" in modules or "cupy" in modules:
                 name = next(module for module in modules if module != "builtins")
-                binding = _by_framework.setdefault(name, ArrayAPIBinding(name))
+                _bindings.setdefault(name, ArrayAPIBinding(name))
             else:
                 raise ArrayTypeError(
                     f"seqpar: {kind.__module__}.{kind.__qualname__} is not an array. Give arrays of one framework "
                     "(NumPy, CuPy, PyTorch, JAX or any other that speaks the array API); convert lists with "
                     "np.asarray first."
                 )
-        _bindings[kind] = binding
-    return binding
+        _frameworks[kind] = name
+    return name
 
 
 def _load_binding(backend: Backend) -> Binding:
