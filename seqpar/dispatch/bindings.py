@@ -61,8 +61,15 @@ class ArrayAPIBinding:
         xp = self.namespace(like)
         return xp.empty(shape, dtype=getattr(xp, dtype), device=self.device_of(like))
 
+    def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        xp = self.namespace(like)
+        return xp.full(shape, number, dtype=getattr(xp, dtype), device=self.device_of(like))
+
     def threads(self) -> int | None:
         return None
+
+    def direct(self, operands: Sequence[Array | None]) -> bool:
+        return True
 
     def call(
         self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
@@ -103,6 +110,9 @@ class NumpyBinding(ArrayAPIBinding):
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         return np.empty(shape, _numpy_dtype(dtype, like))
+
+    def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        return np.full(shape, number, _numpy_dtype(dtype, like))
 
 
 def _numpy_dtype(name: str, like: Array) -> Any:

@@ -61,6 +61,14 @@ def choose(problem: Problem, request: Request = NO_WISH) -> Choice:
     return choice
 
 
+def for_backward(request: Request, operation: str) -> Request:
+    """The wish of a forward call, as far as it makes sense for its fused backward: the backend, if it has one."""
+    backend = request.backend
+    if backend is not None and all(kernel.backend != backend for kernel in registry.kernels(operation)):
+        backend = None
+    return Request(backend=backend, numerics=request.numerics, source=request.source)
+
+
 def ranked(problem: Problem, request: Request) -> list[Choice]:
     """The choice and, behind it, what to fall back to should its kernel fail to compile."""
     first = choose(problem, request)

@@ -33,7 +33,7 @@ def execute(
     if run is None:
         if len(_runners) > 4096:
             _runners.clear()
-        run = _runners[key] = _runner(binding, operation, spec, operands, request)
+        run = _runners[key] = runner(binding, operation, spec, operands, request)
     return run(operands)
 
 
@@ -48,7 +48,7 @@ def problem_of(binding: "Binding", operation: Operation, spec: Any, operands: Se
     shape, axis, words = operation.problem(spec, metas)
     present = [x for x in operands if x is not None]
     traced = any(binding.traced(x) for x in present)
-    layouts = [None if traced else binding.layout(x) for x in present]
+    layouts = [binding.layout(x) for x in present]
     return Problem(
         operation=operation.name,
         framework=binding.framework,
@@ -74,9 +74,10 @@ def _layout_class(shape: tuple[int, ...], axis: int, layouts: Sequence[Layout | 
     return "time" if axes == {axis} else "strided" if axis in axes or len(axes) > 1 else "inner"
 
 
-def _runner(
+def runner(
     binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
 ) -> Runner:
+    """What computes the operation on every set of arrays with the facts of these."""
     problem = problem_of(binding, operation, spec, operands)
     if 0 in problem.shape:
         return lambda arrays: operation.empty(binding.namespace(_first(arrays)), spec, arrays)

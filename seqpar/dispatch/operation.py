@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from seqpar.algorithms.arrays import sum_to
+
 Array = Any
 
 
@@ -22,6 +24,23 @@ class Solve(Protocol):
     """The operation itself, differentiable in the framework at hand."""
 
     def __call__(self, spec: Any, *operands: Array | None) -> tuple[Array, ...]: ...
+
+
+operations: dict[str, "Operation"] = {}
+"""Every operation by name, as bindings find them when all they were given is a string."""
+
+
+def register(operation: "Operation") -> "Operation":
+    """Make an operation known to bindings under its name."""
+    operations[operation.name] = operation
+    return operation
+
+
+def fit(xp: Any, grad: Array, like: Array) -> Array:
+    """A gradient in the shape and dtype of its operand: summed over the axes along which that was broadcast."""
+    if grad.shape == like.shape and grad.dtype == like.dtype:
+        return grad
+    return xp.astype(sum_to(xp, grad, tuple(like.shape)), like.dtype, copy=False)
 
 
 class Operation(ABC):
@@ -58,6 +77,19 @@ class Operation(ABC):
     ) -> tuple[Array, ...]:
         """The results from what a kernel wrote: sums over broadcast axes, casts."""
         return results
+
+    def backward_operands(
+        self,
+        spec: Any,
+        operands: Sequence[Array | None],
+        results: Sequence[Array],
+        cotangents: Sequence[Array | None],
+    ) -> tuple[Array | None, ...] | None:
+        """Operands of the operation named by `fused_backward`, or None where it does not cover the spec.
+
+        Its results are cotangents of the differentiable operands in order; `fit` gives them their operand's shape.
+        """
+        return None
 
     @abstractmethod
     def empty(self, xp: Any, spec: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:

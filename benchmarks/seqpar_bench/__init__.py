@@ -1,0 +1,1 @@
+"""Benchmarks of seqpar: cases, peers, measurement, report."""

@@ -1,0 +1,24 @@
+"""Sequence computation parallel over time, in any array framework.
+
+>>> import numpy as np, seqpar
+>>> seqpar.linear_recurrence(np.full(4, 0.5), np.ones(4))
+array([1.   , 1.5  , 1.75 , 1.875])
+"""
+
+from seqpar.dispatch.explain import Explanation, explain
+from seqpar.dispatch.options import options
+from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
+from seqpar.resets import resets_from_lengths
+from seqpar.vjp import vjp
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Explanation",
+    "LinearRecurrence",
+    "explain",
+    "linear_recurrence",
+    "options",
+    "resets_from_lengths",
+    "vjp",
+]

@@ -1,0 +1,69 @@
+"""Sequences laid end to end: the mask that keeps one from leaking into the next."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqpar.dispatch.problem import Array
+from seqpar.dispatch.registry import binding_for
+from seqpar.errors import DtypeError, OptionError, ShapeError
+
+NAME = "resets_from_lengths"
+
+
+def resets_from_lengths(lengths: Sequence[int] | Array, *, first: bool = False, reverse: bool = False) -> Array:
+    """Mark where each of several packed sequences starts, as the `resets` of a recurrence.
+
+    Parameters
+    ----------
+    lengths
+        Lengths of the sequences, in order: a list, or a 1-D integer array whose framework and device the mask shares.
+        Zeros are allowed. The values are read on the host.
+    first
+        Mark the very first step too, so that not even a carried `h0` enters. By default it survives.
+    reverse
+        Mark the ends instead, which is where a reversed walk enters each sequence.
+
+    Returns
+    -------
+    A boolean mask of shape ``(sum(lengths),)``.
+
+    Examples
+    --------
+    >>> from seqpar import resets_from_lengths
+    >>> resets_from_lengths([2, 3, 1]).astype(int)
+    array([0, 0, 1, 0, 0, 1])
+    >>> resets_from_lengths([2, 3, 1], reverse=True).astype(int)
+    array([0, 1, 0, 0, 1, 0])
+    """
+    import numpy as np
+
+    if isinstance(lengths, (list, tuple, range)):
+        like: Any = np.empty(0)
+        given = np.asarray(lengths) if len(lengths) else np.empty(0, dtype=np.int64)
+    else:
+        like = lengths
+        given = np.asarray(lengths.tolist() if hasattr(lengths, "tolist") else lengths)
+        if given.size == 0:
+            given = given.astype(np.int64)
+    if given.ndim != 1:
+        raise ShapeError(f"{NAME}: lengths has shape {given.shape}. Give one list of lengths, one per sequence.")
+    if given.dtype.kind not in "iu":
+        raise DtypeError(f"{NAME}: lengths of dtype {given.dtype} are not integers. Give whole numbers of steps.")
+    if (given < 0).any():
+        raise OptionError(f"{NAME}: lengths contain {int(given.min())}. Give lengths of zero or more.")
+
+    total = int(given.sum())
+    ends = np.cumsum(given)[given > 0]
+    mask = np.zeros(total, dtype=bool)
+    if reverse:
+        mask[ends[:-1] - 1] = True
+        if first and total:
+            mask[-1] = True
+    else:
+        mask[ends[:-1]] = True
+        if first and total:
+            mask[0] = True
+    binding = binding_for(type(like))
+    if binding.framework == "numpy":
+        return mask
+    return binding.namespace(like).asarray(mask.tolist(), dtype=binding.namespace(like).bool, device=binding.device_of(like))

@@ -1,0 +1,158 @@
+"""Checks that every operation makes of its arguments before any kernel starts.
+
+Each raises in the form: the operation, what was given, the rule it broke, what to do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqpar.dispatch.problem import Array
+from seqpar.dispatch.registry import Binding, binding_for
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
+
+Shape = tuple[int, ...]
+
+HALF = ("float16", "bfloat16")
+REAL = (*HALF, "float32", "float64")
+COMPLEX = ("complex64", "complex128")
+
+_COMPLEX_OF = {"float16": "complex64", "bfloat16": "complex64", "float32": "complex64", "float64": "complex128"}
+
+
+def is_scalar(x: Any) -> bool:
+    """A Python number (a NumPy scalar counts), to be taken in the dtype of the arrays around it."""
+    return isinstance(x, (int, float, complex)) or type(x).__module__ == "numpy" and getattr(x, "shape", 0) == ()
+
+
+def binding_of(operation: str, scalars: Sequence[str], **arrays: Any) -> Binding:
+    """The one binding of all arrays given; Python scalars pass where `scalars` allows them."""
+    binding: Binding | None = None
+    first = ""
+    for name, x in arrays.items():
+        if x is None:
+            continue
+        if is_scalar(x):
+            if name not in scalars:
+                raise ArrayTypeError(f"{operation}: {name}={x!r} is a number. Give an array with a time axis.")
+            continue
+        if isinstance(x, (list, tuple, range)):
+            raise ArrayTypeError(
+                f"{operation}: {name} is a {type(x).__name__}, not an array. Convert it first, for example "
+                f"with np.asarray({name}, dtype=np.float32)."
+            )
+        try:
+            found = binding_for(type(x))
+        except ArrayTypeError as error:
+            raise ArrayTypeError(f"{operation}: {name}: {error}") from None
+        if binding is None:
+            binding, first = found, name
+        elif found is not binding:
+            raise ArrayTypeError(
+                f"{operation}: {first} is a {binding.framework} array and {name} a {found.framework} array. "
+                "Give all arrays in one framework; nothing is converted behind your back."
+            )
+    if binding is None:
+        raise ArrayTypeError(f"{operation}: no array was given. Give at least one array with a time axis.")
+    return binding
+
+
+def same_device(operation: str, binding: Binding, **arrays: Any) -> None:
+    """Refuse arrays on different devices; nothing is moved behind the user's back."""
+    first: tuple[str, Any] | None = None
+    for name, x in arrays.items():
+        if x is None or is_scalar(x):
+            continue
+        device = binding.device_of(x)
+        if device is None:  # under tracing there is none
+            continue
+        if first is None:
+            first = (name, device)
+        elif device != first[1]:
+            raise ArrayTypeError(
+                f"{operation}: {first[0]} is on {first[1]} and {name} on {device}. Move them to one device first."
+            )
+
+
+def floating(operation: str, name: str, dtype: str) -> str:
+    """The dtype name, if it is one of the floating or complex kinds."""
+    if dtype not in REAL and dtype not in COMPLEX:
+        raise DtypeError(
+            f"{operation}: {name}.dtype={dtype} is not one of {', '.join((*REAL, *COMPLEX))}. "
+            f"Cast it first, for example {name}.astype('float32'), or {name}.float() in PyTorch."
+        )
+    return dtype
+
+
+def boolean(operation: str, name: str, dtype: str) -> None:
+    """Refuse a mask that is not boolean."""
+    if dtype not in ("bool", "bool_"):
+        raise DtypeError(f"{operation}: {name}.dtype={dtype} is not boolean. Give a mask, for example {name} != 0.")
+
+
+def complex_of(dtype: str) -> str:
+    """The complex kind that goes with a floating kind."""
+    return _COMPLEX_OF.get(dtype, dtype)
+
+
+def state_of(dtype: str) -> str:
+    """The dtype in which a state is carried: float32 for the half kinds."""
+    return "float32" if dtype in HALF else dtype
+
+
+def time_axis(operation: str, axis: Any, shape: Shape) -> int:
+    """The time axis as a number from the front. One-dimensional input uses its only axis."""
+    rank = len(shape)
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise OptionError(f"{operation}: axis={axis!r} is not an integer. Give the number of the time axis.")
+    axis = axis.__index__()
+    if rank == 1 and axis == -2:
+        return 0
+    if rank == 0 or not -rank <= axis < rank:
+        raise ShapeError(
+            f"{operation}: axis={axis} is out of range for an input of shape {shape}. "
+            f"Give an axis from {-rank} to {rank - 1}." if rank else
+            f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis."
+        )
+    return axis % rank
+
+
+def broadcast(operation: str, names: tuple[str, str], left: Shape, right: Shape, axis: int) -> Shape:
+    """NumPy's broadcasting of two shapes, both ways; `axis` (as the user gave it) only words the error."""
+    rank = max(len(left), len(right))
+    wide_left, wide_right = pad(left, rank), pad(right, rank)
+    for i, (m, n) in enumerate(zip(wide_left, wide_right, strict=True)):
+        if m != n and m != 1 and n != 1:
+            time = axis % rank == i if -rank <= axis < rank else rank == 1
+            where = f"along axis={axis} (time)" if time else f"along axis {i - rank}"
+            mend = (
+                f"Give {names[0]} and {names[1]} the same number of steps."
+                if time
+                else "Sizes must be equal, or one of them 1."
+            )
+            raise ShapeError(
+                f"{operation}: {names[0]}.shape={tuple(left)} does not broadcast against "
+                f"{names[1]}.shape={tuple(right)} {where}. {mend}"
+            )
+    return tuple(n if m == 1 else m for m, n in zip(wide_left, wide_right, strict=True))
+
+
+def broadcasts_to(operation: str, name: str, shape: Shape, target: Shape, meaning: str) -> None:
+    """Refuse a shape that does not broadcast to the target (one way)."""
+    fits = len(shape) <= len(target) and all(
+        m in (1, n) for m, n in zip(pad(shape, len(target)), target, strict=True)
+    )
+    if not fits:
+        raise ShapeError(
+            f"{operation}: {name}.shape={tuple(shape)} does not broadcast to {tuple(target)}, {meaning}. "
+            f"Give {name} that shape, or one with sizes of 1 in it."
+        )
+
+
+def pad(shape: Shape, rank: int) -> Shape:
+    """The shape with axes of size 1 in front, up to a rank."""
+    return (1,) * (rank - len(shape)) + tuple(shape)
+
+
+def reshaped(binding: Binding, x: Array, shape: Shape) -> Array:
+    """The array with axes of size 1 added: a view, in every framework."""
+    return x if tuple(x.shape) == shape else binding.namespace(x).reshape(x, shape)

@@ -1,0 +1,88 @@
+"""Reverse-mode derivatives of any operation of seqpar, also for frameworks that have no autograd."""
+
+from collections.abc import Callable
+from typing import Any
+
+from seqpar.algorithms.arrays import sum_to
+from seqpar.dispatch.choice import for_backward
+from seqpar.dispatch.execute import execute
+from seqpar.dispatch.faces import Call, prepare
+from seqpar.dispatch.operation import operations
+from seqpar.dispatch.problem import Array
+from seqpar.validation import is_scalar
+
+
+def vjp(function: Callable[..., Any], *primals: Any, **options: Any) -> tuple[Any, Callable[[Any], tuple[Array, ...]]]:
+    """The result of an operation and the function that pulls cotangents of it back to its arguments.
+
+    In PyTorch and JAX this is the framework's own reverse mode. NumPy, CuPy and other libraries without one get the same
+    derivatives from the operation's rules: the linear transpose, not conjugated, as in JAX.
+
+    Parameters
+    ----------
+    function
+        An operation of seqpar, for example `seqpar.linear_recurrence`.
+    primals
+        Its positional arguments; each gets a gradient.
+    options
+        Its keyword arguments, which get none.
+
+    Returns
+    -------
+    ``(result, pullback)``; ``pullback(cotangent)`` takes what is shaped like the result and returns one gradient per
+    primal, in its shape and dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> a, b = np.full(3, 0.5), np.ones(3)
+    >>> h, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b)
+    >>> da, db = pullback(np.array([0.0, 0.0, 1.0]))
+    >>> da, db
+    (array([0.  , 0.5 , 1.5 ]), array([0.25, 0.5 , 1.  ]))
+    """
+    call = prepare(function, *primals, **options)
+    own = call.binding.vjp(function, primals, options)
+    if own is not None:
+        return own
+    results = execute(call.binding, call.operation, call.spec, call.operands, call.request)
+
+    def pullback(cotangent: Any) -> tuple[Array, ...]:
+        grads = _operand_gradients(call, results, call.unshape(cotangent))
+        return tuple(_restore(call, *each) for each in zip(grads, call.operands, primals, strict=False))
+
+    return call.shape(results), pullback
+
+
+def _operand_gradients(
+    call: Call, results: tuple[Array, ...], cotangents: tuple[Array | None, ...]
+) -> tuple[Array | None, ...]:
+    operation, operands = call.operation, call.operands
+    xp = call.binding.namespace(results[0])
+
+    def solve(spec: Any, *arrays: Array | None) -> tuple[Array, ...]:
+        return execute(call.binding, operation, spec, arrays, call.request)
+
+    fused = operation.backward_operands(call.spec, operands, results, cotangents)
+    if fused is None or operation.fused_backward is None:
+        wanted = tuple(x is not None and able for x, able in zip(operands, operation.differentiable, strict=True))
+        return operation.vjp(xp, call.spec, operands, results, cotangents, wanted, solve)
+    backward = operations[operation.fused_backward]
+    request = for_backward(call.request, backward.name)
+    return execute(call.binding, backward, call.spec, fused, request)
+
+
+def _restore(call: Call, grad: Array | None, canonical: Array | None, primal: Any) -> Any:
+    """The gradient of an argument as it was given: its shape, its dtype, its real part if it is real."""
+    if primal is None or grad is None or canonical is None:
+        return None
+    xp = call.binding.namespace(grad)
+    grad = sum_to(xp, grad, canonical.shape)
+    shape = () if is_scalar(primal) else tuple(primal.shape)
+    # Canonical operands differ from what was given by axes of size one and by a cast.
+    grad = xp.reshape(grad, shape)
+    dtype = call.binding.dtype_name(grad.dtype if is_scalar(primal) else primal.dtype)
+    real = not isinstance(primal, complex) if is_scalar(primal) else not dtype.startswith("complex")
+    if real and call.binding.dtype_name(grad.dtype).startswith("complex"):
+        grad = xp.real(grad)
+    return grad if is_scalar(primal) or grad.dtype == primal.dtype else call.binding.cast(grad, dtype)
