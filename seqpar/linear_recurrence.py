@@ -122,7 +122,10 @@ def linear_recurrence(
     binding = binding_of(NAME, ("a", "h0"), a=a, b=b, h0=h0, resets=resets)
     if binding.compiling():
         plan = _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
-        results = binding.call(LINEAR_RECURRENCE, plan.walk, plan.canonical(a, b, h0, resets), Request(method, backend, config))
+        # The operator lays this over the overlay when it runs; torch.compile cannot read context variables.
+        explicit = method != "auto" or backend is not None or config is not None
+        wish = Request(method, backend, config, source="explicit" if explicit else "")
+        results = binding.call(LINEAR_RECURRENCE, plan.walk, plan.canonical(a, b, h0, resets), wish)
         return LinearRecurrence(*results) if return_final else results[0]
     request = requested(method, backend, config)
     facts = binding.facts
