@@ -1,0 +1,42 @@
+"""Kernels in numba over host memory: NumPy arrays, torch CPU tensors, JAX CPU buffers.
+
+Importing this package is cheap; numba is loaded when a kernel is first wanted.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from seqpar_host.configs import ChunkedConfig as ChunkedConfig
+from seqpar_host.configs import SequentialConfig as SequentialConfig
+
+if TYPE_CHECKING:
+    from seqpar_host.kernels import Buffer as Buffer
+    from seqpar_host.kernels import backward_kernel as backward_kernel
+    from seqpar_host.kernels import walk_kernel as walk_kernel
+    from seqpar_host.threads import thread_limit as thread_limit
+
+_HOMES = {
+    "Buffer": "kernels",
+    "backward_kernel": "kernels",
+    "walk_kernel": "kernels",
+    "thread_limit": "threads",
+}
+
+
+def formats() -> tuple[str, ...]:
+    """The dtype names that b and h may have."""
+    return ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+
+
+def backend() -> Any:
+    """The entry point."""
+    from seqpar_host.backend import backend
+
+    return backend()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"seqpar_host.{_HOMES[name]}"), name)

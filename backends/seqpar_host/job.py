@@ -1,0 +1,69 @@
+"""What one compiled kernel is for, and the numba type that says so.
+
+A kernel is a C function of one integer, the address of its words; everything it was specialised on is in the *type* of
+that integer. So numba's own cache on disk can tell kernels apart: closures would not be stable in its keys.
+
+Words of a job: steps, extent, then per slot (base address, bytes per step, bytes per position along the extent).
+Mode "rows" and "narrow": lanes run over the extent, a contiguous axis beside time; "along": lanes run over time, and the
+extent counts rows.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import types
+from numba.extending import models, register_model
+
+WALK = ("a", "b", "h0", "resets", "h", "final")
+BACKWARD = ("a", "b", "h0", "resets", "h", "g", "g_final", "da", "db", "dh0")
+SLOTS = {"walk": WALK, "backward": BACKWARD}
+HEADER, PER_SLOT = 2, 3
+
+
+@dataclass(frozen=True)
+class Specialisation:
+    """All that is fixed when a kernel is compiled."""
+
+    kernel: str  # "walk" or "backward"
+    mode: str  # "rows", "narrow" or "along"
+    gate: str
+    convex: bool
+    adjoint: bool
+    formats: tuple[str, ...]  # per slot, "" where absent
+    reaches: tuple[str, ...]  # per slot: see formats.py
+    summed: bool = False  # da is added up over time
+
+    def __str__(self) -> str:
+        flags = [name for name in ("convex", "adjoint", "summed") if getattr(self, name)]
+        slots = [
+            f"{name}:{format}/{reach}"
+            for name, format, reach in zip(SLOTS[self.kernel], self.formats, self.reaches, strict=True)
+            if format
+        ]
+        return " ".join([self.kernel, self.mode, self.gate, *flags, *slots])
+
+
+@cache
+def fingerprint() -> str:
+    """Of the sources, in each kernel's type: numba's cache looks at one file only and would keep kernels of old code."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for name in ("simd", "formats", "gates", "job", "walk"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Job(types.Type):  # type: ignore[misc]
+    """The address of a job's words, for one specialisation."""
+
+    def __init__(self, specialisation: Specialisation) -> None:
+        self.specialisation = specialisation
+        super().__init__(name=f"Job({specialisation} #{fingerprint()})")
+
+
+@register_model(Job)
+class _JobModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Job) -> None:
+        super().__init__(manager, kind, manager.lookup(types.int64).get_value_type())

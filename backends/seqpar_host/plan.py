@@ -1,0 +1,170 @@
+"""From the shapes of a call to the words that launch it: everything but the pointers, made once per signature."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from seqpar_host.compile import kernel_address, worker_address
+from seqpar_host.formats import FORMATS, reach_of
+from seqpar_host.job import SLOTS, Specialisation
+from seqpar_host.walk import ROWS, TIMELESS, lanes_of
+
+# A thread takes 50 microseconds to start and join, in which one core moves about a megabyte.
+BYTES_PER_THREAD = 1 << 20
+TASK_BYTES = 1 << 16
+WIDEST_BLOCK = 1024  # columns: the states of a block stay in the first cache
+
+
+class Layout(NamedTuple):
+    """One operand without its address: shape, strides in bytes, dtype name."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+
+class Walk(Protocol):
+    """What is asked for; any hashable object with these attributes."""
+
+    @property
+    def axis(self) -> int: ...
+    @property
+    def reverse(self) -> bool: ...
+    @property
+    def gate(self) -> str: ...
+    @property
+    def convex(self) -> bool: ...
+    @property
+    def adjoint(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Words for `launch`, and how many threads they are worth."""
+
+    words: npt.NDArray[np.int64]
+    address: int
+    threads: int
+    specialisation: Specialisation | None
+
+
+@dataclass
+class _Slot:
+    """Strides of one operand over the shape of the result."""
+
+    layout: Layout
+    offset: int
+    step: int  # bytes per step
+    others: list[int]  # bytes per index of the dims beside time
+
+
+def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan:
+    names = SLOTS[kernel]
+    by_name = {name: layout for name, layout in zip(names, layouts, strict=True) if layout is not None}
+    shape = by_name["h"].shape
+    axis, steps = walk.axis, shape[walk.axis]
+    sizes = [size for dim, size in enumerate(shape) if dim != axis]
+    # A backward walk goes against the direction of the walk it belongs to.
+    descending = walk.reverse != (kernel == "backward")
+    slots = {name: _slot(name, layout, shape, axis, descending) for name, layout in by_name.items()}
+    along = math.prod(shape[axis + 1 :]) <= 1
+    sizes = _merge(sizes, list(slots.values()))
+    main = by_name["b" if kernel == "walk" else "g"].dtype
+    lanes = lanes_of(main)
+    if not sizes:
+        sizes = [1]
+        for slot in slots.values():
+            slot.others = [0]
+    extent = sizes[-1]
+    mode = "along" if along else "narrow" if extent <= lanes else "rows"
+    formats, reaches = [], []
+    for name in names:
+        slot = slots.get(name)
+        formats.append("" if slot is None else slot.layout.dtype)
+        reaches.append("" if slot is None else _reach(name, slot, mode))
+    summed = kernel == "backward" and steps != 1 and by_name["da"].shape[axis] == 1
+    specialisation = Specialisation(
+        kernel, mode, walk.gate, walk.convex, walk.adjoint, tuple(formats), tuple(reaches), summed
+    )
+    column = sum(FORMATS[slot.layout.dtype].itemsize for name, slot in slots.items() if name not in TIMELESS)
+    column *= max(1, steps)
+    block = _block(extent, column, mode)
+    tasks = math.prod(sizes[:-1]) * -(-extent // block)
+    size = column * extent * math.prod(sizes[:-1])
+    grain = max(1, min(TASK_BYTES // max(1, column * block), -(-tasks // 64)))
+    empty = math.prod(sizes) == 0
+    words = [
+        0 if empty else kernel_address(specialisation),
+        worker_address(),
+        0 if empty else tasks,
+        grain,
+        steps,
+        extent,
+        block,
+        len(names),
+        len(sizes) - 1,
+        *sizes[:-1],
+    ]
+    for name in names:
+        slot = slots.get(name)
+        if slot is None:
+            words += [0] * (2 + len(sizes))
+        else:
+            words += [slot.offset, slot.step, slot.others[-1], *slot.others[:-1]]
+    array = np.array(words, dtype=np.int64)
+    threads = max(1, min(-(-tasks // grain), size // BYTES_PER_THREAD))
+    return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)
+
+
+def _slot(name: str, layout: Layout, shape: tuple[int, ...], axis: int, descending: bool) -> _Slot:
+    strides = list(layout.strides)
+    sizes = list(layout.shape)
+    if name in TIMELESS:
+        sizes.insert(axis, 1)
+        strides.insert(axis, 0)
+    strides = [0 if size == 1 else stride for size, stride in zip(sizes, strides, strict=True)]
+    step = strides.pop(axis)
+    if descending:
+        return _Slot(layout, step * max(0, shape[axis] - 1), -step, strides)
+    return _Slot(layout, 0, step, strides)
+
+
+def _merge(sizes: list[int], slots: list[_Slot]) -> list[int]:
+    """Join neighbouring dims that every operand walks as one; drop dims of one."""
+    merged: list[int] = []
+    kept: list[list[int]] = [[] for _ in slots]
+    for dim, size in enumerate(sizes):
+        if size == 1:
+            continue
+        if merged and all(k[-1] == size * slot.others[dim] for k, slot in zip(kept, slots, strict=True)):
+            merged[-1] *= size
+            for k, slot in zip(kept, slots, strict=True):
+                k[-1] = slot.others[dim]
+            continue
+        merged.append(size)
+        for k, slot in zip(kept, slots, strict=True):
+            k.append(slot.others[dim])
+    for slot, k in zip(slots, kept, strict=True):
+        slot.others = k
+    return merged
+
+
+def _reach(name: str, slot: _Slot, mode: str) -> str:
+    if mode == "along":
+        return "packed" if name in TIMELESS else reach_of(slot.step, FORMATS[slot.layout.dtype].itemsize)
+    return reach_of(slot.others[-1], FORMATS[slot.layout.dtype].itemsize)
+
+
+def _block(extent: int, column: int, mode: str) -> int:
+    """Columns (rows, along) of one task, from the shape alone."""
+    if mode == "narrow":
+        return max(1, extent)
+    least = ROWS if mode == "along" else 64
+    wanted = -(-TASK_BYTES // max(1, column))
+    most = extent if mode == "along" else WIDEST_BLOCK
+    block = max(least, min(wanted, most))
+    return -(-block // least) * least

@@ -1,0 +1,317 @@
+"""The recurrence and its derivative, walked in memory: the body of every kernel.
+
+    plain:      h = c*k + u          (u alone at a reset);                  k = h
+    adjoint:    h = b + k;                                                  k = c*h   (0 at a reset)
+    backward:   the adjoint walk of g, lam its result, with p the state before the step:
+                dc = lam*p (0 at a reset) - lam*b under convex;   da = dc, dc*c or dc*c*(1-c);   db = lam or (1-c)*lam
+
+Across: lanes are neighbours beside time, one vector a step. Along: lanes are steps of one row, so four rows are turned
+in registers, which makes a vector of four states that takes one step at a time: every row is walked in order, to the bit.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from seqpar_host.formats import FORMATS, Place
+from seqpar_host.gates import coefficient, complement
+from seqpar_host.job import HEADER, PER_SLOT, SLOTS, Job, Specialisation
+from seqpar_host.simd import I64, Int, Lanes, Mask, Variable, constant, join, loop, turn, turn_back
+
+ROWS = 4  # rows of one tile of an along walk
+TIMELESS = {"h0", "final", "g_final", "dh0"}
+
+
+def kernel(job: int) -> int:
+    """Compiled once per type of `job`."""
+    return _emit(job)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _emit(typing: Any, job: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        body = _Body(builder, signature.args[0].specialisation, Int(builder, args[0]))
+        {"rows": body.rows, "narrow": body.narrow, "along": body.along}[body.of.mode]()
+        return I64(0)
+
+    if not isinstance(job, Job):
+        return None
+    return types.int64(job), generate
+
+
+class _Body:
+    def __init__(self, builder: Any, of: Specialisation, words: Int) -> None:
+        self.builder, self.of = builder, of
+
+        def word(index: int) -> Int:
+            pointer = builder.inttoptr((words + 8 * index).value, I64.as_pointer())
+            return Int(builder, builder.load(pointer))
+
+        self.steps, self.extent = word(0), word(1)
+        self.slots: dict[str, tuple[Int, Int, Int]] = {}
+        self.formats, self.reaches = {}, {}
+        for index, name in enumerate(SLOTS[of.kernel]):
+            if of.formats[index]:
+                first = HEADER + PER_SLOT * index
+                self.slots[name] = word(first), word(first + 1), word(first + 2)
+                self.formats[name] = FORMATS[of.formats[index]]
+                self.reaches[name] = of.reaches[index]
+        main = self.formats["b" if of.kernel == "walk" else "g"]
+        self.state, self.complex = main.state, main.complex
+        self.lanes = lanes_of(main.name)
+        self.backward = of.kernel == "backward"
+        # The state enters and leaves, in both kernels, through these.
+        self.enters, self.leaves = ("g_final", "dh0") if self.backward else ("h0", "final")
+
+    # --- one vector of steps ---
+
+    def before(self, load: Callable[..., Lanes], truths: Callable[..., Mask]) -> tuple[Lanes, Lanes, Mask | None]:
+        """(c, u or b or g, reset) of a step."""
+        a = load("a")
+        c = coefficient(a, self.of.gate)
+        u = load("g" if self.backward else "b")
+        if self.of.convex and not self.backward:
+            u = complement(a, self.of.gate) * u
+        return c, u, truths("resets") if "resets" in self.slots else None
+
+    def step(self, c: Lanes, u: Lanes, reset: Mask | None, k: Lanes) -> tuple[Lanes, Lanes]:
+        """(h, next k). Selection, never multiplication: what was before a reset may be NaN."""
+        if self.of.adjoint or self.backward:
+            h = u + k
+            k = c * h
+            return h, k if reset is None else reset.select(k.like(0.0), k)
+        h = c.fma(k, u)
+        h = h if reset is None else reset.select(u, h)
+        return h, h
+
+    def after(
+        self, h: Lanes, load: Callable[..., Lanes], truths: Callable[..., Mask], store: Callable[[str, Lanes], None]
+    ) -> None:
+        """Write what a step gave."""
+        if not self.backward:
+            store("h", h)
+            return
+        a, lam = load("a"), h
+        dc = lam * load("previous")
+        if "resets" in self.slots:
+            dc = truths("resets").select(dc.like(0.0), dc)
+        if self.of.convex:
+            dc = dc - lam * load("b")
+        if self.of.gate != "value":
+            dc = dc * coefficient(a, self.of.gate)
+        if self.of.gate == "logit":
+            dc = dc * complement(a, self.of.gate)
+        store("da", dc)
+        store("db", complement(a, self.of.gate) * lam if self.of.convex else lam)
+
+    # --- lanes beside time ---
+
+    def rows(self) -> None:
+        """Row after row, the states in the row of final states, which stays in the first cache."""
+        lanes, builder = self.lanes, self.builder
+        whole = self.extent // lanes
+        rest = self.extent - whole * lanes
+
+        def columns(body: Callable[[Int, Mask | None], None]) -> None:
+            with loop(builder, whole) as index:
+                body(index * lanes, None)
+            with builder.if_then(Int(builder, I64(0)).less(rest)):
+                body(whole * lanes, rest.first(lanes))
+
+        zero = Int(builder, I64(0))
+
+        def start(column: Int, mask: Mask | None) -> None:
+            self.place(self.leaves, zero, column).store(self.entering(column, mask), mask)
+            if self.of.summed:
+                self.place("da", zero, column).store(self.zero.cast("float64"), mask)
+
+        def walk(column: Int, mask: Mask | None) -> None:
+            carried = self.place(self.leaves, zero, column)
+            k = self.across(step, column, mask, carried.load(self.state, lanes, mask), self.sum_in_memory(column, mask))
+            carried.store(k, mask)
+
+        columns(start)
+        with loop(builder, self.steps) as step:
+            columns(walk)
+
+    def narrow(self) -> None:
+        """At most one vector beside time: the state stays in a register."""
+        column = Int(self.builder, I64(0))
+        mask = self.extent.first(self.lanes)
+        k = Variable(self.entering(column, mask))
+        total = Variable(self.zero.cast("float64")) if self.of.summed else None
+
+        def add(dc: Lanes) -> None:
+            assert total is not None
+            total.set(total.get() + dc.cast("float64"))
+
+        with loop(self.builder, self.steps) as step:
+            k.set(self.across(step, column, mask, k.get(), add))
+        self.place(self.leaves, column, column).store(k.get(), mask)
+        if total is not None:
+            self.place("da", column, column).store(total.get(), mask)
+
+    def across(self, step: Int, column: Int, mask: Mask | None, k: Lanes, add: Callable[[Lanes], None]) -> Lanes:
+        """One step of one vector of neighbours."""
+
+        def load(name: str) -> Lanes:
+            if name == "previous":
+                return self.previous_row(step, column, mask)
+            return self.place(name, step, column).load(self.state, self.lanes, mask)
+
+        def truths(name: str) -> Mask:
+            return self.place(name, step, column).truths(self.lanes, mask)
+
+        def store(name: str, value: Lanes) -> None:
+            if name == "da" and self.of.summed:
+                add(value)
+            else:
+                self.place(name, step, column).store(value, mask)
+
+        c, u, reset = self.before(load, truths)
+        h, k = self.step(c, u, reset, k)
+        self.after(h, load, truths, store)
+        return k
+
+    def previous_row(self, step: Int, column: Int, mask: Mask | None) -> Lanes:
+        """The state before this step: the next row of h in the direction of a backward walk, at its end h0."""
+        value = Variable(self.zero)
+        more = (step + 1).less(self.steps)
+        if "h0" not in self.slots:
+            with self.builder.if_then(more):
+                value.set(self.place("h", step + 1, column).load(self.state, self.lanes, mask))
+            return value.get()
+        with self.builder.if_else(more) as (inside, end):
+            with inside:
+                value.set(self.place("h", step + 1, column).load(self.state, self.lanes, mask))
+            with end:
+                value.set(self.place("h0", step, column).load(self.state, self.lanes, mask))
+        return value.get()
+
+    def sum_in_memory(self, column: Int, mask: Mask | None) -> Callable[[Lanes], None]:
+        def add(dc: Lanes) -> None:
+            place = self.place("da", Int(self.builder, I64(0)), column)
+            place.store(place.load("float64", self.lanes, mask) + dc.cast("float64"), mask)
+
+        return add
+
+    def entering(self, column: Int, mask: Mask | None) -> Lanes:
+        if self.enters not in self.slots:
+            return self.zero
+        return self.place(self.enters, Int(self.builder, I64(0)), column).load(self.state, self.lanes, mask)
+
+    @property
+    def zero(self) -> Lanes:
+        return constant(self.builder, self.state, self.lanes, 0.0, self.complex)
+
+    def place(self, name: str, step: Int, column: Int) -> Place:
+        base, per_step, per_column = self.slots[name]
+        address = base if name in TIMELESS else base + step * per_step
+        # A known stride lets LLVM form plain addresses.
+        size = {"packed": self.formats[name].itemsize, "splat": 0, "mirrored": -self.formats[name].itemsize}
+        known = size.get(self.reaches[name])
+        offset = column * per_column if known is None else column * known
+        return Place(self.formats[name], self.reaches[name], address + offset, per_column)
+
+    # --- lanes along time ---
+
+    def along(self) -> None:
+        """Four rows at a time, a tile of one vector of steps each."""
+        builder, lanes = self.builder, self.lanes
+        groups = (self.extent + (ROWS - 1)) // ROWS
+        # Whole tiles; the last one, whole or not, is masked, for there the state before it comes from h0.
+        tiles = (self.steps - 1) // lanes
+        with loop(builder, groups) as group:
+            # Rows beyond the last repeat it: the same numbers, written twice to the same place.
+            rows = [(group * ROWS + i).min(self.extent - 1) for i in range(ROWS)]
+            k = Variable(self.gather(self.enters, rows))
+            totals = [Variable(self.zero.cast("float64")) for _ in rows] if self.of.summed else []
+            with loop(builder, tiles) as tile:
+                self.tile(tile * lanes, rows, None, k, totals)
+            with builder.if_then(Int(builder, I64(0)).less(self.steps)):
+                self.tile(tiles * lanes, rows, self.steps - tiles * lanes, k, totals)
+            self.scatter(self.leaves, rows, k.get())
+            for row, total in zip(rows, totals, strict=False):
+                self.single("da", row).store(total.get().sum())
+
+    def tile(self, first: Int, rows: list[Int], count: Int | None, k: Variable, totals: list[Variable]) -> None:
+        lanes = self.lanes
+        mask = None if count is None else count.first(lanes)
+
+        def place(name: str, row: Int, shift: int = 0) -> Place:
+            base, per_step, per_row = self.slots[name]
+            address = base + row * per_row + (first + shift) * per_step
+            return Place(self.formats[name], self.reaches[name], address, per_step)
+
+        def load(row: Int, name: str) -> Lanes:
+            if name != "previous":
+                return place(name, row).load(self.state, lanes, mask)
+            if count is None:
+                return place("h", row, 1).load(self.state, lanes)
+            outside = self.zero
+            if "h0" in self.slots:
+                one = self.single("h0", row).load(self.state, 1)
+                outside = one.pick([0] * lanes)
+            # A tile of one step has no state before it in h: a masked load of no lanes reads nothing.
+            return place("h", row, 1).load(self.state, lanes, (count - 1).first(lanes), outside)
+
+        def truths(row: Int, name: str) -> Mask:
+            return place(name, row).truths(lanes, mask)
+
+        inputs = [self.before(_bind(load, row), _bind(truths, row)) for row in rows]
+        cs, us = turn([c for c, _, _ in inputs]), turn([u for _, u, _ in inputs])
+        resets: list[Mask | None] = [None] * lanes
+        if inputs[0][2] is not None:
+            flags = turn([reset.lanes(c.real) for c, _, reset in inputs if reset is not None])
+            resets = [Mask(self.builder, (0.0 - flag).less(0.0).value) for flag in flags]
+        states, state = [], k.get()
+        for index, (c, u, reset) in enumerate(zip(cs, us, resets, strict=True)):
+            h, after = self.step(c, u, reset, state)
+            if count is not None:
+                # Steps beyond the end leave the state as it is.
+                taken = Int(self.builder, I64(index)).less(count)
+                after = Lanes(
+                    self.builder,
+                    tuple(self.builder.select(taken, x, y) for x, y in zip(after.parts, state.parts, strict=True)),
+                )
+            state = after
+            states.append(h)
+        k.set(state)
+        for index, (row, h) in enumerate(zip(rows, turn_back(states), strict=True)):
+
+            def store(name: str, value: Lanes, row: Int = row, index: int = index) -> None:
+                if name == "da" and self.of.summed:
+                    if mask is not None:
+                        value = mask.select(value, value.like(0.0))
+                    totals[index].set(totals[index].get() + value.cast("float64"))
+                else:
+                    place(name, row).store(value, mask)
+
+            self.after(h, _bind(load, row), _bind(truths, row), store)
+
+    def single(self, name: str, row: Int) -> Place:
+        """The one number a row has in an operand without time."""
+        base, _, per_row = self.slots[name]
+        return Place(self.formats[name], "packed", base + row * per_row, per_row)
+
+    def gather(self, name: str, rows: list[Int]) -> Lanes:
+        zero = constant(self.builder, self.state, len(rows), 0.0, self.complex)
+        if name not in self.slots:
+            return zero
+        ones = [self.single(name, row).load(self.state, 1) for row in rows]
+        return join(join(ones[0], ones[1]), join(ones[2], ones[3]))
+
+    def scatter(self, name: str, rows: list[Int], value: Lanes) -> None:
+        for lane, row in enumerate(rows):
+            self.single(name, row).store(value.pick([lane]))
+
+
+def _bind(function: Callable[..., Any], row: Int) -> Callable[..., Any]:
+    return lambda name: function(row, name)
+
+
+def lanes_of(format: str) -> int:
+    """Numbers in one vector: 64 bytes of states, 64 of complex parts each."""
+    return 16 if FORMATS[format].state == "float32" else 8
