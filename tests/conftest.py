@@ -1,0 +1,21 @@
+"""Shared by all tests: JAX in 64-bit mode, hypothesis without deadlines, the ladder as a fixture."""
+
+import importlib
+from importlib.util import find_spec
+
+import hypothesis
+import pytest
+
+from ladder import Rung, rungs
+
+hypothesis.settings.register_profile("seqpar", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.load_profile("seqpar")
+
+if find_spec("jax") is not None:
+    importlib.import_module("jax").config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(params=rungs(), ids=lambda rung: rung.value)
+def rung(request: pytest.FixtureRequest) -> Rung:
+    """Every array library at hand, one after the other."""
+    return request.param
