@@ -29,9 +29,9 @@ def formats() -> tuple[str, ...]:
 
 def backend() -> Any:
     """The entry point."""
-    from seqpar_host.backend import backend
+    from seqpar_host.capabilities import host_backend
 
-    return backend()
+    return host_backend()
 
 
 def __getattr__(name: str) -> Any:
