@@ -22,11 +22,6 @@ _HOMES = {
 }
 
 
-def formats() -> tuple[str, ...]:
-    """The dtype names that b and h may have."""
-    return ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-
-
 def backend() -> Any:
     """The entry point."""
     from seqpar_host.capabilities import host_backend

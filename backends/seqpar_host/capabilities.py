@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import seqpar
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
 from seqpar.dispatch.registry import Backend
-from seqpar_host import SequentialConfig, formats
+from seqpar.validation import COMPLEX, REAL
+from seqpar_host.configs import SequentialConfig
 
 
 def host_backend() -> Backend:
@@ -26,7 +27,7 @@ class HostKernel(Kernel):
             return f"works on host memory, and the arrays are on {problem.device}"
         if not problem.addressable:
             return f"{problem.framework} shows no memory that it could work on (or the memory is not aligned)"
-        supported = set(formats())
+        supported = {*REAL, *COMPLEX}
         odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
         return f"has no format for {', '.join(map(str, odd))}" if odd else None
 
