@@ -88,6 +88,10 @@ class _LinearRecurrence(_Recurrence):
         h, final = algorithm.sequential(xp, spec, *operands)
         return h, final
 
+    def reads(self, spec: Walk, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
+        of_a = wanted[0]
+        return (True, spec.convex and of_a, of_a, True), (of_a, False)
+
     def backward_operands(
         self,
         spec: Walk,

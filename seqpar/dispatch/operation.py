@@ -91,6 +91,13 @@ class Operation(ABC):
         """
         return None
 
+    def reads(self, spec: Any, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
+        """Of which operands and which results the values are read when the wanted gradients are formed.
+
+        Of the others a rule may use shape and dtype only, so that a binding need not keep them alive.
+        """
+        return (True,) * len(self.operands), (True,) * len(self.results)
+
     @abstractmethod
     def empty(self, xp: Any, spec: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         """The results when there is nothing to compute (some axis has length zero), as fresh arrays."""
