@@ -1,0 +1,31 @@
+"""JAX: every operation as a primitive, with kernels chosen when a program is lowered for a platform."""
+
+from collections.abc import Sequence
+
+import seqpar
+from seqpar.dispatch.problem import Kernel
+from seqpar.dispatch.registry import Backend, Binding
+
+
+def backend() -> Backend:
+    """The entry point of the group "seqpar.backends". Imports JAX only when its arrays or kernels are asked for."""
+    return Backend(
+        name="jax",
+        version=seqpar.__version__,
+        frameworks=("jax", "jaxlib"),
+        binding=_binding,
+        kernels=_kernels,
+        extra="jax",
+    )
+
+
+def _binding() -> Binding:
+    from seqpar_jax.binding import JaxBinding
+
+    return JaxBinding()
+
+
+def _kernels() -> Sequence[Kernel]:
+    from seqpar_jax.linear_recurrence import KERNELS
+
+    return KERNELS

@@ -1,0 +1,120 @@
+"""What seqpar has to know of JAX: facts of arrays, traced or not, and the way from a call to its primitive.
+
+Arrays of JAX have no address a caller may use, and under tracing no device either. So nothing is chosen here: every call
+binds a primitive (see `primitives`), and the kernel is chosen when the primitive is lowered for a platform.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from seqpar.dispatch import registry
+from seqpar.dispatch.choice import choose
+from seqpar.dispatch.operation import Operation
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Array, Layout
+from seqpar_jax import ffi, lowering, primitives
+
+
+class JaxBinding:
+    """JAX arrays, concrete and traced."""
+
+    framework = "jax"
+
+    def namespace(self, x: Array) -> Any:
+        return jnp
+
+    def compiling(self) -> bool:
+        return False
+
+    def facts(self, x: Array | None) -> Any:
+        if x is None:
+            return None
+        return x.aval if isinstance(x, Tracer) else (x.aval, x.sharding)
+
+    def dtype_name(self, dtype: Any) -> str:
+        return str(dtype.name)
+
+    def device(self, x: Array) -> str:
+        if isinstance(x, Tracer):
+            return lowering.device_kind(jax.default_backend())
+        return lowering.device_kind(next(iter(x.devices())).platform)
+
+    def device_of(self, x: Array) -> Any:
+        # An uncommitted array follows the others wherever they are; only committed ones can disagree.
+        return None if isinstance(x, Tracer) or not x.committed else frozenset(x.devices())
+
+    def traced(self, x: Array) -> bool:
+        return isinstance(x, Tracer)
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        return x.astype(dtype)
+
+    def full(self, value: Any, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        return jnp.full(shape, value, dtype=dtype)
+
+    def layout(self, x: Array) -> Layout | None:
+        """What a kernel would see through XLA's foreign functions: row-major memory, on the CPU only."""
+        if self.device(x) != "cpu" or not ffi.available():
+            return None
+        shape = tuple(x.shape)
+        strides = tuple(math.prod(shape[i + 1 :]) * x.dtype.itemsize for i in range(len(shape)))
+        return Layout(shape, strides, x.dtype.name)
+
+    def address(self, x: Array) -> int:
+        raise TypeError("jax shows its memory to compiled programs only")
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        return jnp.empty(shape, dtype=dtype)
+
+    def threads(self) -> int | None:
+        return None
+
+    def direct(self, operands: Sequence[Array | None]) -> bool:
+        return False
+
+    def call(
+        self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    ) -> tuple[Array, ...]:
+        arrays = [x for x in operands if x is not None]
+        present = tuple([x is not None for x in operands])
+        for x in arrays:
+            if isinstance(x, Tracer):
+                _refuse_early(self, operation, spec, operands, request)
+                return primitives.apply(operation, spec, operands, request)
+        return _compiled(operation.name, spec, request, present, registry.generation())(*arrays)
+
+    def vjp(
+        self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
+    ) -> tuple[Any, Callable[..., Any]] | None:
+        return jax.vjp(lambda *arrays: function(*arrays, **options), *primals)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(
+    name: str, spec: Any, request: Request, present: tuple[bool, ...], generation: int
+) -> Callable[..., tuple[Array, ...]]:
+    """The operation under jit, for eager calls. `generation` is in the key so that new tuned results are looked at."""
+    primitive = primitives.primitive_of(name)
+
+    def run(*arrays: Array) -> tuple[Array, ...]:
+        return tuple(primitive.bind(*arrays, spec=spec, request=request, present=present))
+
+    run.__name__ = name
+    return jax.jit(run)
+
+
+def _refuse_early(
+    binding: JaxBinding, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+) -> None:
+    """A forced choice that cannot run raises while the user's function is traced, where the traceback shows the call."""
+    if request.source:
+        metas = lowering.metas_of(operands)
+        problem = lowering.problem_of(operation, spec, metas, lowering.device_kind(jax.default_backend()))
+        if 0 not in problem.shape:
+            choose(problem, request)
