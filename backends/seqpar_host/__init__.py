@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from seqpar_host.kernels import backward_kernel as backward_kernel
     from seqpar_host.kernels import walk_kernel as walk_kernel
     from seqpar_host.threads import thread_limit as thread_limit
+    from seqpar_host.xla import xla_handler as xla_handler
+    from seqpar_host.xla import xla_version as xla_version
 
 _HOMES = {
     "Buffer": "kernels",
     "backward_kernel": "kernels",
     "walk_kernel": "kernels",
     "thread_limit": "threads",
+    "xla_handler": "xla",
+    "xla_version": "xla",
 }
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numba
 from numba import types
 
+from seqpar_host import handle as handling
 from seqpar_host import launch as launching
 from seqpar_host import walk
-from seqpar_host.job import Job, Specialisation
+from seqpar_host.job import Address, Job, Specialisation
 
 _lock = threading.RLock()
 _kept: list[Any] = []  # machine code lives as long as the object that compiled it
@@ -32,16 +33,19 @@ def kernel_address(specialisation: Specialisation) -> int:
 @cache
 def worker_address() -> int:
     with _lock:
-        return _compile(launching.worker, types.int64)
+        return _compile(launching.worker, Address("call"))
 
 
 @cache
-def launch_address() -> int:
+def handle_address() -> int:
     with _lock:
-        return _compile(launching.launch, *[types.int64] * (2 + launching.MOST_SLOTS))
+        return _compile(handling.handle, types.int64, Address("target"))
 
 
 @cache
 def launcher() -> Any:
     """launch(plan, threads, pointers...) as a C function: it lets other Python threads run meanwhile."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * (2 + launching.MOST_SLOTS))(launch_address())
+    integers = 1 + launching.MOST_SLOTS
+    with _lock:
+        address = _compile(launching.launch, Address("plan"), *[types.int64] * integers)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * (1 + integers))(address)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import types
-from numba.extending import models, register_model
+from numba.extending import intrinsic, models, register_model
 
 WALK = ("a", "b", "h0", "resets", "h", "final")
 BACKWARD = ("a", "b", "h0", "resets", "h", "g", "g_final", "da", "db", "dh0")
@@ -50,20 +50,38 @@ class Specialisation:
 def fingerprint() -> str:
     """Of the sources, in each kernel's type: numba's cache looks at one file only and would keep kernels of old code."""
     digest = hashlib.sha1(usedforsecurity=False)
-    for name in ("simd", "formats", "gates", "job", "walk"):
+    for name in ("simd", "formats", "gates", "job", "walk", "launch", "handle"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]
 
 
-class Job(types.Type):  # type: ignore[misc]
+class Address(types.Type):  # type: ignore[misc]
+    """The address of some words, as a type of its own: it carries the fingerprint."""
+
+    def __init__(self, of: str) -> None:
+        super().__init__(name=f"Address({of} #{fingerprint()})")
+
+
+class Job(Address):
     """The address of a job's words, for one specialisation."""
 
     def __init__(self, specialisation: Specialisation) -> None:
         self.specialisation = specialisation
-        super().__init__(name=f"Job({specialisation} #{fingerprint()})")
+        super().__init__(f"job {specialisation}")
 
 
+@register_model(Address)
 @register_model(Job)
-class _JobModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: Job) -> None:
+class _AddressModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Address) -> None:
         super().__init__(manager, kind, manager.lookup(types.int64).get_value_type())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def number(typing: Any, address: Any) -> Any:
+    """An address as the integer it is."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    return types.int64(address), generate
