@@ -1,0 +1,144 @@
+"""PyTorch as seqpar sees it: facts, memory and creation of tensors, and the three ways an operation is called.
+
+* Nothing to differentiate, nothing transformed: straight to the kernel (`execute`).
+* Gradients, forward mode, `torch.func`: the autograd Function of `seqpar_torch.autograd`.
+* `torch.compile`, `torch.export`, fake tensors and tensor subclasses: the operators of `seqpar_torch.operators`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from array_api_compat import torch as xp
+from torch.autograd import forward_ad
+
+from seqpar.dispatch.execute import execute
+from seqpar.dispatch.operation import Operation
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Layout
+from seqpar.errors import ArrayTypeError
+from seqpar_torch import operators
+from seqpar_torch.autograd import differentiable
+from seqpar_torch.memory import DTYPES, NAMES, has_memory, resolved
+from seqpar_torch.reverse import pull_back
+
+Tensor = torch.Tensor
+
+PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
+"""Types without behaviour of their own. Every other subclass goes through the dispatcher, which knows what it wants."""
+
+_transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
+_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
+_vmap_of_old = functools.partial(torch._C._dispatch_tls_is_dispatch_key_included, torch._C._dispatch_key_parse("VmapMode"))
+_autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
+_is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
+
+
+class TorchBinding:
+    """The binding of PyTorch tensors, on any device."""
+
+    framework = "torch"
+
+    def namespace(self, x: Tensor) -> Any:
+        return xp
+
+    def compiling(self) -> bool:
+        return torch.compiler.is_compiling()
+
+    def facts(self, x: Tensor | None) -> Any:
+        if x is None:
+            return None
+        try:
+            return x.shape, x.stride(), x.dtype, x.device
+        except RuntimeError as error:
+            raise _unsuitable(x) from error
+
+    def dtype_name(self, dtype: torch.dtype) -> str:
+        return NAMES[dtype]
+
+    def device(self, x: Tensor) -> str:
+        return x.device.type
+
+    def device_of(self, x: Tensor) -> torch.device:
+        return x.device
+
+    def traced(self, x: Tensor) -> bool:
+        return not has_memory(x)
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        return x.to(DTYPES[dtype])
+
+    def layout(self, x: Tensor) -> Layout | None:
+        if not has_memory(x):
+            return None
+        size = x.element_size()
+        return Layout(tuple(x.shape), tuple([size * stride for stride in x.stride()]), NAMES[x.dtype])
+
+    def address(self, x: Tensor) -> int:
+        return x.data_ptr()
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Tensor) -> Tensor:
+        return torch.empty(shape, dtype=DTYPES[dtype], device=like.device)
+
+    def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Tensor) -> Tensor:
+        return torch.full(shape, number, dtype=DTYPES[dtype], device=like.device)
+
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
+    def direct(self, operands: Sequence[Tensor | None]) -> bool:
+        """May a kernel read these tensors as they are, with nobody watching: no gradient, transform, mode or lazy conj?"""
+        if _transformed() or _modes() or _vmap_of_old() or _autocast() or forward_ad._current_level >= 0:
+            return False
+        grad = _is_grad_enabled()
+        for x in operands:
+            if x is not None and (
+                type(x) not in PLAIN or (grad and x.requires_grad) or x.is_conj() or x.is_neg()
+            ):
+                return False
+        return True
+
+    def call(
+        self, operation: Operation, spec: Any, operands: Sequence[Tensor | None], request: Request
+    ) -> tuple[Tensor, ...]:
+        if torch.compiler.is_compiling():
+            return operators.call(operation, spec, operands, request)
+        if self.direct(operands):
+            return execute(self, operation, spec, operands, request)
+        return differentiable(self, operation, spec, operands, request)
+
+    def compute(
+        self, operation: Operation, spec: Any, operands: Sequence[Tensor | None], request: Request
+    ) -> tuple[Tensor, ...]:
+        """The results without derivatives, for a caller that stands below autograd and every transform."""
+        # The vmap behind is_grads_batched=True is older than torch.func; operators fall back to a loop under it.
+        if _modes() or _vmap_of_old() or any(x is not None and type(x) not in PLAIN for x in operands):
+            return operators.call(operation, spec, operands, request)
+        return self.on_memory(operation, spec, operands, request)
+
+    def on_memory(
+        self, operation: Operation, spec: Any, operands: Sequence[Tensor | None], request: Request
+    ) -> tuple[Tensor, ...]:
+        """The results for tensors that are what they seem: the last stretch before `execute`."""
+        operands = [None if x is None else resolved(x) for x in operands]
+        if not _autocast():
+            return execute(self, operation, spec, operands, request)
+        kind = next(x for x in operands if x is not None).device.type
+        with torch.autocast(kind, enabled=False):  # autocast never changes a dtype here
+            return execute(self, operation, spec, operands, request)
+
+    def vjp(
+        self, function: Callable[..., Any], primals: Sequence[Any], options: dict[str, Any]
+    ) -> tuple[Any, Callable[..., Any]] | None:
+        return pull_back(function, primals, options)
+
+
+def _unsuitable(x: Tensor) -> ArrayTypeError:
+    kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+    mend = "x.to_padded_tensor(0.0) with `resets`" if x.is_nested else "x.to_dense()"
+    return ArrayTypeError(f"seqpar: a {kind} tensor has no strides. Give a dense tensor, for example {mend}.")
+
+
+BINDING = TorchBinding()
+operators.attach(BINDING)
