@@ -4,6 +4,7 @@
 make of them. `NumpyBinding` adds what kernels need: addresses, strides and uninitialised results.
 """
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ class NumpyBinding(ArrayAPIBinding):
 
     def __init__(self) -> None:
         super().__init__("numpy")
+        self._dtypes: dict[str, Any] = {}
 
     def facts(self, x: Array | None) -> Any:
         return None if x is None else (x.shape, x.strides, x.dtype, x.flags.aligned)
@@ -106,10 +108,16 @@ class NumpyBinding(ArrayAPIBinding):
         return Layout(x.shape, x.strides, x.dtype.name)
 
     def address(self, x: Array) -> int:
-        return int(x.ctypes.data)
+        try:  # 0.3 microseconds against 1.0 for x.ctypes.data, where the array is writable and contiguous
+            return ctypes.addressof(ctypes.c_char.from_buffer(x))
+        except (TypeError, ValueError, BufferError):
+            return int(x.ctypes.data)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
-        return np.empty(shape, _numpy_dtype(dtype, like))
+        found = self._dtypes.get(dtype)
+        if found is None:  # the name of a dtype takes NumPy 2 microseconds to form
+            found = self._dtypes[dtype] = _numpy_dtype(dtype, like)
+        return np.empty(shape, found)
 
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         return np.full(shape, number, _numpy_dtype(dtype, like))
