@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None, program: str = "seqpar") -> int:
     return 0 if words else NOT_FOUND
 
 
-def _run(program: str, name: str, words: Sequence[str], entries: dict[str, importlib.metadata.EntryPoint]) -> int:
+def _run(
+    program: str, name: str, words: Sequence[str], entries: dict[str, importlib.metadata.EntryPoint]
+) -> int:
     if name not in entries:
         print(_unknown(program, name, entries), file=sys.stderr)
         return NOT_FOUND
