@@ -68,7 +68,7 @@ def _operand_gradients(
         wanted = tuple(x is not None and able for x, able in zip(operands, operation.differentiable, strict=True))
         return operation.vjp(xp, call.spec, operands, results, cotangents, wanted, solve)
     backward = operations[operation.fused_backward]
-    request = for_backward(call.request, backward.name)
+    request = for_backward(call.request, backward.name, call.binding.framework)
     return execute(call.binding, backward, call.spec, fused, request)
 
 

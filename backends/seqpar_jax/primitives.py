@@ -232,7 +232,7 @@ def _define_gradient(primitive: Primitive, operation: Operation) -> None:
         operands, results, cotangents = groups.filled(arrays)
         arguments = operation.backward_operands(spec, operands, results, cotangents)
         assert arguments is not None
-        grads = iter(apply(fused, spec, arguments, for_backward(request, fused.name)))
+        grads = iter(apply(fused, spec, arguments, for_backward(request, fused.name, "jax")))
         every = [next(grads) if able else None for able in operation.differentiable]
         return [fit(jnp, grad, x) for grad, x, want in zip(every, operands, wanted, strict=True) if want]
 

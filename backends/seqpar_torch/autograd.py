@@ -38,7 +38,7 @@ class Call:
         return self.binding.call(self.operation, spec, operands, self.request)
 
     def fused(self, operation: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        return self.binding.compute(operation, spec, operands, for_backward(self.request, operation.name))
+        return self.binding.compute(operation, spec, operands, for_backward(self.request, operation.name, "torch"))
 
 
 class Differentiable(Function):

@@ -71,7 +71,7 @@ _encoded._dynamo_marked_constant = True  # type: ignore[attr-defined]
 @functools.cache
 def _decoded(operation: str, text: str) -> Any:
     name, fields = json.loads(text)
-    for kernel in registry.kernels(operation):
+    for kernel in registry.kernels(operation, "torch"):
         if kernel.config.__name__ == name:
             return kernel.config(**fields)
     raise NotEligibleError(f"{operation}: config={name} belongs to no kernel of this operation. Give one of those.")
@@ -116,7 +116,7 @@ def _define(operation: Operation) -> Any:
         def fused(other: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
             # What was asked for explicitly; the overlay is laid over when the operator runs, as in the forward pass.
             method, behind, config, numerics = wish
-            request = for_backward(Request(method, behind, config, numerics), other.name)
+            request = for_backward(Request(method, behind, config, numerics), other.name, "torch")
             return call(other, spec, operands, request)
 
         grads = gradients(

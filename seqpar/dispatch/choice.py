@@ -61,10 +61,10 @@ def choose(problem: Problem, request: Request = NO_WISH) -> Choice:
     return choice
 
 
-def for_backward(request: Request, operation: str) -> Request:
+def for_backward(request: Request, operation: str, framework: str) -> Request:
     """The wish of a forward call, as far as it makes sense for its fused backward: the backend, if it has one."""
     backend = request.backend
-    if backend is not None and all(kernel.backend != backend for kernel in registry.kernels(operation)):
+    if backend is not None and all(kernel.backend != backend for kernel in registry.kernels(operation, framework)):
         backend = None
     return Request(backend=backend, numerics=request.numerics, source=request.source)
 
@@ -87,7 +87,7 @@ def ranked(problem: Problem, request: Request) -> list[Choice]:
 
 
 def _choose(problem: Problem, request: Request) -> Choice:
-    kernels = registry.kernels(problem.operation)
+    kernels = registry.kernels(problem.operation, problem.framework)
     _check_names(problem.operation, request, kernels)
     candidates = tuple(_consider(kernel, problem, request) for kernel in kernels)
     eligible = sorted((c for c in candidates if c.refusal is None), key=lambda c: c.rank)
@@ -132,9 +132,7 @@ def _check_names(operation: str, request: Request, kernels: tuple[Kernel, ...]) 
     methods = {kernel.method for kernel in kernels}
     if request.method != "auto" and request.method not in methods:
         raise unknown_name(operation, "method", request.method, {"auto", *methods})
-    known = {kernel.backend for kernel in kernels} | {
-        name for name, backend in registry.backends().items() if backend.kernels is not None
-    }
+    known = {kernel.backend for kernel in kernels} | registry.kernel_names()
     if request.backend is not None and request.backend not in known:
         raise unknown_name(operation, "backend", request.backend, known)
 

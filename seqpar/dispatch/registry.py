@@ -83,6 +83,9 @@ class Backend:
     """Top-level modules whose arrays `binding` understands."""
     binding: Callable[[], Binding] | None = None
     kernels: Callable[[], Sequence[Kernel]] | None = None
+    """Its kernels. With `frameworks` set they are for arrays of those only, and are not loaded for others."""
+    provides: tuple[str, ...] = ()
+    """What `backend=` may say to mean its kernels, where that is not the backend's own name."""
     extra: str | None = None
     """The extra of seqpar that installs what this backend imports."""
 
@@ -164,15 +167,21 @@ def remove_backend(name: str) -> None:
 
 
 @cache
-def kernels(operation: str) -> tuple[Kernel, ...]:
-    """Every kernel of an operation, the reference methods last."""
+def kernels(operation: str, framework: str) -> tuple[Kernel, ...]:
+    """Every kernel of an operation that may serve arrays of a framework, the reference methods last."""
     from seqpar.dispatch.reference import reference_kernels
 
     provided: list[Kernel] = []
     for backend in backends().values():
-        if backend.kernels is not None:
+        if backend.kernels is not None and (not backend.frameworks or framework in backend.frameworks):
             provided += [kernel for kernel in backend.kernels() if kernel.operation == operation]
     return (*provided, *reference_kernels(operation))
+
+
+def kernel_names() -> set[str]:
+    """Everything `backend=` may say, loaded or not."""
+    names = {name for backend in backends().values() if backend.kernels for name in backend.provides or (backend.name,)}
+    return names | {"reference"}
 
 
 def binding_for(kind: type) -> Binding:
