@@ -1,0 +1,84 @@
+"""Measure every promised figure of `linear_recurrence` in one run and write it down.
+
+    python -m seqpar_bench.figures
+
+prints a table of promised and measured and writes benchmarks/results/<machine>/linear_recurrence.json. What cannot run
+is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from seqpar_bench import accuracy, coverage, overhead, speed, startup
+from seqpar_bench.record import Record, profile_name
+
+Part = Callable[[Record, int], None]
+
+PARTS: dict[str, tuple[Part, ...]] = {
+    "1": (speed.numpy_speed,),
+    "2": (speed.torch_speed,),
+    "3": (speed.jax_speed,),
+    "4": (speed.time_last_speed,),
+    "5": (overhead.overhead,),
+    "6": (speed.filter_speed,),
+    "7": (accuracy.accuracy,),
+    "8": (startup.compile_times, startup.first_calls),
+    "9": (coverage.coverage,),
+    "extra": (speed.extra_cases,),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m seqpar_bench.figures", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--out", type=Path, help="the JSON file (default: benchmarks/results/<machine>/...)")
+    parser.add_argument(
+        "--only", default=",".join(PARTS), help="figures to measure, for example 1,4 (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=21, help="samples of each time (default 21)")
+    parser.add_argument("--threads", type=int, default=2, help="cores to use (default 2)")
+    args = parser.parse_args(argv)
+    wanted = args.only.split(",")
+    if unknown := [number for number in wanted if number not in PARTS]:
+        parser.error(f"--only: no figure {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    restrict(args.threads)
+
+    record = Record("linear_recurrence")
+    for number in wanted:
+        for part in PARTS[number]:
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    part(record, args.rounds)
+            except Exception as error:
+                record.problems.append(f"{number}: {part.__name__}: {type(error).__name__}: {error}")
+            # A kernel that fell back says so in a warning; a figure taken then must not look like the kernel's.
+            record.problems += sorted(
+                {f"{number}: warning: {w.message}" for w in caught if w.category is RuntimeWarning}
+            )
+    print(record.table())
+    for problem in record.problems:
+        print(f"problem: {problem}")
+    if args.out is None and set(wanted) == set(PARTS):
+        args.out = Path("benchmarks/results") / profile_name() / "linear_recurrence.json"
+    if args.out is not None:
+        record.write(args.out)
+        print(f"written: {args.out}")
+    missed = [figure for figure in record.figures if not figure.reached]
+    print(f"{len(record.figures) - len(missed)} of {len(record.figures)} figures reached")
+    return 1 if missed or record.problems else 0
+
+
+def restrict(threads: int) -> None:
+    """Keep this process on a number of cores, before any framework sizes its thread pool."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
