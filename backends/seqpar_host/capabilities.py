@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import seqpar
+from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
 from seqpar.dispatch.registry import Backend
 from seqpar.validation import COMPLEX, REAL
@@ -49,6 +50,14 @@ class HostKernel(Kernel):
 
         launch.plan = plan  # type: ignore[attr-defined]  # its words must live as long as the launch
         return launch
+
+    def xla_handler(
+        self, spec: Any, config: Any, operands: Sequence[Abstract | None], results: Sequence[Abstract], include: str
+    ) -> int:
+        """Address of a function that XLA calls on the CPU, for jaxlib's headers in `include`; raises if they differ."""
+        from seqpar_host.xla import xla_handler, xla_version
+
+        return xla_handler(spec, operands, results, version=xla_version(include))
 
 
 class Sequential(HostKernel):
