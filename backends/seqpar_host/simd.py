@@ -64,6 +64,10 @@ class Int:
     def __floordiv__(self, other: int) -> "Int":
         return Int(self.builder, self.builder.sdiv(self.value, I64(other)))
 
+    def mod(self, power: int) -> "Int":
+        """The remainder of a number that is not negative by a power of two."""
+        return Int(self.builder, self.builder.and_(self.value, I64(power - 1)))
+
     def less(self, other: "Int | int") -> Any:
         return self.builder.icmp_signed("<", self.value, self._lift(other))
 
@@ -72,6 +76,9 @@ class Int:
 
     def min(self, other: "Int | int") -> "Int":
         return Int(self.builder, self.builder.select(self.less(other), self.value, self._lift(other)))
+
+    def where(self, condition: Any, other: "Int | int") -> "Int":
+        return Int(self.builder, self.builder.select(condition, self.value, self._lift(other)))
 
     def first(self, count: int) -> "Mask":
         """The mask of the first `self` lanes of `count`."""
@@ -246,6 +253,20 @@ def constant(builder: Any, state: str, count: int, value: float = 0.0, complex: 
     return Lanes(builder, (number, zero) if complex else (number,))
 
 
+class Counter:
+    """An integer that changes from step to step."""
+
+    def __init__(self, start: Int) -> None:
+        self.builder = start.builder
+        self.slot = cgutils.alloca_once_value(self.builder, start.value)
+
+    def get(self) -> Int:
+        return Int(self.builder, self.builder.load(self.slot))
+
+    def set(self, value: Int) -> None:
+        self.builder.store(value.value, self.slot)
+
+
 class Variable:
     """A vector that changes from step to step (kept in registers: LLVM promotes the stack slot)."""
 
@@ -268,43 +289,55 @@ def loop(builder: Any, count: Int) -> Iterator[Int]:
         yield Int(builder, each.index)
 
 
+@contextmanager
+def while_loop(builder: Any, condition: Callable[[], Any]) -> Iterator[None]:
+    ask, body, done = (builder.append_basic_block(name) for name in ("ask", "body", "done"))
+    builder.branch(ask)
+    builder.position_at_end(ask)
+    builder.cbranch(condition(), body, done)
+    builder.position_at_end(body)
+    yield
+    builder.branch(ask)
+    builder.position_at_end(done)
+
+
 def turn(rows: Sequence[Lanes]) -> list[Lanes]:
-    """Four vectors of n steps each -> n vectors of the four rows' values at one step (n a multiple of four)."""
-    builder, count = rows[0].builder, rows[0].count
+    """r vectors of n steps each -> n vectors of the r rows' values at one step (n a multiple of r, r a power of two)."""
+    builder, count, size = rows[0].builder, rows[0].count, len(rows)
     columns: list[list[Any]] = []
     for part in range(len(rows[0].parts)):
-        turned = _turn_fours(builder, [row.parts[part] for row in rows])
-        pick = [shuffle(builder, x, x, list(range(g, g + 4))) for g in range(0, count, 4) for x in turned]
+        turned = _turn_blocks(builder, [row.parts[part] for row in rows])
+        pick = [shuffle(builder, x, x, list(range(g, g + size))) for g in range(0, count, size) for x in turned]
         columns.append(pick)
     return [Lanes(builder, parts) for parts in zip(*columns, strict=True)]
 
 
 def turn_back(columns: Sequence[Lanes]) -> list[Lanes]:
-    """The inverse of `turn`: n vectors of four rows -> four vectors of n steps."""
-    builder, count = columns[0].builder, len(columns)
+    """The inverse of `turn`: n vectors of r rows -> r vectors of n steps."""
+    builder, count, size = columns[0].builder, len(columns), columns[0].count
     rows: list[list[Any]] = []
     for part in range(len(columns[0].parts)):
         joined = []
-        for j in range(4):
-            pieces = [columns[g + j].parts[part] for g in range(0, count, 4)]
+        for j in range(size):
+            pieces = [columns[g + j].parts[part] for g in range(0, count, size)]
             while len(pieces) > 1:
-                width = 2 * pieces[0].type.count
-                pieces = [
-                    shuffle(builder, x, y, list(range(width))) for x, y in zip(pieces[::2], pieces[1::2], strict=True)
-                ]
+                lanes = list(range(2 * pieces[0].type.count))
+                pieces = [shuffle(builder, x, y, lanes) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
             joined.append(pieces[0])
-        rows.append(_turn_fours(builder, joined))
+        rows.append(_turn_blocks(builder, joined))
     return [Lanes(builder, parts) for parts in zip(*rows, strict=True)]
 
 
-def _turn_fours(builder: Any, x: Sequence[Any]) -> list[Any]:
-    """Transpose each 4x4 block of four vectors: shuffles that stay inside 128 bits for float32."""
-    count = x[0].type.count
-
-    def mix(low: Any, high: Any, four: Sequence[int]) -> Any:
-        return shuffle(builder, low, high, [g + (i if i < 4 else count + i - 4) for g in range(0, count, 4) for i in four])
-
-    low_01, high_01 = mix(x[0], x[1], (0, 4, 1, 5)), mix(x[0], x[1], (2, 6, 3, 7))
-    low_23, high_23 = mix(x[2], x[3], (0, 4, 1, 5)), mix(x[2], x[3], (2, 6, 3, 7))
-    first, second = (0, 1, 4, 5), (2, 3, 6, 7)
-    return [mix(low_01, low_23, first), mix(low_01, low_23, second), mix(high_01, high_23, first), mix(high_01, high_23, second)]
+def _turn_blocks(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """Transpose each r x r block of r vectors: one round of pairwise shuffles per bit of the index."""
+    count, x = rows[0].type.count, list(rows)
+    bit = len(x) // 2
+    while bit:
+        for i in range(len(x)):
+            if not i & bit:
+                j = i | bit
+                low = [lane ^ bit | count if lane & bit else lane for lane in range(count)]
+                high = [lane | count if lane & bit else lane | bit for lane in range(count)]
+                x[i], x[j] = shuffle(builder, x[i], x[j], low), shuffle(builder, x[i], x[j], high)
+        bit //= 2
+    return x

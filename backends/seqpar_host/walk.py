@@ -5,11 +5,12 @@
     backward:   the adjoint walk of g, lam its result, with p the state before the step:
                 dc = lam*p (0 at a reset) - lam*b under convex;   da = dc, dc*c or dc*c*(1-c);   db = lam or (1-c)*lam
 
-Across: lanes are neighbours beside time, one vector a step. Along: lanes are steps of one row, so four rows are turned
-in registers, which makes a vector of four states that takes one step at a time: every row is walked in order, to the bit.
+Across: lanes are neighbours beside time, one vector a step. Along: lanes are steps of one row, so a few rows are turned
+in registers, which makes a vector of their states that takes one step at a time: every row is walked in order, to the bit.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from numba import types
@@ -18,9 +19,21 @@ from numba.extending import intrinsic
 from seqpar_host.formats import FORMATS, Place
 from seqpar_host.gates import coefficient, complement
 from seqpar_host.job import HEADER, PER_SLOT, SLOTS, Job, Specialisation
-from seqpar_host.simd import I64, Int, Lanes, Mask, Variable, constant, join, loop, turn, turn_back
+from seqpar_host.simd import (
+    I64,
+    Counter,
+    Int,
+    Lanes,
+    Mask,
+    Variable,
+    constant,
+    join,
+    loop,
+    turn,
+    turn_back,
+    while_loop,
+)
 
-ROWS = 4  # rows of one tile of an along walk
 TIMELESS = {"h0", "final", "g_final", "dh0"}
 
 
@@ -61,6 +74,7 @@ class _Body:
         main = self.formats["b" if of.kernel == "walk" else "g"]
         self.state, self.complex = main.state, main.complex
         self.lanes = lanes_of(main.name)
+        self.height = rows_of(main.name)
         self.backward = of.kernel == "backward"
         # The state enters and leaves, in both kernels, through these.
         self.enters, self.leaves = ("g_final", "dh0") if self.backward else ("h0", "final")
@@ -109,18 +123,27 @@ class _Body:
     # --- lanes beside time ---
 
     def rows(self) -> None:
-        """Row after row, the states in the row of final states, which stays in the first cache."""
+        """Row after row, the states of the step before read from the row before, or from a row kept for them."""
         lanes, builder = self.lanes, self.builder
-        whole = self.extent // lanes
-        rest = self.extent - whole * lanes
+        zero = Int(builder, I64(0))
+        # Where stores cross cache lines each costs two: a first, partial vector brings them onto the lines' bounds.
+        out = "db" if self.backward else "h"
+        itemsize = self.formats[out].itemsize
+        head = (zero - self.slots[out][0]).mod(64) // itemsize
+        head = head.where(Int(builder, I64(8 * lanes)).less(self.extent), 0).min(lanes - 1)
+        whole = (self.extent - head) // lanes
+        end = head + whole * lanes
 
         def columns(body: Callable[[Int, Mask | None], None]) -> None:
+            with builder.if_then(zero.less(head)):
+                body(zero, head.first(lanes))
             with loop(builder, whole) as index:
-                body(index * lanes, None)
-            with builder.if_then(Int(builder, I64(0)).less(rest)):
-                body(whole * lanes, rest.first(lanes))
+                body(head + index * lanes, None)
+            with builder.if_then(end.less(self.extent)):
+                body(end, (self.extent - end).first(lanes))
 
-        zero = Int(builder, I64(0))
+        # A plain walk's h is its state, unless it is rounded to a half type.
+        reread = not (self.backward or self.of.adjoint) and self.formats["h"] == self.formats["final"]
 
         def start(column: Int, mask: Mask | None) -> None:
             self.place(self.leaves, zero, column).store(self.entering(column, mask), mask)
@@ -129,12 +152,24 @@ class _Body:
 
         def walk(column: Int, mask: Mask | None) -> None:
             carried = self.place(self.leaves, zero, column)
-            k = self.across(step, column, mask, carried.load(self.state, lanes, mask), self.sum_in_memory(column, mask))
-            carried.store(k, mask)
+            if reread:
+                before = self.place("h", step - 1, column).address
+                carried = replace(carried, address=carried.address.where(step.equals(0), before))
+            k = carried.load(self.state, lanes, mask)
+            k = self.across(step, column, mask, k, self.sum_in_memory(column, mask))
+            if not reread:
+                carried.store(k, mask)
+
+        def finish(column: Int, mask: Mask | None) -> None:
+            k = self.place("h", self.steps - 1, column).load(self.state, lanes, mask)
+            self.place(self.leaves, zero, column).store(k, mask)
 
         columns(start)
         with loop(builder, self.steps) as step:
             columns(walk)
+        if reread:
+            with builder.if_then(zero.less(self.steps)):
+                columns(finish)
 
     def narrow(self) -> None:
         """At most one vector beside time: the state stays in a register."""
@@ -218,20 +253,32 @@ class _Body:
     # --- lanes along time ---
 
     def along(self) -> None:
-        """Four rows at a time, a tile of one vector of steps each."""
-        builder, lanes = self.builder, self.lanes
-        groups = (self.extent + (ROWS - 1)) // ROWS
-        # Whole tiles; the last one, whole or not, is masked, for there the state before it comes from h0.
-        tiles = (self.steps - 1) // lanes
-        with loop(builder, groups) as group:
+        """A few rows at a time, a tile of one vector of steps each."""
+        builder, lanes, height = self.builder, self.lanes, self.height
+        zero = Int(builder, I64(0))
+        # The first tile ends where a cache line of the result does, so that each line is touched once.
+        out = "db" if self.backward else "h"
+        base, itemsize = self.slots[out][0], self.formats[out].itemsize
+        crossed = base + itemsize if self.reaches[out] == "mirrored" else zero - base
+        head = crossed.mod(lanes * itemsize) // itemsize
+        head = head.where(zero.less(head), lanes)
+        with loop(builder, (self.extent + (height - 1)) // height) as group:
             # Rows beyond the last repeat it: the same numbers, written twice to the same place.
-            rows = [(group * ROWS + i).min(self.extent - 1) for i in range(ROWS)]
+            rows = [(group * height + i).min(self.extent - 1) for i in range(height)]
             k = Variable(self.gather(self.enters, rows))
             totals = [Variable(self.zero.cast("float64")) for _ in rows] if self.of.summed else []
-            with loop(builder, tiles) as tile:
-                self.tile(tile * lanes, rows, None, k, totals)
-            with builder.if_then(Int(builder, I64(0)).less(self.steps)):
-                self.tile(tiles * lanes, rows, self.steps - tiles * lanes, k, totals)
+            first = Counter(zero)
+            with while_loop(builder, lambda: first.get().less(self.steps)):
+                start = first.get()
+                count = (self.steps - start).min(head.where(start.equals(0), lanes))
+                # The last tile is masked even if whole: there the state before it comes from h0.
+                inner = builder.and_(count.equals(lanes), (start + lanes).less(self.steps))
+                with builder.if_else(inner) as (whole, partial):
+                    with whole:
+                        self.tile(start, rows, None, k, totals)
+                    with partial:
+                        self.tile(start, rows, count, k, totals)
+                first.set(start + count)
             self.scatter(self.leaves, rows, k.get())
             for row, total in zip(rows, totals, strict=False):
                 self.single("da", row).store(total.get().sum())
@@ -254,8 +301,9 @@ class _Body:
             if "h0" in self.slots:
                 one = self.single("h0", row).load(self.state, 1)
                 outside = one.pick([0] * lanes)
-            # A tile of one step has no state before it in h: a masked load of no lanes reads nothing.
-            return place("h", row, 1).load(self.state, lanes, (count - 1).first(lanes), outside)
+            # Lanes outside the mask are not read: at the end of the row that is the state before the first step.
+            inside = (self.steps - first - 1).first(lanes)
+            return place("h", row, 1).load(self.state, lanes, inside, outside)
 
         def truths(row: Int, name: str) -> Mask:
             return place(name, row).truths(lanes, mask)
@@ -301,7 +349,9 @@ class _Body:
         if name not in self.slots:
             return zero
         ones = [self.single(name, row).load(self.state, 1) for row in rows]
-        return join(join(ones[0], ones[1]), join(ones[2], ones[3]))
+        while len(ones) > 1:
+            ones = [join(low, high) for low, high in zip(ones[::2], ones[1::2], strict=True)]
+        return ones[0]
 
     def scatter(self, name: str, rows: list[Int], value: Lanes) -> None:
         for lane, row in enumerate(rows):
@@ -315,3 +365,8 @@ def _bind(function: Callable[..., Any], row: Int) -> Callable[..., Any]:
 def lanes_of(format: str) -> int:
     """Numbers in one vector: 64 bytes of states, 64 of complex parts each."""
     return 16 if FORMATS[format].state == "float32" else 8
+
+
+def rows_of(format: str) -> int:
+    """Rows of one tile: their states make half a vector, so that a tile's vectors fit the registers."""
+    return 8 if lanes_of(format) == 16 and not FORMATS[format].complex else 4
