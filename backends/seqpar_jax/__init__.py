@@ -15,6 +15,7 @@ def backend() -> Backend:
         frameworks=("jax", "jaxlib"),
         binding=_binding,
         kernels=_kernels,
+        provides=("xla",),
         extra="jax",
     )
 

@@ -6,17 +6,17 @@ compilation cache finds the same function in every process that lowers the same 
 """
 
 import ctypes
-import re
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.custom_partitioning import SdyShardingRule, custom_partitioning
+from jax.extend.core import Primitive
 from jax.sharding import NamedSharding, PartitionSpec
 
+import seqpar
 from seqpar.dispatch.choice import Choice
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.problem import Array, Problem
@@ -24,85 +24,81 @@ from seqpar.errors import BackendError
 
 Code = Callable[[Sequence[Array | None]], Sequence[Array]]
 
-# What handlers rely on of xla/ffi/api/c_api.h: the fields of each structure they read, in order.
-_STRUCTURES = {
-    "XLA_FFI_Extension_Base": "struct_size type next",
-    "XLA_FFI_Buffer": "struct_size extension_start dtype data rank dims",
-    "XLA_FFI_Args": "struct_size extension_start size types args",
-    "XLA_FFI_Rets": "struct_size extension_start size types rets",
-    "XLA_FFI_CallFrame": "struct_size extension_start api ctx stage args rets attrs future",
-    "XLA_FFI_Api_Version": "struct_size extension_start major_version minor_version",
-    "XLA_FFI_Metadata": "struct_size api_version traits state_type_id",
-    "XLA_FFI_Metadata_Extension": "extension_base metadata",
-}
+def needs_devices(primitive: Primitive) -> None:
+    """Have JAX say which devices a program is for when it lowers one with this primitive, as the partitioning of calls asks.
 
-
-@cache
-def version() -> tuple[int, int] | None:
-    """(major, minor) of XLA's foreign function interface, or None when its memory layout is not the one handlers know.
-
-    The header that ships with jaxlib is the only description of that layout, so it is what is compared.
+    JAX knows that of `custom_partitioning` itself, but cannot see one that appears while lowering.
     """
     try:
-        header = (Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h").read_text()
-    except (OSError, AttributeError):
-        return None
-    plain = re.sub(r"//[^\n]*", "", header)
-    for name, fields in _STRUCTURES.items():
-        body = re.search(rf"struct {name} {{(.*?)}}", plain, re.DOTALL)
-        if body is None or " ".join(re.findall(r"(\w+);", body[1])) != fields:
-            return None
-    numbers = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", plain) for part in ("MAJOR", "MINOR")]
-    if numbers[0] is None or numbers[1] is None or numbers[0][1] != "0":
-        return None
-    return int(numbers[0][1]), int(numbers[1][1])
-
-
-def available() -> bool:
-    """Can kernels over raw memory be called from XLA programs with the jaxlib at hand?"""
-    return version() is not None
+        from jax._src.dispatch import prim_requires_devices_during_lowering
+    except ImportError:  # then calls are gathered on one device, not split
+        return
+    prim_requires_devices_during_lowering.add(primitive)
 
 
 def call(
-    operation: Operation, spec: Any, metas: Sequence[Abstract | None], problem: Problem, choice: Choice
+    operation: Operation,
+    spec: Any,
+    metas: Sequence[Abstract | None],
+    problem: Problem,
+    choice: Choice,
+    axis_context: Any,
 ) -> Code:
     """The chosen kernel as a function of arrays, for programs on the CPU."""
+    # Nothing to split on one device, and without knowing the devices no way to.
+    whole = getattr(axis_context, "num_devices", 0) == 1 or getattr(axis_context, "device_assignment", ()) is None
     raw = operation.raw(spec, metas)
-    target = _target(operation, spec, metas, raw, choice)
+    _target(operation, spec, choice, metas, raw)  # a kernel that does not compile is found out here
     wide = any(meta.dtype in ("float64", "complex128") for meta in raw)
-    rule = _Partition(problem, [meta for meta in metas if meta is not None], raw)
+    present = [meta is not None for meta in metas]
+    partition = _Partition(problem, [meta for meta in metas if meta is not None], raw)
+
+    def local(*arrays: Array) -> tuple[Array, ...]:
+        """The foreign call with what one device holds."""
+        given = iter(arrays)
+        operands = [next(given) if there else None for there in present]
+        here = [None if x is None else Abstract(tuple(x.shape), str(x.dtype)) for x in operands]
+        results = operation.raw(spec, here)
+        target = _target(operation, spec, choice, here, results)
+        kinds = _manual_axes(arrays[0])
+        shapes = [jax.ShapeDtypeStruct(meta.shape, meta.dtype, **kinds) for meta in results]
+        return tuple(jax.ffi.ffi_call(target, shapes)(*arrays))
 
     def run(operands: Sequence[Array | None]) -> Sequence[Array]:
         # Sums over time leave a kernel in double precision, whatever jax_enable_x64 says.
-        with jax.enable_x64(True) if wide else _nothing():
-            results = rule.split(target)(*[x for x in operands if x is not None])
+        with jax.enable_x64(True) if wide else nullcontext():
+            results = (local if whole else partition.over(local))(*[x for x in operands if x is not None])
             return operation.finish(jnp, spec, operands, tuple(results))
 
     return run
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 _targets: dict[str, int] = {}
 
 
 def _target(
-    operation: Operation, spec: Any, metas: Sequence[Abstract | None], raw: Sequence[Abstract], choice: Choice
+    operation: Operation, spec: Any, choice: Choice, operands: Sequence[Abstract | None], results: Sequence[Abstract]
 ) -> str:
-    """Name of the registered handler for these formats; shapes are read from the buffers of each call."""
-    formats = ",".join("-" if meta is None else f"{meta.dtype}x{len(meta.shape)}" for meta in (*metas, *raw))
-    name = f"seqpar {choice.kernel.label} {operation.name} {operation.encode(spec)} {choice.config} {formats}"
+    """Name of the registered handler for these shapes and formats: equal in every process for an equal handler."""
+    formats = " ".join("-" if x is None else f"{x.dtype}[{','.join(map(str, x.shape))}]" for x in (*operands, *results))
+    name = f"seqpar {seqpar.__version__} {choice.kernel.label} {operation.name} {operation.encode(spec)} {choice.config} {formats}"
     if name not in _targets:
         handler = getattr(choice.kernel, "xla_handler", None)
         if handler is None:
             raise BackendError(f"{choice.kernel.label} offers no function that XLA can call")
-        address = handler(spec, choice.config, metas, raw, version())
+        address = handler(spec, choice.config, tuple(operands), tuple(results), jax.ffi.include_dir())
         jax.ffi.register_ffi_target(name, _capsule(address), platform="cpu", api_version=1)
         _targets[name] = address
     return name
+
+
+def _manual_axes(x: Array) -> dict[str, Any]:
+    """How `jax.ShapeDtypeStruct` is told over which manual mesh axes results vary: as their operands do."""
+    aval = jax.typeof(x)
+    kind = getattr(aval, "manual_axis_type", None)
+    if kind is not None:
+        return {} if kind.empty else {"manual_axis_type": kind}
+    return {"vma": aval.vma} if getattr(aval, "vma", None) else {}
 
 
 def _capsule(address: int) -> Any:
@@ -122,17 +118,14 @@ class _Partition:
         self.shape, self.time = problem.shape, problem.axis
         self.operands = [self._axes(meta) for meta in operands]
         self.results = [self._axes(meta) for meta in results]
-        self.dtypes = [meta.dtype for meta in results]
 
     def _axes(self, meta: Abstract) -> tuple[int | None, ...]:
         """For each axis of an array the axis of the problem, None where it is repeated."""
         axes = [i for i in range(len(self.shape)) if len(meta.shape) == len(self.shape) or i != self.time]
         return tuple(i if n == self.shape[i] else None for i, n in zip(axes, meta.shape, strict=True))
 
-    def split(self, target: str) -> Callable[..., Sequence[Array]]:
-        def local(*arrays: Array) -> tuple[Array, ...]:
-            return tuple(jax.ffi.ffi_call(target, self._shapes(arrays))(*arrays))
-
+    def over(self, local: Callable[..., tuple[Array, ...]]) -> Callable[..., Sequence[Array]]:
+        """`local` on every device's part."""
         function = custom_partitioning(local)
         function.def_partition(
             partition=lambda mesh, arguments, results: self._placed(mesh, arguments, results, local),
@@ -140,25 +133,6 @@ class _Partition:
             sharding_rule=self._rule,
         )
         return function
-
-    def _shapes(self, arrays: Sequence[Array]) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shapes of the results on one device, from those of the operands there."""
-        here = list(self.shape)
-        for axes, x in zip(self.operands, arrays, strict=True):
-            for axis, n in zip(axes, x.shape, strict=True):
-                if axis is not None:
-                    here[axis] = n
-        kinds = {}
-        varying = [jax.typeof(x) for x in arrays]
-        manual = getattr(varying[0], "manual_axis_type", None)
-        if manual is not None and not manual.empty:
-            kinds["manual_axis_type"] = manual
-        elif getattr(varying[0], "vma", None):
-            kinds["vma"] = varying[0].vma
-        return tuple(
-            jax.ShapeDtypeStruct([1 if i is None else here[i] for i in axes], dtype, **kinds)
-            for axes, dtype in zip(self.results, self.dtypes, strict=True)
-        )
 
     def _rule(self, mesh: Any, operand_types: Any, result_types: Any) -> Any:
         """Shardy's rule: one factor per axis of the problem, time needing replication, one of its own per repeated axis."""

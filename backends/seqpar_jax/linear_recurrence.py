@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from seqpar.algorithms import linear_recurrence as algorithm
 from seqpar.algorithms.arrays import broadcast_shape
-from seqpar.algorithms.scaled import Scaled, multipliers, power, scaled, times
+from seqpar.algorithms.transfer import Slope, Transfer, _carried, _joined_slope, _passage, slope
 from seqpar.dispatch.operation import fit
 from seqpar.dispatch.problem import Array, Kernel, NoKnobs, Problem
 from seqpar.recurrence_rules import Walk, without
@@ -79,9 +80,9 @@ def _in_place(
         t, state, k = step(i, k)
         return lax.dynamic_update_slice_in_dim(h, state.astype(h.dtype), t, axis), k
 
-    h = _carry(jnp.zeros(shape, b.dtype), a, b, start, resets)
-    k: tuple[Array, Array] = lax.fori_loop(0, shape[axis], at, (h, _state(b, start, shape, axis, a, resets)))
-    return k
+    carry = _carry((jnp.zeros(shape, b.dtype), _state(b, start, shape, axis)), a, b, start, resets)
+    results: tuple[Array, Array] = lax.fori_loop(0, shape[axis], at, carry)
+    return results
 
 
 def _entering(
@@ -89,41 +90,47 @@ def _entering(
 ) -> tuple[Array, Array]:
     """The state entering each chunk, and the one leaving the last; chunks are the axis before the steps within them."""
     axis, (count, chunk) = walk.axis, shape[walk.axis - 1 : walk.axis + 1]
-    step = _step(walk, a, b, resets, chunk)
-    one_step = shape[:axis] + (1,) + shape[axis + 1 :]
-    slope = scaled(jnp, jnp.broadcast_to(jnp.ones((), algorithm.state_dtype(jnp, b.dtype)), _size_one(a, axis)))
-    constant = a.shape[axis] == 1
-
-    def at(i: Array, carry: tuple[Array, Scaled, Array]) -> tuple[Array, Scaled, Array]:
-        k, slope, dropped = carry
-        t, _, k = step(i, k)
-        if not constant:
-            slope = times(jnp, slope, scaled(jnp, _coefficient(walk, _at(a, t, axis), b)))
-        return k, slope, dropped if resets is None else dropped | _at(resets, t, axis)
-
-    nothing = jnp.zeros(one_step, algorithm.state_dtype(jnp, b.dtype))
-    dropped = jnp.zeros((1,) * len(shape) if resets is None else _size_one(resets, axis), bool)
-    k, slope, dropped = lax.fori_loop(
-        0, chunk, at, (_carry(nothing, a, b, resets), Scaled(*_carries(slope, a, b)), _carry(dropped, a, b, resets))
-    )
-    if constant:
-        slope = power(jnp, scaled(jnp, _coefficient(walk, a, b)), chunk)
-    factors = multipliers(jnp, slope)
+    transfer = _transfer(walk, a, b, resets, shape)
+    passage = _passage(jnp, transfer)
 
     def across(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         entering, state = carry
         p = count - 1 - i if walk.reverse else i
         entering = lax.dynamic_update_slice_in_dim(entering, state, p, axis - 1)
-        offset = _at(k, p, axis - 1)
-        for factor in factors:
-            state = state * _at(factor, p, axis - 1)
-        state = state + offset
-        # A dropped state is deselected, not multiplied by 0: it may be NaN.
-        return entering, state if resets is None else jnp.where(_at(dropped, p, axis - 1), offset, state)
+        return entering, _carried(jnp, state, jax.tree.map(lambda x: _at(x, p, axis - 1), passage))
 
-    state = _state(b, None if start is None else jnp.expand_dims(start, axis), one_step, axis - 1, a, resets, start)
-    entering, state = lax.fori_loop(0, count, across, (_carry(nothing, a, b, start, resets), state))
+    state = jnp.expand_dims(_state(b, start, without(shape, axis), axis - 1), axis)
+    entering = jnp.zeros(_one(shape, axis), state.dtype)
+    entering, state = lax.fori_loop(0, count, across, _carry((entering, state), a, b, resets, start))
     return entering, jnp.squeeze(state, axis - 1)
+
+
+def _transfer(walk: Walk, a: Array, b: Array, resets: Array | None, shape: Shape) -> Transfer:
+    """What each chunk does to the state that enters it: all chunks run from zero, products of coefficients at their side."""
+    axis, chunk = walk.axis, shape[walk.axis]
+    step = _step(walk, a, b, resets, chunk)
+    dtype = algorithm.state_dtype(jnp, b.dtype)
+
+    def coefficient(t: Array | int) -> Array:
+        return algorithm.coefficient(jnp, _at(a, t, axis).astype(dtype), walk.gate)
+
+    def one(t: Array | int) -> Slope:
+        return slope(jnp, coefficient(t), axis, 1, walk.reverse)
+
+    def at(i: Array, carry: tuple[Array, Slope | None, Array | None]) -> tuple[Array, Slope | None, Array | None]:
+        k, product, dropped = carry
+        t, _, k = step(i, k)
+        if product is not None:
+            product = _joined_slope(jnp, product, one(t))
+        return k, product, None if dropped is None or resets is None else dropped | _at(resets, t, axis)
+
+    constant = a.shape[axis] == 1
+    first = chunk - 1 if walk.reverse else 0
+    _, _, k = step(jnp.asarray(0), jnp.zeros(_one(shape, axis), dtype))
+    seen = (k, None if constant else one(first), None if resets is None else _at(resets, first, axis))
+    k, product, dropped = lax.fori_loop(1, chunk, at, _carry(seen, a, b, resets))
+    product = slope(jnp, coefficient(0), axis, chunk, walk.reverse) if product is None else product
+    return Transfer(product, k, dropped)
 
 
 def _step(
@@ -150,27 +157,20 @@ def _step(
     return step
 
 
-def _coefficient(walk: Walk, a: Array, b: Array) -> Array:
-    return algorithm.coefficient(jnp, a.astype(algorithm.state_dtype(jnp, b.dtype)), walk.gate)
-
-
-def _state(b: Array, start: Array | None, shape: Shape, axis: int, *others: Array | None) -> Array:
+def _state(b: Array, start: Array | None, shape: Shape, axis: int) -> Array:
     dtype = algorithm.state_dtype(jnp, b.dtype)
-    one = shape[:axis] + (1,) + shape[axis + 1 :]
-    k = jnp.zeros(one, dtype) if start is None else jnp.broadcast_to(start.astype(dtype), one)
-    return _carry(k, b, start, *others)
+    one = _one(shape, axis)
+    return jnp.zeros(one, dtype) if start is None else jnp.broadcast_to(start.astype(dtype), one)
 
 
-def _carry(x: Array, *others: Array | None) -> Array:
-    """`x` as a loop may carry it inside `shard_map`: varying over every mesh axis that what it meets there varies over."""
-    return alike([x, *(y for y in others if y is not None)])[0]
+def _carry(tree: Any, *others: Array | None) -> Any:
+    """Arrays as a loop may carry them inside `shard_map`: varying over every mesh axis that what they meet there varies over."""
+    leaves, structure = jax.tree.flatten(tree)
+    met = [y for y in others if y is not None]
+    return jax.tree.unflatten(structure, alike([*leaves, *met])[: len(leaves)])
 
 
-def _carries(xs: Sequence[Array], *others: Array | None) -> list[Array]:
-    return [_carry(x, *others) for x in xs]
-
-
-def _at(x: Array, t: Array, axis: int) -> Array:
+def _at(x: Array, t: Array | int, axis: int) -> Array:
     return x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, t, 1, axis)
 
 
@@ -185,8 +185,8 @@ def _fold(x: Array | None, axis: int, first: int, count: int, chunk: int) -> Arr
     return x.reshape(x.shape[:axis] + (count, chunk) + x.shape[axis + 1 :])
 
 
-def _size_one(x: Array, axis: int) -> Shape:
-    return tuple(x.shape[:axis]) + (1,) + tuple(x.shape[axis + 1 :])
+def _one(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + (1,) + shape[axis + 1 :]
 
 
 # --- as kernels -------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def problem_of(operation: Operation, spec: Any, metas: Sequence[Abstract | None]
         dtypes=tuple(None if meta is None else meta.dtype for meta in metas),
         layout="time" if axis == len(shape) - 1 else "inner",
         options=words,
-        addressable=device == "cpu" and ffi.available(),
+        addressable=device == "cpu",
         traced=True,
     )
 
@@ -68,7 +68,7 @@ def spread(present: Present, arrays: Sequence[Any]) -> list[Any | None]:
 def _rule(operation: Operation, device: str) -> Callable[..., Any]:
     def lower(ctx: Any, *values: Any, spec: Any, request: Request, present: Present) -> Any:
         metas = metas_of(spread(present, ctx.avals_in))
-        code = _code(operation, spec, metas, request, device)
+        code = _code(operation, spec, metas, request, device, ctx.module_context.axis_context)
 
         def run(*arrays: Array) -> Sequence[Array]:
             return code(spread(present, arrays))
@@ -79,7 +79,12 @@ def _rule(operation: Operation, device: str) -> Callable[..., Any]:
 
 
 def _code(
-    operation: Operation, spec: Any, metas: Sequence[Abstract | None], request: Request, device: str
+    operation: Operation,
+    spec: Any,
+    metas: Sequence[Abstract | None],
+    request: Request,
+    device: str,
+    axis_context: Any,
 ) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
     """The chosen kernel as a function of arrays."""
     problem = problem_of(operation, spec, metas, device)
@@ -89,7 +94,7 @@ def _code(
         if choice.kernel.form == "arrays":
             return _on_arrays(spec, choice)
         try:
-            return ffi.call(operation, spec, metas, problem, choice)
+            return ffi.call(operation, spec, metas, problem, choice, axis_context)
         except Exception as error:
             if choice.provenance in ("explicit", "overlay"):
                 raise BackendError(f"{problem.operation}: {choice} does not compile for {problem}: {error}") from error

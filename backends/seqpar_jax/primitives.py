@@ -12,6 +12,7 @@ JAX takes transposes as they are.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from operator import and_
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.operation import Operation, fit, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
-from seqpar_jax import lowering
+from seqpar_jax import ffi, lowering
 from seqpar_jax.lowering import Present, metas_of, spread
 
 Operands = Sequence[Array | None]
@@ -116,7 +117,7 @@ def _define_call(primitive: Primitive, operation: Operation) -> None:
 
 
 class _Dropped(NamedTuple):
-    """An operand that the fused backward does not read; its rules want to know its shape and dtype only."""
+    """An array whose values no reverse rule reads: its shape and dtype are enough, so it is not kept alive."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -155,36 +156,35 @@ def _refilled(kept: Sequence[bool | _Dropped], arrays: Sequence[Any]) -> list[An
     ]
 
 
-def _wants_fusion(operation: Operation, spec: Any, operands: Operands, tangents: Operands, results: Operands) -> bool:
+def _wants_fusion(
+    operation: Operation, spec: Any, operands: Operands, tangents: Operands, results: Operands
+) -> bool:
     """Does reverse mode gain from the fused backward? Not where the operation is linear in all that varies."""
-    linear = getattr(operation, "linear", (False,) * len(operands))
-    if all(t is None or is_linear for t, is_linear in zip(tangents, linear, strict=True)):
+    varies = [t is not None for t in tangents]
+    operands_read, results_read = operation.reads(spec, varies)
+    if not any(results_read) and not any(map(and_, operands_read, varies)):
         return False
-    return operation.fused_backward is not None and operation.backward_operands(spec, operands, results, results) is not None
+    return (
+        operation.fused_backward is not None
+        and operation.backward_operands(spec, operands, results, results) is not None
+    )
 
 
 def _bind_tangent(
     operation: Operation, spec: Any, request: Request, operands: Operands, results: Operands, tangents: Operands
 ) -> list[Array]:
-    read = operation.backward_operands(spec, operands, results, [None if r is None else _Seed for r in results])
-    assert read is not None
+    directions = tuple([t is not None for t in tangents])
+    read = operation.reads(spec, directions)
 
-    def kept(x: Array | None) -> bool | _Dropped:
-        if x is None:
-            return False
-        return True if any(x is y for y in read) else _Dropped(tuple(x.shape), str(x.dtype))
+    def kept(x: Array | None, is_read: bool) -> bool | _Dropped:
+        return x is not None if is_read or x is None else _Dropped(tuple(x.shape), str(x.dtype))
 
-    groups = _Groups(
-        tuple(kept(x) for x in operands), tuple(kept(r) for r in results), tuple(t is not None for t in tangents)
-    )
-    arrays = [x for x, there in zip((*operands, *results), groups.operands + groups.results, strict=True) if there is True]
-    arrays += [t for t in tangents if t is not None]
-    out: list[Array] = _family(operation.name).tangent.bind(*alike(arrays), spec=spec, request=request, groups=groups)
+    groups = _Groups(tuple(map(kept, operands, read[0])), tuple(map(kept, results, read[1])), directions)
+    every = zip((*operands, *results), groups.operands + groups.results, strict=True)
+    arrays = [x for x, there in every if there is True] + [t for t in tangents if t is not None]
+    tangent = _family(operation.name).tangent
+    out: list[Array] = tangent.bind(*alike(arrays), spec=spec, request=request, groups=groups)
     return out
-
-
-class _Seed:
-    """Stands for a cotangent that is not known yet."""
 
 
 def _define_tangent(primitive: Primitive, operation: Operation) -> None:
@@ -308,6 +308,7 @@ def _define(primitive: Primitive, abstract: Any, jvp: Any, batch: Any) -> None:
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp
     batching.primitive_batchers[primitive] = batch
+    ffi.needs_devices(primitive)
 
 
 def _solve(operation: Operation, request: Request) -> Callable[..., tuple[Array, ...]]:
