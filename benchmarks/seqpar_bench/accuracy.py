@@ -68,10 +68,10 @@ def _gated(gates: Array, inputs: Array, gate: str) -> Array:
 def _methods() -> Iterator[tuple[str, Any, dict[str, str]]]:
     """Every kernel there is, as a name, a way to make its arrays, and the options that force it."""
     jax = JAX()
-    for kernel in registry.kernels("linear_recurrence"):
-        options = {"backend": kernel.backend, "method": kernel.method}
-        if kernel.backend == "xla":
-            if jax.found:
-                yield kernel.label, jax.array, options
-        elif kernel.backend in ("host", "reference"):
-            yield kernel.label, np.asarray, options
+    places: list[tuple[str, Any, tuple[str, ...]]] = [("numpy", np.asarray, ("host", "reference"))]
+    if jax.found:
+        places.append(("jax", jax.array, ("host", "xla")))
+    for framework, array, backends in places:
+        for kernel in registry.kernels("linear_recurrence", framework):
+            if kernel.backend in backends:
+                yield f"{framework}, {kernel.label}", array, {"backend": kernel.backend, "method": kernel.method}

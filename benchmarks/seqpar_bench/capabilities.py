@@ -1,0 +1,121 @@
+"""The capability table: which kernel serves which framework, asked of the kernels themselves.
+
+    python -m seqpar_bench.capabilities README.md docs/reference.md
+
+writes it between the markers of those files. Dispatch asks the same predicate, `Kernel.refuses`, so the table and what
+runs cannot disagree; a test fails when the files do.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqpar.dispatch import registry
+from seqpar.dispatch.choice import REFERENCE_RANK
+from seqpar.dispatch.operation import Abstract, operations
+from seqpar.dispatch.problem import Kernel, Problem
+from seqpar.recurrence_rules import Walk
+from seqpar_bench.tables import markdown
+
+BEGIN = "<!-- capability table: python -m seqpar_bench.capabilities README.md docs/reference.md -->"
+END = "<!-- end of capability table -->"
+
+OPERATIONS = ("linear_recurrence",)
+FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "array_api_strict": "other"}
+"""Frameworks by their dispatch name; the last stands for every other library that speaks the array API."""
+DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+MISSING = {"numpy": {"bfloat16"}, "array_api_strict": {"float16", "bfloat16"}}
+"""Dtypes that a framework does not have."""
+
+AUTOMATIC = "automatic"
+ON_REQUEST = "on request"
+
+
+def table() -> str:
+    """The table as Markdown."""
+    rows = []
+    for operation in OPERATIONS:
+        for label in _labels(operation):
+            cells = [_cell(operation, label, framework) for framework in FRAMEWORKS]
+            kernel = next(k for f in FRAMEWORKS for k in registry.kernels(operation, f) if k.label == label)
+            name = f"`{operation}`"
+            rows.append((name, f"`{kernel.method}`", f"`{kernel.backend}`", *cells, kernel.summary))
+    header = ("operation", "method", "backend", *(f"{title} (CPU)" for title in FRAMEWORKS.values()), "what it is")
+    return markdown(header, rows)
+
+
+def _labels(operation: str) -> list[str]:
+    return list(dict.fromkeys(k.label for framework in FRAMEWORKS for k in registry.kernels(operation, framework)))
+
+
+def _cell(operation: str, label: str, framework: str) -> str:
+    """What a kernel does for a framework: which dtypes it takes, and whether it is chosen without being asked for."""
+    kernel = next((k for k in registry.kernels(operation, framework) if k.label == label), None)
+    if kernel is None:
+        return ""
+    own = [dtype for dtype in DTYPES if dtype not in MISSING.get(framework, ())]
+    taken = [dtype for dtype in own if kernel.refuses(problem(operation, framework, dtype), _config(kernel)) is None]
+    if not taken:
+        return ""
+    best = [dtype for dtype in taken if _is_best(kernel, operation, framework, dtype)]
+    word = AUTOMATIC if best == taken else ON_REQUEST if not best else f"automatic for {', '.join(best)}"
+    return word if taken == own else f"{word}: {', '.join(taken)}"
+
+
+def _config(kernel: Kernel) -> object:
+    return kernel.config()
+
+
+def _is_best(kernel: Kernel, operation: str, framework: str, dtype: str) -> bool:
+    given = problem(operation, framework, dtype)
+    able = [k for k in registry.kernels(operation, framework) if k.refuses(given, k.default(given)) is None]
+    best = min(able, key=lambda k: k.rank(given))
+    return best.label == kernel.label
+
+
+def problem(operation: str, framework: str, dtype: str) -> Problem:
+    """A plain problem of middling size, without any array behind it."""
+    shape = (4, 4096, 256)
+    full = Abstract(shape, dtype)
+    own, axis, options = operations[operation].problem(Walk(1), (full, full, None, None))
+    return Problem(
+        operation=operation,
+        framework=framework,
+        device="cpu",
+        shape=own,
+        axis=axis,
+        dtypes=(dtype, dtype, None, None),
+        layout="inner",
+        options=options,
+        addressable=framework in ("numpy", "torch", "jax"),
+        traced=False,
+    )
+
+
+def reference_only(framework: str, dtype: str) -> bool:
+    """Would an automatic choice fall through to the reference code here?"""
+    given = problem("linear_recurrence", framework, dtype)
+    able = [k for k in registry.kernels("linear_recurrence", framework) if k.refuses(given, k.default(given)) is None]
+    return min(k.rank(given) for k in able) >= REFERENCE_RANK
+
+
+def inserted(text: str) -> str:
+    """A document with the table between its markers brought up to date."""
+    before, found, rest = text.partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not (found and closed):
+        raise ValueError(f"capabilities: the document has no table. Put these two lines into it:\n{BEGIN}\n{END}")
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+def main(paths: Sequence[str]) -> int:
+    if not paths:
+        print(table())
+    for name in paths:
+        path = Path(name)
+        path.write_text(inserted(path.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
