@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from array_api_compat import torch as xp
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
@@ -67,14 +68,15 @@ class Differentiable(Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-        call, saved = ctx.call, ctx.saved_tensors
+        # A pullback of torch.func.vjp may be called when its transform is over: then the wrappers are shells.
+        call, saved = ctx.call, unwrap_dead_wrappers(ctx.saved_tensors)
         count = len(call.operation.operands)
         grads = gradients(
             call.operation,
             call.spec,
             saved[:count],
             saved[count:],
-            cotangents,
+            unwrap_dead_wrappers(cotangents),
             ctx.needs_input_grad[1:],
             call.solve,
             call.fused,
@@ -108,7 +110,7 @@ def differentiable(
     call = Call(binding, operation, spec, request)
     if torch._C._are_functorch_transforms_active():
         return Differentiable.apply(call, *operands)  # type: ignore[no-any-return, no-untyped-call]
-    return _apply(call, *operands)  # type: ignore[no-any-return]
+    return _apply(call, *unwrap_dead_wrappers(tuple(operands)))  # type: ignore[no-any-return]
 
 
 def _outline(x: Tensor | None) -> Tensor | None:

@@ -29,14 +29,14 @@ def gradients(
     if all(g is None for g in cotangents):
         return [None] * len(operands)
     cotangents = [_conjugate(g) for g in cotangents]
-    found = None
+    found: list[Tensor | None] | None = None
     # The fused pass has no derivative, reads the results and forms all gradients: taken when just that is needed.
-    if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
-        if any(operation.reads(spec, wanted)[1]):
-            arguments = operation.backward_operands(spec, operands, results, cotangents)
-            if arguments is not None:
-                grads = iter(fused(operations[operation.fused_backward or ""], spec, arguments))
-                found = [next(grads) if able else None for able in operation.differentiable]
+    once = not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()
+    if once and operation.fused_backward is not None and any(operation.reads(spec, wanted)[1]):
+        arguments = operation.backward_operands(spec, operands, results, cotangents)
+        if arguments is not None:
+            grads = iter(fused(operations[operation.fused_backward], spec, arguments))
+            found = [next(grads) if able else None for able in operation.differentiable]
     if found is None:
         found = list(operation.vjp(xp, spec, operands, results, cotangents, wanted, solve))
     return [

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 Tensor = torch.Tensor
 
@@ -29,11 +30,18 @@ def pull_back(
             parts = [torch.zeros_like(x) if g is None else g for g, x in zip(cotangent, result, strict=True)]
             cotangent = type(result)(*parts)
         grads: list[Tensor | None] = [None] * len(primals)
-        for i, grad in zip(present, transpose(cotangent), strict=True):
+        # Where nobody differentiates further there is no graph to make, and the fused backward pass runs.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _watched((*given, *tree_leaves(cotangent)))):
+            found = transpose(cotangent)
+        for i, grad in zip(present, found, strict=True):
             grads[i] = grad
         return tuple(grads)
 
     return result, pullback
+
+
+def _watched(tensors: Sequence[Tensor]) -> bool:
+    return torch._C._are_functorch_transforms_active() or any(x.requires_grad for x in tensors)
 
 
 def _number(x: complex, device: torch.device) -> Tensor:
