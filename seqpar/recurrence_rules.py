@@ -210,7 +210,10 @@ class _LinearRecurrence(_Recurrence):
         def front(x: Array | None, axis: int | None) -> Array | None:
             if x is None:
                 return None
-            return xp.expand_dims(x, axis=0) if axis is None else xp.moveaxis(x, axis, 0)
+            if axis is None:
+                return xp.expand_dims(x, axis=0)
+            # Not moveaxis: under a second vmap PyTorch has no batching rule for it.
+            return xp.permute_dims(x, (axis, *(i for i in range(x.ndim) if i != axis)))
 
         batched = tuple(front(x, axis) for x, axis in zip(operands, axes, strict=True))
         a, b = batched[:2]
