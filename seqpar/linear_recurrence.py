@@ -22,6 +22,7 @@ from seqpar.validation import (
     boolean,
     broadcast,
     broadcasts_to,
+    check_config,
     complex_of,
     floating,
     is_scalar,
@@ -119,7 +120,7 @@ def linear_recurrence(
     >>> linear_recurrence(0.5, x, h0=2.0, return_final=True).final.ravel()
     array([2., 2.])
     """
-    binding = binding_of(NAME, ("a", "h0"), a=a, b=b, h0=h0, resets=resets)
+    binding = binding_of(NAME, ("a", "h0"), ("h0", "resets"), a=a, b=b, h0=h0, resets=resets)
     if binding.compiling():
         plan = _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
         # The operator lays this over the overlay when it runs; torch.compile cannot read context variables.
@@ -127,6 +128,8 @@ def linear_recurrence(
         wish = Request(method, backend, config, source="explicit" if explicit else "")
         results = binding.call(LINEAR_RECURRENCE, plan.walk, plan.canonical(a, b, h0, resets), wish)
         return LinearRecurrence(*results) if return_final else results[0]
+    if config is not None:
+        check_config(NAME, config)
     request = requested(method, backend, config)
     facts = binding.facts
     key = (
@@ -267,7 +270,7 @@ def _prepare(
     config: Any = None,
 ) -> Call:
     """The same call, checked and canonical but not run: for `explain` and `vjp`."""
-    binding = binding_of(NAME, ("a", "h0"), a=a, b=b, h0=h0, resets=resets)
+    binding = binding_of(NAME, ("a", "h0"), ("h0", "resets"), a=a, b=b, h0=h0, resets=resets)
     plan = _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
     return Call(
         binding=binding,

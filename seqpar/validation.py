@@ -4,6 +4,7 @@ Each raises in the form: the operation, what was given, the rule it broke, what 
 """
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from seqpar.dispatch.problem import Array
@@ -24,12 +25,14 @@ def is_scalar(x: Any) -> bool:
     return isinstance(x, (int, float, complex)) or type(x).__module__ == "numpy" and getattr(x, "shape", 0) == ()
 
 
-def binding_of(operation: str, scalars: Sequence[str], **arrays: Any) -> Binding:
-    """The one binding of all arrays given; Python scalars pass where `scalars` allows them."""
+def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], **arrays: Any) -> Binding:
+    """The one binding of all arrays given; Python scalars and None pass where the names say so."""
     binding: Binding | None = None
     first = ""
     for name, x in arrays.items():
         if x is None:
+            if name not in optional:
+                raise ArrayTypeError(f"{operation}: {name} is None. Give an array with a time axis.")
             continue
         if is_scalar(x):
             if name not in scalars:
@@ -54,6 +57,14 @@ def binding_of(operation: str, scalars: Sequence[str], **arrays: Any) -> Binding
     if binding is None:
         raise ArrayTypeError(f"{operation}: no array was given. Give at least one array with a time axis.")
     return binding
+
+
+def check_config(operation: str, config: Any) -> None:
+    """Refuse what cannot be a config before anything is keyed by it."""
+    if not is_dataclass(config) or isinstance(config, type):
+        raise OptionError(
+            f"{operation}: config={config!r} is not a config. Give a config object such as seqpar.explain(...).config."
+        )
 
 
 def same_device(operation: str, binding: Binding, **arrays: Any) -> None:

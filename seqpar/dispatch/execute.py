@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from seqpar.dispatch import registry
 from seqpar.dispatch.choice import Choice, ranked
 from seqpar.dispatch.operation import Abstract, Operation
@@ -104,7 +106,9 @@ def _first(arrays: Sequence[Array | None]) -> Array:
 
 def _on_arrays(binding: "Binding", spec: Any, choice: Choice) -> Runner:
     def run(arrays: Sequence[Array | None]) -> tuple[Array, ...]:
-        return choice.kernel.run(binding.namespace(_first(arrays)), spec, choice.config, arrays)
+        # Non-finite values are data: what NumPy would warn about is what kernels compute in silence.
+        with np.errstate(all="ignore"):
+            return choice.kernel.run(binding.namespace(_first(arrays)), spec, choice.config, arrays)
 
     return run
 

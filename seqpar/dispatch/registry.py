@@ -213,6 +213,11 @@ def _find_framework(kind: type) -> str:
                 break
         else:
             if "numpy" in modules:
+                if kind.__name__ in ("MaskedArray", "matrix"):
+                    raise ArrayTypeError(
+                        f"{kind.__module__}.{kind.__qualname__} means something of its own that would be lost. "
+                        "Give a plain array: np.asarray(x), or x.filled(...) for a masked one."
+                    )
                 name = "numpy"
                 _bindings.setdefault(name, NumpyBinding())
             elif hasattr(kind, "__array_namespace__") or "dask" in modules or "cupy" in modules:
@@ -220,7 +225,7 @@ def _find_framework(kind: type) -> str:
                 _bindings.setdefault(name, ArrayAPIBinding(name))
             else:
                 raise ArrayTypeError(
-                    f"seqpar: {kind.__module__}.{kind.__qualname__} is not an array. Give arrays of one framework "
+                    f"{kind.__module__}.{kind.__qualname__} is not an array. Give arrays of one framework "
                     "(NumPy, CuPy, PyTorch, JAX or any other that speaks the array API); convert lists with "
                     "np.asarray first."
                 )

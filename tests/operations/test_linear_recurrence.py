@@ -248,8 +248,8 @@ def test_products_that_overflow_or_underflow_leave_finite_states_finite(backend:
     assert not seqpar.linear_recurrence(np.float32(3), zeros, **force).any()
     swing = np.where(np.arange(512) % 2 == 0, 1e30, 1e-30).astype(np.float32)[:, None]
     b = numbers((512, 2), "float32")
-    oracle_h = oracle.walk(swing, b, axis=0)[0]
-    np.testing.assert_allclose(seqpar.linear_recurrence(swing, b, **force), oracle_h, rtol=1e-4)
+    exact, bound = oracle.walk(swing, b, axis=0)[0], oracle.error_bound(swing, b, axis=0)[0]
+    oracle.assert_within(seqpar.linear_recurrence(swing, b, **force), exact, bound)
 
 
 @pytest.mark.parametrize("backend, method", FORCED)
@@ -259,8 +259,9 @@ def test_long_memory_is_as_accurate_as_the_plain_loop(backend: str, method: str,
     rng = np.random.default_rng(0)
     a = rng.uniform(0.999, 1.0, (steps, 4)).astype(np.float32)
     b = rng.uniform(0.0, 1.0, (steps, 4)).astype(np.float32)
-    given = {"value": a, "log": np.log(a.astype(np.float64)).astype(np.float32)}
-    given["logit"] = (np.log(a.astype(np.float64)) - np.log1p(-a.astype(np.float64) + 1e-300)).astype(np.float32)
+    wide = a.astype(np.float64).clip(max=1 - 1e-7)
+    given = {"value": a, "log": np.log(wide).astype(np.float32)}
+    given["logit"] = (np.log(wide) - np.log1p(-wide)).astype(np.float32)
     exact = oracle.walk(given[gate], b, axis=0, gate=gate)[0]
     c = {"value": a, "log": np.exp(given["log"]), "logit": 1 / (1 + np.exp(-given["logit"]))}[gate].astype(np.float32)
     state, loop = np.zeros(4, np.float32), np.empty_like(b)
@@ -323,8 +324,8 @@ def test_unaligned_and_foreign_byte_order_input_is_right() -> None:
     unaligned[...] = numbers((2, 9, 3), "float32")
     foreign = unaligned.astype(">f4")
     expected = seqpar.linear_recurrence(unaligned.copy(), unaligned.copy())
-    np.testing.assert_allclose(seqpar.linear_recurrence(unaligned, unaligned), expected, rtol=1e-6)
-    np.testing.assert_allclose(seqpar.linear_recurrence(foreign, foreign), expected, rtol=1e-6)
+    np.testing.assert_allclose(seqpar.linear_recurrence(unaligned, unaligned), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(seqpar.linear_recurrence(foreign, foreign), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

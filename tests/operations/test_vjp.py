@@ -1,0 +1,109 @@
+"""`seqpar.vjp`: reverse mode from the rules, also where the framework has none."""
+
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from ladder import Rung
+
+import seqpar
+from seqpar.errors import OptionError
+
+
+def numbers(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> Any:
+    rng = np.random.default_rng([seed, *shape])
+    x = rng.uniform(-1, 1, shape)
+    return (x * np.exp(1j * rng.uniform(0, 6.28, shape)) if dtype.startswith("complex") else x).astype(dtype)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("gate", ["value", "log", "logit"])
+@pytest.mark.parametrize("convex", [False, True], ids=["", "convex"])
+@pytest.mark.parametrize("shape_a", [(2, 9, 3), (3,), (9, 1), (1, 1, 1)], ids=str)
+def test_gradients_agree_with_the_definition(
+    rung: Rung, shape_a: tuple[int, ...], gate: str, convex: bool, reverse: bool
+) -> None:
+    if rung in (Rung.JAX_JIT, Rung.DASK):
+        pytest.skip("covered by the other rungs of the same framework, and slow")
+    a, b, h0 = numbers(shape_a, seed=1), numbers((2, 9, 3), seed=2), numbers((3,), seed=3)
+    g, g_final = numbers((2, 9, 3), seed=4), numbers((2, 3), seed=5)
+    resets = np.random.default_rng(6).random((2, 9)) < 0.2
+    options: dict[str, Any] = {"gate": gate, "convex": convex, "reverse": reverse}
+    result, pullback = seqpar.vjp(
+        seqpar.linear_recurrence,
+        *map(rung.array, (a, b, h0)),
+        resets=rung.array(resets),
+        return_final=True,
+        **options,
+    )
+    grads = pullback(type(result)(rung.array(g), rung.array(g_final)))
+    canonical = (a.reshape((1,) * (3 - a.ndim) + a.shape), b, h0, resets[..., None])
+    da, db, dh0 = oracle.backward(*canonical, None, g, g_final, axis=1, **options)
+    expected = (da.reshape(a.shape), db, dh0.sum(axis=0))
+    for actual, exact in zip(grads, expected, strict=True):
+        np.testing.assert_allclose(rung.numpy(actual), exact, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_keep_dtype_and_shape_of_their_argument() -> None:
+    a, b, h0 = numbers((3,), "float32"), numbers((2, 9, 3), "float16"), numbers((3,), "float64")
+    h, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b, h0)
+    for grad, primal in zip(pullback(np.ones_like(h)), (a, b, h0), strict=True):
+        assert (grad.shape, grad.dtype) == (primal.shape, primal.dtype)
+
+
+def test_a_python_number_gets_a_number_shaped_gradient() -> None:
+    b = numbers((7, 2))
+    h, pullback = seqpar.vjp(seqpar.linear_recurrence, 0.5, b, 1.0)
+    da, _, dh0 = pullback(np.ones_like(h))
+    step = 1e-6
+    slope = (seqpar.linear_recurrence(0.5 + step, b, 1.0).sum() - seqpar.linear_recurrence(0.5 - step, b, 1.0).sum()) / (2 * step)
+    np.testing.assert_allclose(da, slope, rtol=1e-6)
+    np.testing.assert_allclose(dh0, 2 * sum(0.5**t for t in range(1, 8)))
+
+
+def test_real_arguments_of_a_complex_call_get_real_gradients() -> None:
+    a, b = numbers((9, 3)), numbers((9, 3), "complex128")
+    h, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b)
+    g = numbers((9, 3), "complex128", 4)
+    da, db = pullback(g)
+    assert da.dtype == np.float64 and db.dtype == np.complex128
+    exact = oracle.backward(a.astype(complex), b, None, None, None, g, None, axis=0)
+    np.testing.assert_allclose(da, exact[0].real, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(db, exact[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["host", "reference"])
+def test_the_gradient_of_a_coefficient_at_a_reset_is_exactly_zero(backend: str) -> None:
+    a, b = numbers((9, 2)), numbers((9, 2))
+    a[2] = np.nan
+    resets = np.zeros(9, bool)
+    resets[[3, 6]] = True
+    h, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b, resets=resets, backend=backend)
+    g = np.ones_like(h)
+    g[2] = 0
+    da, _ = pullback(g)
+    assert not da[[3, 6]].any()
+    assert np.isfinite(da[3:]).all()
+
+
+def test_the_transpose_is_a_transpose() -> None:
+    rng = np.random.default_rng(0)
+    a, b, db, g = (rng.standard_normal((11, 3)) for _ in range(4))
+    _, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b)
+    forward = np.vdot(g, seqpar.linear_recurrence(a, db))
+    np.testing.assert_allclose(np.vdot(pullback(g)[1], db), forward, rtol=1e-12)
+
+
+def test_no_steps_pull_the_final_cotangent_to_the_initial_state() -> None:
+    empty = np.ones((2, 0, 3))
+    result, pullback = seqpar.vjp(seqpar.linear_recurrence, empty, empty, np.ones((2, 3)), return_final=True)
+    g = numbers((2, 3))
+    da, db, dh0 = pullback((np.ones_like(result.h), g))
+    assert da.shape == db.shape == (2, 0, 3)
+    assert np.array_equal(dh0, g)
+
+
+def test_a_function_that_is_no_operation_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"not an operation of seqpar\. Give one of: seqpar\.linear_recurrence"):
+        seqpar.vjp(np.cumsum, np.ones(3))
