@@ -5,6 +5,7 @@
 array([1.   , 1.5  , 1.75 , 1.875])
 """
 
+from seqpar import errors as errors
 from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Explanation",
     "LinearRecurrence",
+    "errors",
     "explain",
     "linear_recurrence",
     "options",
