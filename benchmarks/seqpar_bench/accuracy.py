@@ -74,4 +74,8 @@ def _methods() -> Iterator[tuple[str, Any, dict[str, str]]]:
     for framework, array, backends in places:
         for kernel in registry.kernels("linear_recurrence", framework):
             if kernel.backend in backends:
-                yield f"{framework}, {kernel.label}", array, {"backend": kernel.backend, "method": kernel.method}
+                yield (
+                    f"{framework}, {kernel.label}",
+                    array,
+                    {"backend": kernel.backend, "method": kernel.method},
+                )

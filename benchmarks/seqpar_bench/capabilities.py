@@ -40,12 +40,20 @@ def table() -> str:
             kernel = next(k for f in FRAMEWORKS for k in registry.kernels(operation, f) if k.label == label)
             name = f"`{operation}`"
             rows.append((name, f"`{kernel.method}`", f"`{kernel.backend}`", *cells, kernel.summary))
-    header = ("operation", "method", "backend", *(f"{title} (CPU)" for title in FRAMEWORKS.values()), "what it is")
+    header = (
+        "operation",
+        "method",
+        "backend",
+        *(f"{title} (CPU)" for title in FRAMEWORKS.values()),
+        "what it is",
+    )
     return markdown(header, rows)
 
 
 def _labels(operation: str) -> list[str]:
-    return list(dict.fromkeys(k.label for framework in FRAMEWORKS for k in registry.kernels(operation, framework)))
+    return list(
+        dict.fromkeys(k.label for framework in FRAMEWORKS for k in registry.kernels(operation, framework))
+    )
 
 
 def _cell(operation: str, label: str, framework: str) -> str:
@@ -54,7 +62,11 @@ def _cell(operation: str, label: str, framework: str) -> str:
     if kernel is None:
         return ""
     own = [dtype for dtype in DTYPES if dtype not in MISSING.get(framework, ())]
-    taken = [dtype for dtype in own if kernel.refuses(problem(operation, framework, dtype), _config(kernel)) is None]
+    taken = [
+        dtype
+        for dtype in own
+        if kernel.refuses(problem(operation, framework, dtype), _config(kernel)) is None
+    ]
     if not taken:
         return ""
     best = [dtype for dtype in taken if _is_best(kernel, operation, framework, dtype)]
@@ -95,7 +107,11 @@ def problem(operation: str, framework: str, dtype: str) -> Problem:
 def reference_only(framework: str, dtype: str) -> bool:
     """Would an automatic choice fall through to the reference code here?"""
     given = problem("linear_recurrence", framework, dtype)
-    able = [k for k in registry.kernels("linear_recurrence", framework) if k.refuses(given, k.default(given)) is None]
+    able = [
+        k
+        for k in registry.kernels("linear_recurrence", framework)
+        if k.refuses(given, k.default(given)) is None
+    ]
     return min(k.rank(given) for k in able) >= REFERENCE_RANK
 
 
@@ -104,7 +120,9 @@ def inserted(text: str) -> str:
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
     if not (found and closed):
-        raise ValueError(f"capabilities: the document has no table. Put these two lines into it:\n{BEGIN}\n{END}")
+        raise ValueError(
+            f"capabilities: the document has no table. Put these two lines into it:\n{BEGIN}\n{END}"
+        )
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
 
 
