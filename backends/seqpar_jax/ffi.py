@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.custom_partitioning import SdyShardingRule, custom_partitioning
 from jax.extend.core import Primitive
+from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 import seqpar
@@ -21,6 +22,7 @@ from seqpar.dispatch.choice import Choice
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.problem import Array, Problem
 from seqpar.errors import BackendError
+from seqpar_jax.avals import aval_like
 
 Code = Callable[[Sequence[Array | None]], Sequence[Array]]
 
@@ -45,8 +47,6 @@ def call(
     axis_context: Any,
 ) -> Code:
     """The chosen kernel as a function of arrays, for programs on the CPU."""
-    # Nothing to split on one device, and without knowing the devices no way to.
-    whole = getattr(axis_context, "num_devices", 0) == 1 or getattr(axis_context, "device_assignment", ()) is None
     raw = operation.raw(spec, metas)
     _target(operation, spec, choice, metas, raw)  # a kernel that does not compile is found out here
     wide = any(meta.dtype in ("float64", "complex128") for meta in raw)
@@ -60,18 +60,31 @@ def call(
         here = [None if x is None else Abstract(tuple(x.shape), str(x.dtype)) for x in operands]
         results = operation.raw(spec, here)
         target = _target(operation, spec, choice, here, results)
-        kinds = _manual_axes(arrays[0])
-        shapes = [jax.ShapeDtypeStruct(meta.shape, meta.dtype, **kinds) for meta in results]
-        return tuple(jax.ffi.ffi_call(target, shapes)(*arrays))
+        return tuple(_foreign.bind(*arrays, target=target, results=results))
 
     def run(operands: Sequence[Array | None]) -> Sequence[Array]:
         # Sums over time leave a kernel in double precision, whatever jax_enable_x64 says.
         with jax.enable_x64(True) if wide else nullcontext():
-            results = (local if whole else partition.over(local))(*[x for x in operands if x is not None])
+            results = (partition.over(local) if _splits(axis_context) else local)(*[x for x in operands if x is not None])
             return operation.finish(jnp, spec, operands, tuple(results))
 
     return run
 
+
+def _splits(axis_context: Any) -> bool:
+    """Will XLA split the program over devices? Not on one device, nor where `shard_map` has split it by hand already."""
+    mesh = getattr(axis_context, "mesh", None)
+    if mesh is not None:
+        return set(axis_context.manual_axes) != set(mesh.axis_names)
+    return getattr(axis_context, "num_devices", 1) > 1 and axis_context.device_assignment is not None
+
+
+_foreign = Primitive("seqpar_foreign_call")
+_foreign.multiple_results = True
+_foreign.def_abstract_eval(lambda *avals, target, results: [aval_like(meta, avals) for meta in results])
+mlir.register_lowering(
+    _foreign, lambda ctx, *values, target, results: jax.ffi.ffi_lowering(target)(ctx, *values), platform="cpu"
+)
 
 _targets: dict[str, int] = {}
 
@@ -90,15 +103,6 @@ def _target(
         jax.ffi.register_ffi_target(name, _capsule(address), platform="cpu", api_version=1)
         _targets[name] = address
     return name
-
-
-def _manual_axes(x: Array) -> dict[str, Any]:
-    """How `jax.ShapeDtypeStruct` is told over which manual mesh axes results vary: as their operands do."""
-    aval = jax.typeof(x)
-    kind = getattr(aval, "manual_axis_type", None)
-    if kind is not None:
-        return {} if kind.empty else {"manual_axis_type": kind}
-    return {"vma": aval.vma} if getattr(aval, "vma", None) else {}
 
 
 def _capsule(address: int) -> Any:
@@ -148,12 +152,10 @@ class _Partition:
 
         operands = tuple(names(axes) for axes in self.operands)
         results = tuple(names(axes) for axes in self.results)
-        used = {name for axes in (*operands, *results) for name in axes}
-        time = f"x{self.time}"
-        own = tuple(sorted(name for name in used if name.startswith("r")))
-        return SdyShardingRule(
-            operands, results, need_replication_factors=((time,) if time in used else ()) + own
-        )
+        # Shardy wants them in the order in which they first appear.
+        order = dict.fromkeys(name for axes in (*operands, *results) for name in axes)
+        whole = tuple(name for name in order if name == f"x{self.time}" or name.startswith("r"))
+        return SdyShardingRule(operands, results, need_replication_factors=whole)
 
     def _shardings(self, mesh: Any, arguments: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Shardings of operands and results that agree with how the operands came, time gathered."""

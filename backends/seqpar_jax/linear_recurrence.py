@@ -21,7 +21,7 @@ from seqpar.algorithms.transfer import Slope, Transfer, _carried, _joined_slope,
 from seqpar.dispatch.operation import fit
 from seqpar.dispatch.problem import Array, Kernel, NoKnobs, Problem
 from seqpar.recurrence_rules import Walk, without
-from seqpar_jax.primitives import alike
+from seqpar_jax.avals import alike
 
 Shape = tuple[int, ...]
 

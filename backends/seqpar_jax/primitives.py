@@ -27,6 +27,7 @@ from seqpar.dispatch.operation import Operation, fit, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
 from seqpar_jax import ffi, lowering
+from seqpar_jax.avals import alike, aval_like
 from seqpar_jax.lowering import Present, metas_of, spread
 
 Operands = Sequence[Array | None]
@@ -66,7 +67,7 @@ def _family(name: str) -> _Family:
 
 def _define_call(primitive: Primitive, operation: Operation) -> None:
     def abstract(*avals: ShapedArray, spec: Any, request: Request, present: Present) -> list[ShapedArray]:
-        return [_aval(meta, avals) for meta in operation.abstract(spec, metas_of(spread(present, avals)))]
+        return [aval_like(meta, avals) for meta in operation.abstract(spec, metas_of(spread(present, avals)))]
 
     def jvp(
         primals: Operands, tangents: Sequence[Any], *, spec: Any, request: Request, present: Present
@@ -194,7 +195,7 @@ def _define_tangent(primitive: Primitive, operation: Operation) -> None:
         return [_instantiated(t, r) for t, r in zip(out, results, strict=True)]
 
     def abstract(*avals: ShapedArray, spec: Any, request: Request, groups: _Groups) -> list[ShapedArray]:
-        return [_aval(r, avals) for r in groups.metas(avals)[1]]
+        return [aval_like(r, avals) for r in groups.metas(avals)[1]]
 
     def transpose(cotangents: Sequence[Any], *arrays: Any, spec: Any, request: Request, groups: _Groups) -> list[Any]:
         linear = [ad.is_undefined_primal(x) for x in arrays]
@@ -244,7 +245,7 @@ def _define_gradient(primitive: Primitive, operation: Operation) -> None:
     def abstract(
         *avals: ShapedArray, spec: Any, request: Request, groups: _Groups, wanted: Present
     ) -> list[ShapedArray]:
-        return [_aval(x, avals) for x, want in zip(groups.metas(avals)[0], wanted, strict=True) if want]
+        return [aval_like(x, avals) for x, want in zip(groups.metas(avals)[0], wanted, strict=True) if want]
 
     def batch(
         arrays: Sequence[Array], axes: Sequence[Any], *, spec: Any, request: Request, groups: _Groups, wanted: Present
@@ -324,31 +325,3 @@ def _tangent(t: Any) -> Array | None:
 
 def _instantiated(tangent: Array | None, primal: Array) -> Array:
     return jnp.zeros(primal.shape, primal.dtype) if tangent is None else tangent
-
-
-def _aval(meta: Any, like: Sequence[ShapedArray]) -> ShapedArray:
-    """An abstract value of a shape and dtype that varies over the same manual mesh axes as the operands.
-
-    Without that, `grad` of `shard_map` fails its checks.
-    """
-    aval, shape = like[0], tuple(meta.shape)
-    sharding = aval.sharding.update(spec=jax.sharding.PartitionSpec(*(None,) * len(shape)))
-    return aval.update(shape=shape, dtype=jnp.dtype(meta.dtype), weak_type=False, sharding=sharding)
-
-
-def alike(arrays: Sequence[Array]) -> Sequence[Array]:
-    """Arrays that vary over the same manual mesh axes: inside `shard_map`, replicated ones are marked as varying."""
-    sets = [_varying(x) for x in arrays]
-    every = frozenset().union(*sets)
-    if not every:
-        return arrays
-    return [
-        jax.lax.pcast(x, tuple(every - own), to="varying") if every - own else x
-        for x, own in zip(arrays, sets, strict=True)
-    ]
-
-
-def _varying(x: Array) -> frozenset[str]:
-    aval = jax.typeof(x)
-    kind = getattr(aval, "manual_axis_type", None)
-    return frozenset(kind.varying if kind is not None else getattr(aval, "vma", ()))

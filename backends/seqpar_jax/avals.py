@@ -1,0 +1,40 @@
+"""Abstract values that keep what JAX knows of manual mesh axes, so that `shard_map` and its gradients pass their checks.
+
+Inside `shard_map` every value varies over some mesh axes. Operands of one primitive must vary over the same, and results vary as
+they do; without that, `grad` of `shard_map` fails.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import ShapedArray
+from jax.sharding import PartitionSpec
+
+from seqpar.dispatch.problem import Array
+
+
+def aval_like(meta: Any, operands: Sequence[ShapedArray]) -> ShapedArray:
+    """An abstract value with the shape and dtype of `meta` that varies over mesh axes as the operands do."""
+    aval, shape = operands[0], tuple(meta.shape)
+    sharding = aval.sharding.update(spec=PartitionSpec(*(None,) * len(shape)))
+    return aval.update(shape=shape, dtype=jnp.dtype(meta.dtype), weak_type=False, sharding=sharding)
+
+
+def alike(arrays: Sequence[Array]) -> Sequence[Array]:
+    """The arrays, all marked as varying over every mesh axis that one of them varies over."""
+    sets = [_varying(x) for x in arrays]
+    every = frozenset().union(*sets)
+    if not every:
+        return arrays
+    return [
+        jax.lax.pcast(x, tuple(every - own), to="varying") if every - own else x
+        for x, own in zip(arrays, sets, strict=True)
+    ]
+
+
+def _varying(x: Array) -> frozenset[str]:
+    aval = jax.typeof(x)
+    kind = getattr(aval, "manual_axis_type", None)  # before JAX 0.10: aval.vma
+    return frozenset(kind.varying if kind is not None else getattr(aval, "vma", ()))
