@@ -37,7 +37,8 @@ NAME = "linear_recurrence"
 Gate = Literal["value", "log", "logit"]
 GATES = ("value", "log", "logit")
 
-Fix = Callable[[Any], Array]
+Fix = Callable[[Any, Array], Array]
+"""From an argument as given to its canonical form; the second argument tells dtype and device. Kept, so it holds no array."""
 
 
 class LinearRecurrence(NamedTuple):
@@ -164,7 +165,7 @@ class _Plan:
     def canonical(self, *given: Any) -> tuple[Array | None, ...]:
         if self.plain:
             return given
-        return tuple([x if fix is None else fix(x) for x, fix in zip(given, self.fixes, strict=True)])
+        return tuple([x if fix is None else fix(x, given[1]) for x, fix in zip(given, self.fixes, strict=True)])
 
 
 _plans: dict[Any, _Plan] = {}
@@ -214,14 +215,14 @@ def _plan(
 
     fix_a: Fix | None
     if is_scalar(a):
-        fix_a = lambda x: binding.full(x, (1,) * rank, dtype_a, b)  # noqa: E731
+        fix_a = lambda x, like: binding.full(x, (1,) * rank, dtype_a, like)  # noqa: E731
     else:
         fix_a = _fix(binding, pad(shape_a, rank), dtype_a, shape_a, given_a)
     fix_b = _fix(binding, pad(tuple(b.shape), rank), dtype_b, tuple(b.shape), given_b)
 
     fix_h0: Fix | None = None
     if is_scalar(h0):
-        fix_h0 = lambda x: binding.full(x, (1,) * (rank - 1), state, b)  # noqa: E731
+        fix_h0 = lambda x, like: binding.full(x, (1,) * (rank - 1), state, like)  # noqa: E731
     elif h0 is not None:
         meaning = f"the shape {shape} without its time axis {time - rank}"
         broadcasts_to(NAME, "h0", tuple(h0.shape), stateless, meaning)
@@ -250,8 +251,8 @@ def _fix(binding: Binding, shape: Shape, dtype: str, given_shape: Shape, given_d
     if shape == given_shape and dtype == given_dtype:
         return None
     if dtype == given_dtype:
-        return lambda x: reshaped(binding, x, shape)
-    return lambda x: reshaped(binding, binding.cast(x, dtype), shape)
+        return lambda x, _: reshaped(binding, x, shape)
+    return lambda x, _: reshaped(binding, binding.cast(x, dtype), shape)
 
 
 def _prepare(

@@ -119,22 +119,23 @@ class _LinearRecurrence(_Recurrence):
         if da is None and db is None and dh0 is None:
             return None, None
         state = algorithm.state_dtype(xp, b.dtype)
+        wide = xp.astype(a, state, copy=False)
         rhs = leak = None
         if db is not None:
-            rhs = algorithm.complement(xp, xp.astype(a, state), spec.gate) * db if spec.convex else db
+            rhs = algorithm.complement(xp, wide, spec.gate) * db if spec.convex else db
         if da is not None:
-            dc = algorithm.coefficient_derivative(xp, xp.astype(a, state), spec.gate) * xp.astype(da, state)
+            dc = algorithm.coefficient_derivative(xp, wide, spec.gate) * xp.astype(da, state, copy=False)
             if spec.adjoint:
                 # k[t+1] = c[t] * h[t]: what dc leaks into the carry enters at the next step of the walk.
                 leak = _select(xp, resets, dc * h)
                 extra = algorithm.previous(xp, leak, None, spec.axis, spec.reverse)
             else:
-                extra = _select(xp, resets, dc * algorithm.previous(xp, xp.astype(h, state), h0, spec.axis, spec.reverse))
+                extra = _select(xp, resets, dc * algorithm.previous(xp, h, h0, spec.axis, spec.reverse))
                 if spec.convex:
                     extra = extra - dc * b
             rhs = extra if rhs is None else rhs + extra
         shape = tuple(h.shape)
-        rhs = _zeros(xp, shape, b) if rhs is None else xp.astype(xp.broadcast_to(rhs, shape), b.dtype)
+        rhs = _zeros(xp, shape, b) if rhs is None else xp.astype(xp.broadcast_to(rhs, shape), b.dtype, copy=False)
         dh, dfinal = solve(spec._replace(convex=False), a, rhs, dh0, resets)
         if leak is not None and shape[spec.axis]:
             dfinal = dfinal + leak[(slice(None),) * spec.axis + (0 if spec.reverse else -1, ...)]
@@ -153,23 +154,22 @@ class _LinearRecurrence(_Recurrence):
         a, b, h0, resets = operands
         h = results[0]
         g, g_final = cotangents
-        state = algorithm.state_dtype(xp, b.dtype)
+        wide = xp.astype(a, algorithm.state_dtype(xp, b.dtype), copy=False)
         g = _zeros(xp, tuple(h.shape), b) if g is None else g
         other, dh0 = solve(spec.transposed(), a, g, g_final, resets)
         da = None
         if wanted[0]:
             # dc[t] = (adjoint state at t) * (plain state entering t), whichever of the two was the primal.
             if spec.adjoint:
-                before = algorithm.previous(xp, xp.astype(other, state), g_final, spec.axis, not spec.reverse)
-                dc = _select(xp, resets, xp.astype(h, state) * before)
+                before = algorithm.previous(xp, other, g_final, spec.axis, not spec.reverse)
+                dc = _select(xp, resets, h * before)
             else:
-                before = algorithm.previous(xp, xp.astype(h, state), h0, spec.axis, spec.reverse)
-                dc = _select(xp, resets, xp.astype(other, state) * before)
+                before = algorithm.previous(xp, h, h0, spec.axis, spec.reverse)
+                dc = _select(xp, resets, other * before)
                 if spec.convex:
                     dc = dc - other * b
-            da = dc * algorithm.coefficient_derivative(xp, xp.astype(a, state), spec.gate)
-            da = fit(xp, da, a)
-        db = algorithm.complement(xp, xp.astype(a, state), spec.gate) * other if spec.convex else other
+            da = fit(xp, dc * algorithm.coefficient_derivative(xp, wide, spec.gate), a)
+        db = algorithm.complement(xp, wide, spec.gate) * other if spec.convex else other
         return (
             da,
             fit(xp, db, b) if wanted[1] else None,
@@ -186,17 +186,17 @@ class _LinearRecurrence(_Recurrence):
         cotangents: Sequence[Array | None],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        a, _, _, resets = operands
+        a, b, _, resets = operands
         g, g_final = cotangents
         b_meta, h0_meta = linear[1], linear[2]
         if g is None:
-            shape = shape_of(Abstract(tuple(a.shape), ""), b_meta) if b_meta else None
-            assert shape is not None
-            g = _zeros(xp, shape, g_final, getattr(xp, b_meta.dtype) if b_meta else None)
+            like = b_meta or Abstract(tuple(b.shape), "")
+            dtype = getattr(xp, b_meta.dtype) if b_meta else b.dtype
+            g = _zeros(xp, shape_of(Abstract(tuple(a.shape), ""), like), a, dtype)
         db, dh0 = solve(spec.transposed(), a, g, g_final, resets)
         if spec.convex:
-            state = algorithm.state_dtype(xp, db.dtype)
-            db = xp.astype(algorithm.complement(xp, xp.astype(a, state), spec.gate) * db, db.dtype)
+            wide = xp.astype(a, algorithm.state_dtype(xp, db.dtype), copy=False)
+            db = xp.astype(algorithm.complement(xp, wide, spec.gate) * db, db.dtype)
         return (
             None,
             algorithm.sum_to(xp, db, b_meta.shape) if b_meta else None,
