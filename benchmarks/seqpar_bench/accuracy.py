@@ -37,22 +37,11 @@ def accuracy(record: Record, rounds: int) -> None:
         gates = np.full((1, steps, 1), value, np.float32)
         truth = _gated(gates.astype(np.float64), inputs.astype(np.float64), gate)
         for name, array, options in _methods():
-            h = np.asarray(
-                seqpar.linear_recurrence(array(gates), array(inputs), gate=gate, **options), np.float64
-            )
+            given: dict[str, Any] = {"gate": gate, **options}
+            h = np.asarray(seqpar.linear_recurrence(array(gates), array(inputs), **given), np.float64)
             error = float(np.max(np.abs(h - truth) / np.abs(truth)))
-            record.add(
-                [
-                    Figure(
-                        "7",
-                        f"{name}, gate={gate!r}, 1-a = 1e-7: largest relative error",
-                        error,
-                        1e-5,
-                        "at most",
-                        "",
-                    )
-                ]
-            )
+            text = f"{name}, gate={gate!r}, 1-a = 1e-7: largest relative error"
+            record.add([Figure("7", text, error, 1e-5, "at most", "")])
 
 
 def _largest(h: Array, truth: Array) -> float:
@@ -65,7 +54,7 @@ def _gated(gates: Array, inputs: Array, gate: str) -> Array:
     return exact(coefficients, inputs)
 
 
-def _methods() -> Iterator[tuple[str, Any, dict[str, str]]]:
+def _methods() -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Every kernel there is, as a name, a way to make its arrays, and the options that force it."""
     jax = JAX()
     places: list[tuple[str, Any, tuple[str, ...]]] = [("numpy", np.asarray, ("host", "reference"))]

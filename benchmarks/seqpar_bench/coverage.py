@@ -60,4 +60,4 @@ def calls(framework: Any) -> Iterator[dict[str, Any]]:
 def _x64() -> bool:
     import jax
 
-    return bool(jax.config.jax_enable_x64)
+    return bool(jax.config.read("jax_enable_x64"))

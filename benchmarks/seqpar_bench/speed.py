@@ -5,6 +5,7 @@ bandwidth. It is timed in every group, with a fresh result each time as the call
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,8 @@ def filter_speed(record: Record, rounds: int) -> None:
     coefficient = 0.95
     _, b = FILTER.arrays()
     call: Thunk = lambda: seqpar.linear_recurrence(coefficient, b, axis=FILTER.axis)  # noqa: E731
-    np.testing.assert_allclose(call(), peers.scipy_lfilter(coefficient, b), rtol=1e-9, atol=1e-9)
+    h: Any = call()
+    np.testing.assert_allclose(h, peers.scipy_lfilter(coefficient, b), rtol=1e-9, atol=1e-9)
     times = interleave(
         {"seqpar": call, "scipy.signal.lfilter": lambda: peers.scipy_lfilter(coefficient, b)},
         rounds=min(rounds, 9),
@@ -170,7 +172,8 @@ def extra_cases(record: Record, rounds: int) -> None:
     }
     thunks: dict[str, Thunk] = dict(_adds(a, b))
     for name, given in options.items():
-        thunks[name] = lambda given=given: seqpar.linear_recurrence(**{"a": a, "b": b, **given})
+        arguments: dict[str, Any] = {"a": a, "b": b, **given}
+        thunks[name] = partial(seqpar.linear_recurrence, **arguments)
     record.add([], {"extra options (4, 4096, 256)": interleave(thunks, rounds=min(rounds, 9))})
 
 
