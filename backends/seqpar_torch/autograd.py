@@ -86,17 +86,27 @@ class Differentiable(Function):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         call, saved = ctx.call, ctx.saved_tensors
-        count = len(call.operation.operands)
-        operands, results = saved[:count], saved[count:]
-        found = call.operation.jvp(xp, call.spec, operands, tangents, results, call.solve)
-        return tuple(
-            torch.zeros_like(x) if tangent is None else tangent for tangent, x in zip(found, results, strict=True)
-        )
+        if not torch._C._are_functorch_transforms_active():
+            return _tangents(call, saved, tangents)
+        # PyTorch 2.13 runs this rule with forward mode off, and a jvp of a jvp silently loses the outer tangents. On
+        # again, the primals' own tangents of this level must be taken off, for they are in `tangents` already.
+        with forward_ad._set_fwd_grad_enabled(True):
+            primals = [None if x is None else forward_ad.unpack_dual(x, level=0).primal for x in saved]
+            return _tangents(call, primals, tangents)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], call: Call, *operands: Tensor | None) -> Any:
         spec, batched = call.operation.batch(xp, call.spec, operands, in_dims[1:])
         return call.solve(spec, *batched), (0,) * len(call.operation.results)
+
+
+def _tangents(
+    call: Call, saved: Sequence[Tensor | None], tangents: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    count = len(call.operation.operands)
+    operands, results = saved[:count], saved[count:]
+    found = call.operation.jvp(xp, call.spec, operands, tangents, results, call.solve)
+    return tuple([torch.zeros_like(x) if t is None else t for t, x in zip(found, results, strict=True)])
 
 
 # Function.apply binds default arguments by inspecting the signature, 14 of its 22 microseconds; there are none here.

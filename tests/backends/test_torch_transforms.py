@@ -1,0 +1,222 @@
+"""torch.func and its relatives: every transform gives what it gives for a plain differentiable loop."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap  # noqa: E402
+from torch_loop import RESETS, loop, make  # noqa: E402
+
+from seqpar import linear_recurrence  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+FLAGS = [
+    {},
+    {"reverse": True, "resets": RESETS},
+    {"gate": "log", "convex": True, "reverse": True},
+    {"gate": "logit", "resets": RESETS},
+]
+
+
+def check(found, wanted, tolerance=1e-11):
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def both(transform, flags, *given):
+    """The transform of our loss and of the loop's."""
+
+    def ours(*given):
+        h, final = linear_recurrence(*given, **flags, return_final=True)
+        return (h.sin() * h).sum() + final.cos().sum()
+
+    def theirs(*given):
+        h, final = loop(*given, **flags)
+        return (h.sin() * h).sum() + final.cos().sum()
+
+    return transform(ours)(*given), transform(theirs)(*given)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: grad(f, argnums=(0, 1, 2)),
+        lambda f: jacrev(f, argnums=(0, 1, 2)),
+        lambda f: jacfwd(f, argnums=(0, 1, 2)),
+        lambda f: hessian(f, argnums=(0, 1, 2)),
+        lambda f: jacfwd(jacfwd(f, argnums=1), argnums=0),
+        lambda f: jacrev(jacrev(f, argnums=0), argnums=1),
+        lambda f: jacrev(jacfwd(f, argnums=2), argnums=0),
+        lambda f: grad(lambda *given: grad(f)(*given).square().sum()),
+    ],
+    ids=["grad", "jacrev", "jacfwd", "hessian", "fwd-fwd", "rev-rev", "rev-fwd", "grad-grad"],
+)
+def test_transform_equals_that_of_a_loop(transform, flags):
+    given = [x.detach() for x in make(shape=(2, 5, 2), gate=flags.get("gate", "value"))]
+    check(*both(transform, flags, *given))
+
+
+@pytest.mark.parametrize("in_dims", [(0, 0, 0), (0, None, None), (None, 1, None), (None, None, 0), (2, 0, 1)])
+def test_vmap_over_any_operands_equals_a_python_loop(in_dims):
+    given = []
+    for x, d in zip(make(shape=(2, 5, 3)), in_dims, strict=True):
+        x = x.detach()
+        given.append(x if d is None else torch.stack([x, 0.5 * x, -x, x + 0.1], d))
+    h, final = vmap(lambda *one: tuple(linear_recurrence(*one, return_final=True)), in_dims)(*given)
+    for i in range(4):
+        one = [x if d is None else x.select(d, i) for x, d in zip(given, in_dims, strict=True)]
+        check((h[i], final[i]), loop(*one), 1e-13)
+
+
+def test_vmap_over_the_mask_alone_batches_the_result():
+    a, b, h0 = (x.detach() for x in make())
+    masks = torch.stack([RESETS, ~RESETS, torch.zeros_like(RESETS)])
+    h = vmap(lambda mask: linear_recurrence(a, b, h0, resets=mask))(masks)
+    for i in range(3):
+        check(h[i], loop(a, b, h0, resets=masks[i])[0], 1e-13)
+
+
+def test_nested_vmap_equals_a_larger_batch():
+    a, b = torch.rand(3, 4, 6, 2), torch.randn(3, 4, 6, 2)
+    check(vmap(vmap(linear_recurrence))(a, b), linear_recurrence(a, b), 1e-6)
+
+
+def test_per_sample_gradients_equal_one_backward_each():
+    a, b = torch.rand(4, 6, 3, dtype=torch.double), torch.randn(4, 6, 3, dtype=torch.double)
+
+    def loss(a, b):
+        return linear_recurrence(a, b).square().sum()
+
+    found = vmap(grad(loss), in_dims=(None, 0))(a[0], b)
+    for i in range(4):
+        check(found[i], grad(loss)(a[0], b[i]))
+
+
+def test_vmap_of_hessian_equals_hessian_each():
+    a, b = torch.rand(3, 4, 2, dtype=torch.double), torch.randn(3, 4, 2, dtype=torch.double)
+
+    def loss(a, b):
+        return linear_recurrence(a, b).pow(3).sum()
+
+    found = vmap(hessian(loss))(a, b)
+    for i in range(3):
+        check(found[i], hessian(loss)(a[i], b[i]))
+
+
+def test_gradient_of_a_vmapped_function():
+    a, b = torch.rand(3, 5, 2, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
+    found = grad(lambda a: vmap(linear_recurrence)(a, b).sin().sum())(a)
+    wanted = grad(lambda a: torch.stack([loop(a[i], b[i])[0] for i in range(3)]).sin().sum())(a)
+    check(found, wanted)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("which", [(0,), (1,), (2,), (0, 2)])
+def test_jvp_in_some_operands_only(flags, which):
+    given = [x.detach() for x in make(gate=flags.get("gate", "value"))]
+    tangents = tuple(torch.randn_like(given[i]) for i in which)
+
+    def at(recurrence):
+        def function(*some):
+            full = list(given)
+            for i, x in zip(which, some, strict=True):
+                full[i] = x
+            return tuple(recurrence(*full))
+
+        return jvp(function, tuple(given[i] for i in which), tangents)
+
+    check(at(lambda *x: linear_recurrence(*x, **flags, return_final=True)), at(lambda *x: loop(*x, **flags)))
+
+
+def test_complex_transforms_equal_those_of_a_loop():
+    given = tuple(x.detach() for x in make(dtype=torch.complex128, shape=(1, 4, 2)))
+    tangents = tuple(torch.randn_like(x) for x in given)
+    check(jvp(linear_recurrence, given, tangents), jvp(lambda *x: loop(*x)[0], given, tangents))
+    weight = torch.randn_like(given[1])
+    check(vjp(linear_recurrence, *given)[1](weight), vjp(lambda *x: loop(*x)[0], *given)[1](weight))
+
+
+def test_a_pullback_called_after_its_transform_has_ended():
+    given = tuple(x.detach() for x in make())
+    weight = torch.randn_like(given[1])
+    _, pullback = vjp(linear_recurrence, *given)
+    with torch.no_grad():
+        found = pullback(weight)
+    check(found, vjp(lambda *x: loop(*x)[0], *given)[1](weight))
+
+
+def test_forward_mode_by_dual_numbers():
+    from torch.autograd import forward_ad
+
+    a, b, h0 = (x.detach() for x in make())
+    tangent = torch.randn_like(a)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(a, tangent)
+        found = [forward_ad.unpack_dual(x).tangent for x in linear_recurrence(dual, b, h0, return_final=True)]
+    _, wanted = jvp(lambda a: loop(a, b, h0), (a,), (tangent,))
+    check(tuple(found), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # torch.func.linearize's own
+def test_linearize_gives_the_jvp():
+    a, b = (x.detach() for x in make(h0=False))
+    tangent = torch.randn_like(b)
+    _, derivative = linearize(lambda b: linear_recurrence(a, b), b)
+    check(derivative(tangent), loop(a, tangent)[0])
+
+
+def test_batched_cotangents_of_the_older_vmap_fall_back_to_a_loop():
+    a, b = make(h0=False)
+    h = linear_recurrence(a, b)
+    weights = torch.randn(3, *h.shape, dtype=h.dtype)
+    found = torch.autograd.grad(h, (a, b), weights, is_grads_batched=True, retain_graph=True)
+    for i in range(3):
+        check(tuple(x[i] for x in found), torch.autograd.grad(h, (a, b), weights[i], retain_graph=True))
+
+
+def test_a_module_through_functional_call():
+    class Smooth(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decay = torch.nn.Parameter(torch.rand(3, dtype=torch.double))
+
+        def forward(self, x):
+            return linear_recurrence(self.decay, x, gate="logit", convex=True)
+
+    module, x = Smooth(), torch.randn(2, 6, 3, dtype=torch.double)
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+    found = grad(lambda p: functional_call(module, p, (x,)).square().sum())(parameters)["decay"]
+    module(x).square().sum().backward()
+    check(found, module.decay.grad)
+    assert type(module(x)) is torch.Tensor
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointed_segments_have_the_same_gradients(use_reentrant):
+    from torch.utils.checkpoint import checkpoint
+
+    given = make()
+    h = checkpoint(lambda *x: linear_recurrence(*x).sin(), *given, use_reentrant=use_reentrant)
+    found = torch.autograd.grad(h.sum(), given) if not use_reentrant else None
+    if use_reentrant:
+        h.sum().backward()
+        found = tuple(x.grad for x in given)
+    check(found, torch.autograd.grad(loop(*given)[0].sin().sum(), given))
+
+
+def test_saved_tensors_survive_offloading_hooks():
+    given = make()
+    with torch.autograd.graph.save_on_cpu():
+        h = linear_recurrence(*given)
+    check(torch.autograd.grad(h.sum(), given), torch.autograd.grad(loop(*given)[0].sum(), given))
+
+
+def test_double_backward_after_in_place_change_of_an_input_is_refused():
+    a, b = make(h0=False)
+    c = a * 1
+    h = linear_recurrence(c, b)
+    with torch.no_grad():
+        c.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        h.sum().backward()
