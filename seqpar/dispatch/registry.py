@@ -5,6 +5,7 @@ tracing). Nothing here imports a framework; a binding does so when the first arr
 """
 
 import importlib.metadata
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -132,9 +133,10 @@ def _installed() -> dict[str, Backend]:
             continue
         distribution = entry.dist.name if entry.dist else ""
         if distribution == "seqpar" and backend.version != seqpar.__version__:
+            home = getattr(sys.modules.get(entry.module), "__file__", entry.value)
             raise BackendError(
-                f"seqpar: the backend {entry.name!r} has version {backend.version}, seqpar has {seqpar.__version__}; "
-                f"they come from {entry.value!r} and {seqpar.__file__!r}. Install one version of both."
+                f"seqpar: the backend {entry.name!r} in {home} has version {backend.version}, seqpar in "
+                f"{seqpar.__file__} has {seqpar.__version__}. Install one version of both: `pip install .` again."
             )
         found[backend.name] = backend
     if not found:
