@@ -1,24 +1,16 @@
 """The capability table: which kernel serves which framework, asked of the kernels themselves.
 
-    python -m seqpar_bench.capabilities README.md docs/reference.md
+    python -m seqpar_bench.capabilities
 
-writes it between the markers of those files. Dispatch asks the same predicate, `Kernel.refuses`, so the table and what
-runs cannot disagree; a test fails when the files do.
+prints it as Markdown; `docs/write.py` puts it into the README and the reference. Dispatch asks the same predicate,
+`Kernel.refuses`, so the table and what runs cannot disagree.
 """
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
 from seqpar.dispatch import registry
-from seqpar.dispatch.choice import REFERENCE_RANK
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.recurrence_rules import Walk
 from seqpar_bench.tables import markdown
-
-BEGIN = "<!-- capability table: python -m seqpar_bench.capabilities README.md docs/reference.md -->"
-END = "<!-- end of capability table -->"
 
 OPERATIONS = ("linear_recurrence",)
 FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "array_api_strict": "other"}
@@ -104,36 +96,5 @@ def problem(operation: str, framework: str, dtype: str) -> Problem:
     )
 
 
-def reference_only(framework: str, dtype: str) -> bool:
-    """Would an automatic choice fall through to the reference code here?"""
-    given = problem("linear_recurrence", framework, dtype)
-    able = [
-        k
-        for k in registry.kernels("linear_recurrence", framework)
-        if k.refuses(given, k.default(given)) is None
-    ]
-    return min(k.rank(given) for k in able) >= REFERENCE_RANK
-
-
-def inserted(text: str) -> str:
-    """A document with the table between its markers brought up to date."""
-    before, found, rest = text.partition(BEGIN)
-    _, closed, after = rest.partition(END)
-    if not (found and closed):
-        raise ValueError(
-            f"capabilities: the document has no table. Put these two lines into it:\n{BEGIN}\n{END}"
-        )
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
-
-
-def main(paths: Sequence[str]) -> int:
-    if not paths:
-        print(table())
-    for name in paths:
-        path = Path(name)
-        path.write_text(inserted(path.read_text()))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print(table())

@@ -1,0 +1,163 @@
+"""Write the parts of the documents that are made from the code and from the records, between their markers.
+
+    python docs/write.py            brings README.md and docs/*.md up to date
+    python docs/write.py --check    only says which are not; `tests/test_docs.py` does the same
+
+Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "figures",
+promised and measured, from the newest record under benchmarks/results.
+"""
+
+import argparse
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import seqpar
+from seqpar_bench import capabilities
+from seqpar_bench.tables import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PART = re.compile(r"(<!-- begin (\w+): python docs/write\.py -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+
+
+def api() -> str:
+    """Every public name: signature, and its docstring as Markdown."""
+    return "\n\n".join(_entry(name, getattr(seqpar, name)) for name in _in_order())
+
+
+def _in_order() -> list[str]:
+    # Functions first, then the types that they return or raise.
+    return sorted(seqpar.__all__, key=lambda name: (not inspect.isfunction(getattr(seqpar, name)), name))
+
+
+def _entry(name: str, thing: Any) -> str:
+    text = _docstring(inspect.getdoc(thing) or "")
+    if inspect.ismodule(thing):
+        return f"## `seqpar.{name}`\n\n{text}\n\n{_classes(thing)}"
+    kind = "class " if inspect.isclass(thing) else ""
+    return f"## `{kind}seqpar.{name}`\n\n```text\n{_signature(name, thing)}\n```\n\n{text}"
+
+
+def _classes(module: Any) -> str:
+    """The classes that a module defines, with the first line of what they say."""
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join(f"`{base.__name__}`" for base in kind.__bases__),
+            (inspect.getdoc(kind) or "").splitlines()[0],
+        )
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind) and kind.__module__ == module.__name__
+    ]
+    return markdown(("class", "is a", "when"), rows)
+
+
+def _signature(name: str, thing: Any) -> str:
+    """The signature without annotations, which the text explains, at most 100 wide."""
+    signature = inspect.signature(thing)
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()
+    ]
+    line = f"{name}{signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)}"
+    if len(line) <= 100:
+        return line
+    indent, lines = " " * (len(name) + 1), [""]
+    for word in line.split(", "):
+        if len(lines[-1]) + len(word) > 98:
+            lines.append(indent)
+        lines[-1] += word + ", "
+    return "\n".join(line.rstrip() for line in lines).removesuffix(",")
+
+
+def _docstring(text: str) -> str:
+    """A docstring in NumPy's style as Markdown: headings, a list of parameters, fenced examples."""
+    out: list[str] = []
+    section = ""
+    lines = text.splitlines()
+    for i, line in enumerate(lines):
+        following = lines[i + 1] if i + 1 < len(lines) else ""
+        if following and set(following) == {"-"} and len(following) == len(line):
+            section = line
+            out.append(f"**{line}**")
+        elif line and set(line) == {"-"} and section and out[-1] == f"**{section}**":
+            out.append("")
+        elif section in ("Parameters", "Attributes") and line and not line.startswith(" "):
+            out.append(f"- `{line}`:")
+        else:
+            out.append(line)
+    return _fenced("\n".join(out).replace("``", "`"))
+
+
+EXAMPLE = re.compile(r"(?:^>>> .*(?:\n(?!\n).*)*\n*)+", re.MULTILINE)
+
+
+def _fenced(text: str) -> str:
+    return EXAMPLE.sub(lambda found: f"```python\n{found.group().rstrip()}\n```\n", text + "\n").rstrip()
+
+
+def figures() -> str:
+    """Promised and measured, one table per machine."""
+    return "\n\n".join(
+        _record(path) for path in sorted((ROOT / "benchmarks" / "results").glob("*/linear_recurrence.json"))
+    )
+
+
+def _record(path: Path) -> str:
+    record = json.loads(path.read_text())
+    machine, where = record["machine"], path.relative_to(ROOT).as_posix()
+    tools = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    rows = []
+    for figure in sorted(record["figures"], key=lambda figure: figure["number"]):
+        value, target = (_number(figure[key], figure["unit"]) for key in ("value", "target"))
+        reached = "yes" if figure["reached"] else "**no**"
+        rows.append((figure["number"], figure["text"], value, f"{figure['sense']} {target}", reached))
+    problems = "".join(f"\n- {problem}" for problem in record["problems"])
+    return (
+        f"{machine['cpu'].strip()}, {machine['cores']} cores, Python {machine['python']}, {tools}, {record['date']}. "
+        f"Every sample: [{where}](../{where}).\n\n"
+        + markdown(("no.", "figure", "measured", "target", "reached"), rows)
+        + (f"\n\nNot measured, or measured with a warning:\n{problems}" if problems else "")
+    )
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}".strip()
+
+
+PARTS: dict[str, Callable[[], str]] = {"capabilities": capabilities.table, "api": api, "figures": figures}
+
+
+def written(text: str) -> str:
+    """A document with all its parts brought up to date."""
+    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
+
+
+def stale() -> Iterator[Path]:
+    """Documents whose parts are not what the code and the records say."""
+    for path in DOCUMENTS:
+        text = path.read_text()
+        if written(text) != text:
+            yield path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if something is out of date"
+    )
+    args = parser.parse_args()
+    changed = list(stale())
+    for path in changed:
+        print(f"{'out of date' if args.check else 'written'}: {path.relative_to(ROOT)}")
+        if not args.check:
+            path.write_text(written(path.read_text()))
+    return 1 if args.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
