@@ -3,43 +3,41 @@
 torch.compile refuses a Function with a jvp of its own; compiled code takes the operators of `seqpar_torch.operators`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from array_api_compat import torch as xp
-from torch._functorch.utils import unwrap_dead_wrappers
+from torch._functorch.utils import enable_single_level_autograd_function, unwrap_dead_wrappers
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.operation import Operation
-from seqpar.dispatch.options import Request
 from seqpar_torch.gradients import gradients
-
-if TYPE_CHECKING:
-    from seqpar_torch.binding import TorchBinding
 
 Tensor = torch.Tensor
 
 
-class Call:
+class Call(ABC):
     """The static side of one call. Not a tuple, so that function transforms do not look for tensors in it."""
 
-    __slots__ = ("binding", "operation", "request", "spec")
+    operation: Operation
+    spec: Any
+    traced: bool
+    """Is a compiler watching, which finds out by itself what to keep for the backward pass?"""
 
-    def __init__(self, binding: "TorchBinding", operation: Operation, spec: Any, request: Request) -> None:
-        self.binding = binding
-        self.operation = operation
-        self.spec = spec
-        self.request = request
+    @abstractmethod
+    def compute(self, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        """The results, below autograd."""
 
+    @abstractmethod
     def solve(self, spec: Any, *operands: Tensor | None) -> tuple[Tensor, ...]:
         """The same operation with other operands, differentiable: what the rules are written in."""
-        return self.binding.call(self.operation, spec, operands, self.request)
 
+    @abstractmethod
     def fused(self, operation: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        return self.binding.compute(operation, spec, operands, for_backward(self.request, operation.name, "torch"))
+        """Another operation as it is: the fused backward pass."""
 
 
 class Differentiable(Function):
@@ -47,7 +45,7 @@ class Differentiable(Function):
 
     @staticmethod
     def forward(call: Call, *operands: Tensor | None) -> tuple[Tensor, ...]:
-        return call.binding.compute(call.operation, call.spec, operands, call.request)
+        return call.compute(operands)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -61,9 +59,11 @@ class Differentiable(Function):
         if not any(wanted):
             return
         kept = [*operands, *output]
-        if not transformed:
+        if not (transformed or call.traced):
             read = call.operation.reads(call.spec, wanted)
-            kept = [x if values else _outline(x) for x, values in zip(kept, (*read[0], *read[1]), strict=True)]
+            kept = [
+                x if values else _outline(x) for x, values in zip(kept, (*read[0], *read[1]), strict=True)
+            ]
         ctx.save_for_backward(*kept)
 
     @staticmethod
@@ -113,14 +113,17 @@ def _tangents(
 _apply = super(Function, Differentiable).apply  # type: ignore[misc]
 
 
-def differentiable(
-    binding: "TorchBinding", operation: Operation, spec: Any, operands: Sequence[Tensor | None], request: Request
-) -> tuple[Tensor, ...]:
-    """The results of an operation, connected to whatever transform is at work."""
-    call = Call(binding, operation, spec, request)
+def apply(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """The results of a call, connected to whatever transforms are at work."""
     if torch._C._are_functorch_transforms_active():
         return Differentiable.apply(call, *operands)  # type: ignore[no-any-return, no-untyped-call]
     return _apply(call, *unwrap_dead_wrappers(tuple(operands)))  # type: ignore[no-any-return]
+
+
+def apply_once(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """The results of a call, connected to the innermost transform alone: for an operator's Autograd key."""
+    with enable_single_level_autograd_function():
+        return _apply(call, *operands)  # type: ignore[no-any-return]
 
 
 def _outline(x: Tensor | None) -> Tensor | None:

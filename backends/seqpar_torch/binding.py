@@ -13,13 +13,14 @@ import torch
 from array_api_compat import torch as xp
 from torch.autograd import forward_ad
 
+from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.execute import execute
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Layout
 from seqpar.errors import ArrayTypeError
 from seqpar_torch import operators
-from seqpar_torch.autograd import differentiable
+from seqpar_torch.autograd import Call, apply
 from seqpar_torch.memory import DTYPES, NAMES, has_memory, resolved
 from seqpar_torch.reverse import pull_back
 
@@ -28,9 +29,12 @@ Tensor = torch.Tensor
 PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 """Types without behaviour of their own. Every other subclass goes through the dispatcher, which knows what it wants."""
 
+_strided = torch.strided
 _transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
 _modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
-_vmap_of_old = functools.partial(torch._C._dispatch_tls_is_dispatch_key_included, torch._C._dispatch_key_parse("VmapMode"))
+_vmap_of_old = functools.partial(
+    torch._C._dispatch_tls_is_dispatch_key_included, torch._C._dispatch_key_parse("VmapMode")
+)
 _autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
 _is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 
@@ -49,6 +53,8 @@ class TorchBinding:
     def facts(self, x: Tensor | None) -> Any:
         if x is None:
             return None
+        if x.layout is not _strided:
+            raise _unsuitable(x)
         try:
             return x.shape, x.stride(), x.dtype, x.device
         except RuntimeError as error:
@@ -106,7 +112,7 @@ class TorchBinding:
             return operators.call(operation, spec, operands, request)
         if self.direct(operands):
             return execute(self, operation, spec, operands, request)
-        return differentiable(self, operation, spec, operands, request)
+        return apply(_Eager(self, operation, spec, request), operands)
 
     def compute(
         self, operation: Operation, spec: Any, operands: Sequence[Tensor | None], request: Request
@@ -132,6 +138,30 @@ class TorchBinding:
         self, function: Callable[..., Any], primals: Sequence[Any], options: dict[str, Any]
     ) -> tuple[Any, Callable[..., Any]] | None:
         return pull_back(function, primals, options)
+
+
+class _Eager(Call):
+    """A call outside the compiler, with the request that its forward pass was made with."""
+
+    __slots__ = ("binding", "operation", "request", "spec")
+    traced = False
+
+    def __init__(self, binding: TorchBinding, operation: Operation, spec: Any, request: Request) -> None:
+        self.binding = binding
+        self.operation = operation
+        self.spec = spec
+        self.request = request
+
+    def compute(self, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        return self.binding.compute(self.operation, self.spec, operands, self.request)
+
+    def solve(self, spec: Any, *operands: Tensor | None) -> tuple[Tensor, ...]:
+        return self.binding.call(self.operation, spec, operands, self.request)
+
+    def fused(self, operation: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        return self.binding.compute(
+            operation, spec, operands, for_backward(self.request, operation.name, self.binding.framework)
+        )
 
 
 def _unsuitable(x: Tensor) -> ArrayTypeError:

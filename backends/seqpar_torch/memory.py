@@ -31,7 +31,9 @@ def resolved(x: Tensor) -> Tensor:
     return x
 
 
-def separate(results: tuple[Tensor, ...], operands: "list[Tensor] | tuple[Tensor, ...]") -> tuple[Tensor, ...]:
+def separate(
+    results: tuple[Tensor, ...], operands: "list[Tensor] | tuple[Tensor, ...]"
+) -> tuple[Tensor, ...]:
     """Results that are contiguous and share memory with no operand and no other result, as operators must return them."""
     seen = {x.untyped_storage()._cdata for x in operands}
     fresh = []

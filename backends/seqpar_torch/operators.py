@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from array_api_compat import torch as xp
+from torch.autograd import forward_ad
 
 from seqpar.dispatch import registry
 from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.operation import Abstract, Operation, operations
 from seqpar.dispatch.options import Request, requested
 from seqpar.errors import NotEligibleError
-from seqpar_torch.gradients import gradients
+from seqpar_torch.autograd import Call, apply_once
 from seqpar_torch.memory import DTYPES, NAMES, separate
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def call(
     """Call the operator of an operation; torch.compile reads this function."""
     operator = _operators[_defined(operation.name)]
     text = operation.encode(spec)
-    results = operator(*operands, text, request.method, request.backend, _encoded(request.config), request.numerics)
+    results = operator(
+        *operands, text, request.method, request.backend, _encoded(request.config), request.numerics
+    )
     return results if len(operation.results) > 1 else (results,)
 
 
@@ -74,7 +77,52 @@ def _decoded(operation: str, text: str) -> Any:
     for kernel in registry.kernels(operation, "torch"):
         if kernel.config.__name__ == name:
             return kernel.config(**fields)
-    raise NotEligibleError(f"{operation}: config={name} belongs to no kernel of this operation. Give one of those.")
+    raise NotEligibleError(
+        f"{operation}: config={name} belongs to no kernel of this operation. Give one of those."
+    )
+
+
+class _Opaque(Call):
+    """A call that a compiler watches: everything it leads to is an operator again."""
+
+    traced = True
+
+    def __init__(
+        self, operator: Any, keyset: Any, operation: Operation, text: str, wish: tuple[Any, ...]
+    ) -> None:
+        self.operator = operator
+        self.keyset = keyset
+        self.operation = operation
+        self.text = text
+        self.spec = operation.decode(text)
+        self.wish = wish
+
+    def compute(self, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        keys = self.keyset & torch._C._after_autograd_keyset
+        # A Function runs its forward with both modes off; the transforms further out need them on.
+        outer = torch._C._are_functorch_transforms_active()
+        with (
+            torch.set_grad_enabled(outer),
+            forward_ad._set_fwd_grad_enabled(outer),
+            torch._C._AutoDispatchBelowAutograd(),
+        ):
+            return _unpacked(self.operator.redispatch(keys, *operands, self.text, *self.wish))
+
+    def solve(self, spec: Any, *operands: Tensor | None) -> tuple[Tensor, ...]:
+        return _unpacked(self.operator(*operands, self.operation.encode(spec), *self.wish))
+
+    def fused(self, operation: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        # What was asked for explicitly; the overlay is laid over when the operator runs, as in the forward pass.
+        method, backend, _, numerics = self.wish
+        request = for_backward(Request(method, backend, None, numerics), operation.name, "torch")
+        return call(operation, spec, operands, request)
+
+
+def _watched(operands: Sequence[Tensor | None]) -> bool:
+    """Does autograd, forward mode or a function transform look at the operands?"""
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
 
 
 def _define(operation: Operation) -> Any:
@@ -101,35 +149,12 @@ def _define(operation: Operation) -> Any:
         results = operation.abstract(operation.decode(text), metas)
         return _packed(tuple(torch.empty(r.shape, dtype=DTYPES[r.dtype], device=device) for r in results))
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.static = inputs[count:]
-        output = output if isinstance(output, tuple) else (output,)
-        ctx.save_for_backward(*inputs[:count], *output)
-
-    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-        saved, (text, *wish) = ctx.saved_tensors, ctx.static
-
-        def solve(spec: Any, *operands: Tensor | None) -> tuple[Tensor, ...]:
-            return _unpacked(operator(*operands, operation.encode(spec), *wish))
-
-        def fused(other: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-            # What was asked for explicitly; the overlay is laid over when the operator runs, as in the forward pass.
-            method, behind, config, numerics = wish
-            request = for_backward(Request(method, behind, config, numerics), other.name, "torch")
-            return call(other, spec, operands, request)
-
-        grads = gradients(
-            operation,
-            operation.decode(text),
-            saved[:count],
-            saved[count:],
-            cotangents,
-            ctx.needs_input_grad[:count],
-            solve,
-            fused,
-        )
-        return *grads, *[None] * len(ctx.static)
+    def derivatives(keyset: Any, *arguments: Any) -> Any:
+        operands, (text, *wish) = arguments[:count], arguments[count:]
+        if not _watched(operands):
+            with torch._C._AutoDispatchBelowAutograd():
+                return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+        return _packed(apply_once(_Opaque(operator, keyset, operation, text, tuple(wish)), operands))
 
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
         operands, (text, *wish) = arguments[:count], arguments[count:]
@@ -140,7 +165,8 @@ def _define(operation: Operation) -> Any:
     _library.impl(operation.name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(full_name, shapes, lib=_library)
     if any(operation.differentiable):
-        torch.library.register_autograd(full_name, backward, setup_context=setup_context, lib=_library)
+        # An Autograd kernel of our own: PyTorch's register_autograd drops tangents in silence and refuses torch.func.
+        _library.impl(operation.name, derivatives, "Autograd", with_keyset=True)
         torch.library.register_vmap(full_name, vmap, lib=_library)
     return operator
 

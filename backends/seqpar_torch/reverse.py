@@ -15,7 +15,9 @@ def pull_back(
     """The result of a function and its pullback, in PyTorch's convention for complex numbers."""
     device = next(x for x in (*primals, *options.values()) if isinstance(x, torch.Tensor)).device
     present = [i for i, x in enumerate(primals) if x is not None]
-    given = [primals[i] if isinstance(primals[i], torch.Tensor) else _number(primals[i], device) for i in present]
+    given = [
+        primals[i] if isinstance(primals[i], torch.Tensor) else _number(primals[i], device) for i in present
+    ]
 
     def of_tensors(*tensors: Tensor) -> Any:
         arguments: list[Any] = [None] * len(primals)

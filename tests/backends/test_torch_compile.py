@@ -4,10 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch_loop import RESETS, make  # noqa: E402
-
 from seqpar import linear_recurrence, options  # noqa: E402
 from seqpar.errors import SeqparError, ShapeError  # noqa: E402
+from torch_loop import RESETS, make  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
@@ -38,7 +37,9 @@ FLAGS = [
 
 # Two sets of flags are enough for the slow compiler.
 @pytest.mark.parametrize(
-    ("flags", "backend"), [*((f, "aot_eager") for f in FLAGS), (FLAGS[0], "inductor"), (FLAGS[3], "inductor")], ids=str
+    ("flags", "backend"),
+    [*((f, "aot_eager") for f in FLAGS), (FLAGS[0], "inductor"), (FLAGS[3], "inductor")],
+    ids=str,
 )
 def test_compiled_values_and_gradients_equal_eager(flags, backend):
     def function(a, b, h0):
@@ -50,7 +51,10 @@ def test_compiled_values_and_gradients_equal_eager(flags, backend):
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     weights = [torch.randn_like(x) for x in wanted]
     torch.testing.assert_close(
-        torch.autograd.grad(found, given, weights), torch.autograd.grad(wanted, given, weights), rtol=1e-11, atol=1e-11
+        torch.autograd.grad(found, given, weights),
+        torch.autograd.grad(wanted, given, weights),
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
@@ -156,7 +160,42 @@ def test_wrong_shapes_raise_while_compiling():
 
 def test_a_forced_choice_that_cannot_run_raises_when_it_runs():
     with pytest.raises(SeqparError, match="nosuch"):
-        whole(lambda a, b: linear_recurrence(a, b, backend="nosuch"))(torch.rand(2, 5, 3), torch.rand(2, 5, 3))
+        whole(lambda a, b: linear_recurrence(a, b, backend="nosuch"))(
+            torch.rand(2, 5, 3), torch.rand(2, 5, 3)
+        )
+
+
+def _loss(a, b):
+    h, final = linear_recurrence(a, b, gate="log", convex=True, return_final=True)
+    return h.square().sum() + final.sin().sum()
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        torch.func.grad(_loss),
+        lambda a, b: torch.func.vmap(torch.func.grad(_loss))(a, b),
+        lambda a, b: torch.func.jvp(lambda a: linear_recurrence(a, b), (a,), (b,))[1],
+        lambda a, b: torch.func.vjp(linear_recurrence, a, b)[1](b),
+        torch.func.hessian(_loss),
+        torch.func.jacfwd(torch.func.jacfwd(_loss, argnums=1)),
+    ],
+    ids=["grad", "vmap-grad", "jvp", "vjp", "hessian", "fwd-fwd"],
+)
+def test_function_transforms_inside_a_compiled_region(transform):
+    a, b = (x.detach() for x in make(shape=(2, 4, 2), gate="log", h0=False))
+    torch.testing.assert_close(
+        whole(lambda a, b: transform(a, b))(a, b), transform(a, b), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_an_overlay_inside_a_compiled_region_breaks_the_graph_and_holds():
+    def function(a, b):
+        with options(backend="reference"):
+            return linear_recurrence(a, b)
+
+    a, b = torch.rand(2, 5, 3), torch.rand(2, 5, 3)
+    torch.testing.assert_close(torch.compile(function, backend="aot_eager")(a, b), linear_recurrence(a, b))
 
 
 def test_vmap_inside_a_compiled_region():
@@ -169,7 +208,9 @@ def test_checkpointing_inside_a_compiled_region():
     from torch.utils.checkpoint import checkpoint
 
     given = make()
-    function = whole(lambda *x: checkpoint(lambda *y: linear_recurrence(*y).sin(), *x, use_reentrant=False).sum())
+    function = whole(
+        lambda *x: checkpoint(lambda *y: linear_recurrence(*y).sin(), *x, use_reentrant=False).sum()
+    )
     found = torch.autograd.grad(function(*given), given)
     torch.testing.assert_close(found, torch.autograd.grad(linear_recurrence(*given).sin().sum(), given))
 

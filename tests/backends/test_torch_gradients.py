@@ -7,16 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch_loop import RESETS, loop, make  # noqa: E402
-
 from seqpar import linear_recurrence, options, vjp  # noqa: E402
+from torch_loop import RESETS, loop, make  # noqa: E402
 
 # PyTorch scripts its own decompositions when forward mode is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
 FLAGS = [
-    dict(gate=gate, convex=convex, reverse=reverse, resets=resets)
+    {"gate": gate, "convex": convex, "reverse": reverse, "resets": resets}
     for gate, convex, reverse, resets in itertools.product(
         ("value", "log", "logit"), (False, True), (False, True), (None, RESETS)
     )
@@ -110,7 +109,9 @@ def test_gradients_of_broadcast_inputs_keep_their_shape_and_value(b_shape, conve
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_gradients_hold_along_every_axis(axis):
     generator = torch.Generator().manual_seed(3)
-    a, b = (torch.rand(3, 4, 5, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2))
+    a, b = (
+        torch.rand(3, 4, 5, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2)
+    )
     assert torch.autograd.gradcheck(lambda a, b: linear_recurrence(a, b, axis=axis), (a, b))
     weight = torch.rand(3, 4, 5, dtype=torch.float64, generator=generator)
     found = torch.autograd.grad(linear_recurrence(a, b, axis=axis), (a, b), weight)
@@ -137,7 +138,9 @@ def test_each_set_of_operands_gets_just_its_gradients(wanted, convex):
     h, final = linear_recurrence(*given, convex=convex, return_final=True)
     expected, expected_final = loop(*given, convex=convex)
     found = torch.autograd.grad((h.sin().sum() + final.cos().sum()), asked)
-    for x, y in zip(found, torch.autograd.grad(expected.sin().sum() + expected_final.cos().sum(), asked), strict=True):
+    for x, y in zip(
+        found, torch.autograd.grad(expected.sin().sum() + expected_final.cos().sum(), asked), strict=True
+    ):
         torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
 
 
@@ -168,7 +171,8 @@ def test_very_short_sequences_have_gradients_and_share_no_memory(steps):
     pointers = {x.untyped_storage().data_ptr() for x in (a, b, h0, h, final) if x.numel()}
     assert len(pointers) == sum(x.numel() > 0 for x in (a, b, h0, h, final))
     da, db, dh0 = torch.autograd.grad(final.sum() + h.sum(), (a, b, h0))
-    assert da.shape == a.shape and db.shape == b.shape
+    assert da.shape == a.shape
+    assert db.shape == b.shape
     torch.testing.assert_close(dh0, torch.ones_like(h0) if steps == 0 else 2 * a[:, 0].detach())
 
 
@@ -180,7 +184,9 @@ def test_a_reset_stops_nan_and_its_coefficient_gets_no_gradient():
     h = linear_recurrence(a, b, resets=resets)
     da, db = torch.autograd.grad(h[:, 2:].sum(), (a, b))
     assert not h[:, 2:].isnan().any()
-    assert (da[:, 2] == 0).all() and (db[:, :2] == 0).all() and not db.isnan().any()
+    assert (da[:, 2] == 0).all()
+    assert (db[:, :2] == 0).all()
+    assert not db.isnan().any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -197,7 +203,10 @@ def test_half_precision_gradients_are_the_rounded_ones_of_float32(dtype):
         assert x.dtype == like.dtype
         # One rounding of the result, and h enters rounded: a few units in the last place of the largest value.
         torch.testing.assert_close(
-            x.double(), y, rtol=4 * torch.finfo(x.dtype).eps, atol=8 * torch.finfo(dtype).eps * float(y.abs().max())
+            x.double(),
+            y,
+            rtol=4 * torch.finfo(x.dtype).eps,
+            atol=8 * torch.finfo(dtype).eps * float(y.abs().max()),
         )
 
 
@@ -214,7 +223,9 @@ def test_stride_zero_tensors_need_no_copy_and_have_right_gradients(expand):
     if expand == "input":
         b = b[:, :1].detach().expand(2, 5, 3).requires_grad_()
         assert b.stride(1) == 0
-    found = torch.autograd.grad(linear_recurrence(a, b, h0).sum(), (a, b, h0))  # sum() sends a stride-0 cotangent back
+    found = torch.autograd.grad(
+        linear_recurrence(a, b, h0).sum(), (a, b, h0)
+    )  # sum() sends a stride-0 cotangent back
     wanted = torch.autograd.grad(loop(a, b, h0)[0].sum(), (a, b, h0))
     for x, y in zip(found, wanted, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
@@ -262,7 +273,9 @@ def test_backward_uses_what_the_forward_was_asked_for(monkeypatch):
         h = linear_recurrence(*given)
     h.sum().backward()
     assert [name for name, _ in requests] == ["linear_recurrence", "linear_recurrence_backward"]
-    assert {(request.backend, request.numerics) for _, request in requests} == {("reference", "deterministic")}
+    assert {(request.backend, request.numerics) for _, request in requests} == {
+        ("reference", "deterministic")
+    }
 
 
 def saved_bytes(function):
@@ -302,7 +315,8 @@ def test_nothing_outlives_the_graph():
     h.sum().backward()
     del h
     gc.collect()
-    assert watched() is None and gone() is None
+    assert watched() is None
+    assert gone() is None
 
 
 @pytest.mark.parametrize("return_final", [False, True])

@@ -5,9 +5,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap  # noqa: E402
-from torch_loop import RESETS, loop, make  # noqa: E402
 
 from seqpar import linear_recurrence  # noqa: E402
+from torch_loop import RESETS, loop, make  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
