@@ -63,6 +63,6 @@ def sum_to(xp: Any, x: Array, shape: Sequence[int]) -> Array:
     own = (1,) * extra + tuple(shape)
     repeated = tuple(i for i, (m, n) in enumerate(zip(own, x.shape, strict=True)) if m == 1 and n != 1)
     if repeated:
-        wide = state_dtype(xp, x.dtype)
-        x = xp.astype(xp.sum(xp.astype(x, wide, copy=False), axis=repeated, keepdims=True), x.dtype, copy=False)
+        wide = xp.astype(x, state_dtype(xp, x.dtype), copy=False)
+        x = xp.astype(xp.sum(wide, axis=repeated, keepdims=True), x.dtype, copy=False)
     return xp.reshape(x, tuple(shape)) if extra else x

@@ -16,14 +16,14 @@ def coefficient(xp: Any, a: Array, gate: str) -> Array:
     """c: `a` itself, exp(a) for gate="log", sigmoid(a) for gate="logit"."""
     if gate == "value":
         return a
-    return xp.exp(a) if gate == "log" else _sigmoid(xp, a, xp.ones_like(a), None)
+    return xp.exp(a) if gate == "log" else _sigmoid(xp, a, a >= 0)
 
 
 def complement(xp: Any, a: Array, gate: str) -> Array:
     """1 - c without cancellation: a gate of exp(-1e-9) forgets 1e-9 of its state, not 0."""
     if gate == "value":
         return 1 - a
-    return -xp.expm1(a) if gate == "log" else _sigmoid(xp, a, None, xp.ones_like(a))
+    return -xp.expm1(a) if gate == "log" else _sigmoid(xp, a, a < 0)
 
 
 def coefficient_derivative(xp: Any, a: Array, gate: str) -> Array:
@@ -34,7 +34,7 @@ def coefficient_derivative(xp: Any, a: Array, gate: str) -> Array:
     return c if gate == "log" else c * complement(xp, a, gate)
 
 
-def _sigmoid(xp: Any, x: Array, above: Array | None, below: Array | None) -> Array:
-    """sigmoid(x) with above = 1, sigmoid(-x) with below = 1: exp never sees a positive argument, so it cannot overflow."""
+def _sigmoid(xp: Any, x: Array, above: Array) -> Array:
+    """1 / (1 + exp(-|x|)) where `above` the half, else its complement: exp sees no positive argument and cannot overflow."""
     small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, small if above is None else above, small if below is None else below) / (1 + small)
+    return xp.where(above, xp.ones_like(small), small) / (1 + small)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .arrays import along, broadcast_shape, filled, in_time_order, previous, state_dtype, sum_to
 from .gates import coefficient, coefficient_derivative, complement
-from .scaled import Scaled, multipliers, power, product, scaled, times
+from .transfer import Transfer, entering_by_halving, entering_by_loop, slope
 
 Array = Any
 
@@ -79,7 +79,7 @@ def chunked(
     All chunks run from a zero state; a loop over chunks carries the true states across; then all chunks run again from those.
     """
     length = broadcast_shape(a.shape, b.shape)[walk.axis]
-    return _in_chunks(xp, walk, a, b, h0, resets, chunk or max(1, isqrt(length)), _entering_by_loop)
+    return _in_chunks(xp, walk, a, b, h0, resets, chunk or max(1, isqrt(length)), entering_by_loop)
 
 
 def tree(
@@ -93,7 +93,7 @@ def tree(
     leaf: int = 8,
 ) -> tuple[Array, Array]:
     """Chunks of `leaf` steps whose states are carried across by recursive halving: O(log T) array steps, O(T) work."""
-    return _in_chunks(xp, walk, a, b, h0, resets, leaf, _entering_by_halving)
+    return _in_chunks(xp, walk, a, b, h0, resets, leaf, entering_by_halving)
 
 
 def backward(
@@ -147,14 +147,6 @@ class _Steps(NamedTuple):
     @property
     def length(self) -> int:
         return self.shape[self.axis]
-
-
-class _Transfer(NamedTuple):
-    """What a chunk does to the state that enters it: k -> offset if dropped else slope k + offset."""
-
-    slope: Scaled
-    offset: Array
-    dropped: Array | None
 
 
 def _operands(
@@ -214,7 +206,7 @@ def _in_chunks(
     h0: Array | None,
     resets: Array | None,
     chunk: int,
-    entering: Callable[[Any, _Transfer, Array, int, int, bool], Array],
+    entering: Callable[[Any, Transfer, Array, int, int, bool], Array],
 ) -> tuple[Array, Array]:
     """Local runs from zero, `entering` for the states between chunks, runs again from those; a ragged rest walks last."""
     steps, start = _operands(xp, walk, a, b, h0, resets)
@@ -228,12 +220,11 @@ def _in_chunks(
     first, rest = (length - covered, range(length - covered)) if walk.reverse else (0, range(covered, length))
     # Inside the chunks time is two axes: the chunk at `axis`, the step within it at `axis + 1`.
     folded_shape = steps.shape[:axis] + (count, chunk) + steps.shape[axis + 1 :]
-    folded = _Steps(
-        *(_fold(xp, x, axis, first, count, chunk) for x in (steps.c, steps.u, steps.resets)), folded_shape, axis + 1
-    )
+    c, u, own_resets = (_fold(xp, x, axis, first, count, chunk) for x in (steps.c, steps.u, steps.resets))
+    folded = _Steps(c, u, own_resets, folded_shape, axis + 1)
     zero = filled(xp, folded_shape[: axis + 1] + (1,) + folded_shape[axis + 2 :], 0.0, b, start.dtype)
     offset = _run(xp, walk, folded, zero, range(chunk), b.dtype, keep=False)[1]
-    transfer = _Transfer(_slope(xp, folded, chunk), offset, _dropped(xp, folded))
+    transfer = Transfer(slope(xp, folded.c, axis + 1, chunk, walk.reverse), offset, _dropped(xp, folded))
     state = entering(xp, transfer, xp.expand_dims(start, axis=axis), axis, count, walk.reverse)
     states, state = _run(xp, walk, folded, state, range(chunk), b.dtype)
 
@@ -252,64 +243,5 @@ def _fold(xp: Any, x: Array | None, axis: int, first: int, count: int, chunk: in
     return xp.reshape(x, x.shape[:axis] + (count, chunk) + x.shape[axis + 1 :])
 
 
-def _slope(xp: Any, steps: _Steps, chunk: int) -> Scaled:
-    c = scaled(xp, steps.c)
-    return power(xp, c, chunk) if steps.c.shape[steps.axis] == 1 else product(xp, c, steps.axis)
-
-
 def _dropped(xp: Any, steps: _Steps) -> Array | None:
     return None if steps.resets is None else xp.any(steps.resets, axis=steps.axis, keepdims=True)
-
-
-def _entering_by_loop(
-    xp: Any, transfer: _Transfer, start: Array, axis: int, count: int, reverse: bool
-) -> Array:
-    """The states entering `count` chunks, one chunk after the other."""
-    factors = multipliers(xp, transfer.slope)
-    states = [start]
-    for p in range(count - 1, 0, -1) if reverse else range(count - 1):
-        one = (along(x, axis, p, p + 1) for x in (transfer.offset, transfer.dropped, *factors))
-        states.append(_carried(xp, states[-1], *one))
-    return in_time_order(xp, states, axis, reverse)
-
-
-def _entering_by_halving(
-    xp: Any, transfer: _Transfer, start: Array, axis: int, count: int, reverse: bool
-) -> Array:
-    """The states entering `count` chunks: join the chunks in pairs, find the states entering the pairs, then the seconds."""
-    if count == 1:
-        return start
-    even = count - count % 2
-    begin, stop = (count - even, count) if reverse else (0, even)
-    first = _every_second(transfer, axis, begin + reverse, stop)
-    second = _every_second(transfer, axis, begin + (not reverse), stop)
-    into_second = (second.offset, second.dropped, *multipliers(xp, second.slope))
-    pair = _Transfer(
-        times(xp, first.slope, second.slope),
-        _carried(xp, first.offset, *into_second),
-        first.dropped if second.dropped is None else first.dropped | second.dropped,
-    )
-    before = _entering_by_halving(xp, pair, start, axis, even // 2, reverse)
-    between = _carried(xp, before, first.offset, first.dropped, *multipliers(xp, first.slope))
-    states = xp.stack([between, before] if reverse else [before, between], axis=axis + 1)
-    states = xp.reshape(states, states.shape[:axis] + (even,) + states.shape[axis + 2 :])
-    if even == count:
-        return states
-    end = 0 if reverse else even // 2 - 1
-    after = _carried(xp, *(along(x, axis, end, end + 1) for x in (between, *into_second)))
-    return in_time_order(xp, [states, after], axis, reverse)
-
-
-def _every_second(x: _Transfer, axis: int, begin: int, stop: int) -> _Transfer:
-    mantissa, exponent, offset, dropped = (
-        along(y, axis, begin, stop, 2) for y in (*x.slope, x.offset, x.dropped)
-    )
-    return _Transfer(Scaled(mantissa, exponent), offset, dropped)
-
-
-def _carried(xp: Any, k: Array, offset: Array, dropped: Array | None, *factors: Array) -> Array:
-    """The state after a chunk. A dropped state is deselected, not multiplied by 0: it may be NaN."""
-    for factor in factors:
-        k = k * factor
-    k = k + offset
-    return k if dropped is None else xp.where(dropped, offset, k)

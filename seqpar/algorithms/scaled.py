@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .arrays import along
-
 Array = Any
 
-__all__ = ["Scaled", "multipliers", "power", "product", "scaled", "times"]
+__all__ = ["Scaled", "multipliers", "scaled", "times"]
 
 
 class Scaled(NamedTuple):
@@ -34,63 +32,43 @@ def times(xp: Any, x: Scaled, y: Scaled) -> Scaled:
     return _rescaled(xp, Scaled(x.mantissa * y.mantissa, x.exponent + y.exponent))
 
 
-def product(xp: Any, x: Scaled, axis: int) -> Scaled:
-    """The product along one axis, which stays with size 1, by halving: log2(n) rounds."""
-    count = x.mantissa.shape[axis]
-    while count > 1:
-        half = count // 2
-        pairs = times(xp, _part(x, axis, 0, half), _part(x, axis, half, 2 * half))
-        if count % 2:
-            last = _part(x, axis, count - 1, count)
-            pairs = Scaled(*(xp.concat([p, q], axis=axis) for p, q in zip(pairs, last, strict=True)))
-        x, count = pairs, half + count % 2
-    return x
-
-
-def power(xp: Any, x: Scaled, count: int) -> Scaled:
-    """x**count for count >= 1, by squaring."""
-    result = x
-    for bit in bin(count)[3:]:
-        result = times(xp, result, result)
-        if bit == "1":
-            result = times(xp, result, x)
-    return result
-
-
 def multipliers(xp: Any, x: Scaled) -> tuple[Array, Array, Array, Array]:
     """Four plain numbers whose product is x, all at least 1 or all at most 1 in size.
 
     Multiplying a state by them one after the other is monotone: no step overflows or underflows unless the result does.
     Five units are beyond everything: 2**300 takes the smallest number 2**-149 to infinity and 2**-300 the largest to 0.
     """
-    unit = _unit(xp, x.mantissa)
     size = _size(xp, x.mantissa)
+    up, one, down = _constants(xp, size)
     raised = (x.exponent > 0) & (size < 1)
     lowered = (x.exponent < 0) & (size > 1)
-    mantissa = x.mantissa * _choice(xp, raised, lowered, unit, size)
+    mantissa = x.mantissa * xp.where(raised, up, xp.where(lowered, down, one))
     exponent = x.exponent - xp.astype(raised, xp.int32) + xp.astype(lowered, xp.int32)
 
-    def units(count: int) -> Array:
-        return _choice(xp, exponent >= count, exponent <= -count, unit, size)
+    def unit_if_beyond(count: int) -> Array:
+        return xp.where(exponent >= count, up, xp.where(exponent <= -count, down, one))
 
-    return mantissa, units(1) * units(2), units(3) * units(4), units(5)
+    two = unit_if_beyond(1) * unit_if_beyond(2)
+    return mantissa, two, unit_if_beyond(3) * unit_if_beyond(4), unit_if_beyond(5)
 
 
 def _rescaled(xp: Any, x: Scaled) -> Scaled:
-    unit, size = _unit(xp, x.mantissa), _size(xp, x.mantissa)
+    size = _size(xp, x.mantissa)
+    unit = _unit(xp, size)
+    up, one, down = _constants(xp, size)
     small, big = size < unit**-0.5, size >= unit**0.5
     exponent = x.exponent + xp.astype(big, xp.int32) - xp.astype(small, xp.int32)
-    return Scaled(x.mantissa * _choice(xp, small, big, unit, size), exponent)
+    return Scaled(x.mantissa * xp.where(small, up, xp.where(big, down, one)), exponent)
 
 
-def _choice(xp: Any, up: Array, down: Array, unit: float, like: Array) -> Array:
-    """unit where `up`, 1 / unit where `down`, else 1."""
-    rest = xp.where(down, xp.full_like(like, 1.0 / unit), xp.ones_like(like))
-    return xp.where(up, xp.full_like(like, unit), rest)
+def _constants(xp: Any, size: Array) -> tuple[Array, Array, Array]:
+    """unit, 1, 1 / unit as arrays, so that a choice between them keeps precision and device."""
+    unit = _unit(xp, size)
+    return xp.full_like(size, unit), xp.ones_like(size), xp.full_like(size, 1.0 / unit)
 
 
-def _unit(xp: Any, x: Array) -> float:
-    return 2.0**480 if x.dtype == xp.float64 or x.dtype == xp.complex128 else 2.0**60
+def _unit(xp: Any, size: Array) -> float:
+    return 2.0**480 if size.dtype == xp.float64 else 2.0**60
 
 
 def _size(xp: Any, x: Array) -> Array:
@@ -98,7 +76,3 @@ def _size(xp: Any, x: Array) -> Array:
     if xp.isdtype(x.dtype, "complex floating"):
         return xp.maximum(xp.abs(xp.real(x)), xp.abs(xp.imag(x)))
     return xp.abs(x)
-
-
-def _part(x: Scaled, axis: int, start: int, stop: int) -> Scaled:
-    return Scaled(along(x.mantissa, axis, start, stop), along(x.exponent, axis, start, stop))
