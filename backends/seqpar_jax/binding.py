@@ -50,7 +50,8 @@ class JaxBinding:
         return None if isinstance(x, Tracer) or not x.committed else frozenset(x.devices())
 
     def traced(self, x: Array) -> bool:
-        return isinstance(x, Tracer)
+        # Eager calls too are compiled programs, whose kernel is chosen while they are lowered.
+        return True
 
     def cast(self, x: Array, dtype: str) -> Array:
         return x.astype(dtype)

@@ -19,7 +19,7 @@ from seqpar.algorithms import linear_recurrence as algorithm
 from seqpar.algorithms.arrays import broadcast_shape
 from seqpar.algorithms.transfer import Slope, Transfer, _carried, _joined_slope, _passage, slope
 from seqpar.dispatch.operation import fit
-from seqpar.dispatch.problem import Array, Kernel, NoKnobs, Problem
+from seqpar.dispatch.problem import Array, Kernel, Problem
 from seqpar.recurrence_rules import Walk, without
 from seqpar_jax.avals import alike
 
@@ -43,9 +43,30 @@ def chunked(
     walk: Walk, a: Array, b: Array, h0: Array | None, resets: Array | None, *, chunk: int | None = None
 ) -> tuple[Array, Array]:
     """(h, final) by chunks: all run at once from zero, a loop carries the states across, all run again from those."""
+    length = broadcast_shape(a.shape, b.shape)[walk.axis]
+    return _in_chunks(walk, a, b, h0, resets, chunk or max(1, math.isqrt(length)), _entering_by_loop)
+
+
+def tree(
+    walk: Walk, a: Array, b: Array, h0: Array | None, resets: Array | None, *, leaf: int | None = None
+) -> tuple[Array, Array]:
+    """(h, final) like `chunked`, with short chunks whose transfers are composed by prefix doubling: O(log T) rounds."""
+    length = broadcast_shape(a.shape, b.shape)[walk.axis]
+    # A round of doubling costs about as much as a step over all chunks, and there are log2(length / leaf) of them.
+    return _in_chunks(walk, a, b, h0, resets, leaf or max(2, length.bit_length()), _entering_by_doubling)
+
+
+def _in_chunks(
+    walk: Walk,
+    a: Array,
+    b: Array,
+    h0: Array | None,
+    resets: Array | None,
+    chunk: int,
+    entering_states: Callable[..., tuple[Array, Array]],
+) -> tuple[Array, Array]:
     shape, axis = broadcast_shape(a.shape, b.shape), walk.axis
     length = shape[axis]
-    chunk = chunk or max(1, math.isqrt(length))
     count = length // chunk
     start = None if h0 is None else jnp.expand_dims(h0, axis)
     if count < 2 or chunk < 2:
@@ -57,7 +78,7 @@ def chunked(
     folded = shape[:axis] + (count, chunk) + shape[axis + 1 :]
     inner = walk._replace(axis=axis + 1)
     pieces = [_fold(x, axis, first, count, chunk) for x in (a, b, resets)]
-    entering, final = _entering(inner, *pieces, start, folded)
+    entering, final = entering_states(inner, *pieces, start, folded)
     h, _ = _in_place(inner, pieces[0], pieces[1], entering, pieces[2], folded)
     h = h.reshape(shape[:axis] + (covered,) + shape[axis + 1 :])
     if covered < length:
@@ -85,7 +106,7 @@ def _in_place(
     return results
 
 
-def _entering(
+def _entering_by_loop(
     walk: Walk, a: Array, b: Array, resets: Array | None, start: Array | None, shape: Shape
 ) -> tuple[Array, Array]:
     """The state entering each chunk, and the one leaving the last; chunks are the axis before the steps within them."""
@@ -103,6 +124,39 @@ def _entering(
     entering = jnp.zeros(_one(shape, axis), state.dtype)
     entering, state = lax.fori_loop(0, count, across, _carry((entering, state), a, b, resets, start))
     return entering, jnp.squeeze(state, axis - 1)
+
+
+def _entering_by_doubling(
+    walk: Walk, a: Array, b: Array, resets: Array | None, start: Array | None, shape: Shape
+) -> tuple[Array, Array]:
+    """The same, by composing every transfer with the one 1, 2, 4, ... chunks before it: one body for all rounds."""
+    axis, count = walk.axis - 1, shape[walk.axis - 1]
+    transfer = _transfer(walk, a, b, resets, shape)
+    if transfer.slope.product.mantissa.shape[axis] != count:
+        # One slope serves all chunks so far; sums of chunks differ at the beginning.
+        repeat = lambda x: jnp.broadcast_to(x, x.shape[:axis] + (count,) + x.shape[axis + 1 :])  # noqa: E731
+        transfer = transfer._replace(slope=jax.tree.map(repeat, transfer.slope))
+    position = jnp.arange(count).reshape((1,) * axis + (count,) + (1,) * (len(shape) - axis - 1))
+    position = count - 1 - position if walk.reverse else position
+
+    def double(i: Array, transfer: Transfer) -> Transfer:
+        stride = jnp.left_shift(1, i)
+        earlier = jax.tree.map(lambda x: jnp.roll(x, -stride if walk.reverse else stride, axis), transfer)
+        offset = _carried(jnp, earlier.offset, _passage(jnp, transfer))
+        both = Transfer(
+            _joined_slope(jnp, earlier.slope, transfer.slope),
+            offset,
+            None if resets is None else earlier.dropped | transfer.dropped,
+        )
+        return jax.tree.map(lambda x, y: jnp.where(position >= stride, x, y), both, transfer)
+
+    rounds = (count - 1).bit_length()
+    transfer = lax.fori_loop(0, rounds, double, _carry(transfer, a, b, resets, start))
+    state = jnp.expand_dims(_state(b, start, without(shape, walk.axis), axis), walk.axis)
+    after = _carried(jnp, _carry(state, a, b, resets, start), _passage(jnp, transfer))
+    entering = algorithm.previous(jnp, after, jnp.squeeze(state, axis), axis, walk.reverse)
+    last = 0 if walk.reverse else count - 1
+    return entering, jnp.squeeze(lax.slice_in_dim(after, last, last + 1, axis=axis), axis)
 
 
 def _transfer(walk: Walk, a: Array, b: Array, resets: Array | None, shape: Shape) -> Transfer:
@@ -199,6 +253,13 @@ class ChunkedLoops:
     chunk: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TreeLoops:
+    """Steps per leaf of the tree; None takes about the logarithm of the length."""
+
+    leaf: int | None = None
+
+
 class _XlaKernel(Kernel):
     backend = "xla"
     form = "arrays"
@@ -207,37 +268,42 @@ class _XlaKernel(Kernel):
     def refuses(self, problem: Problem, config: Any) -> str | None:
         if problem.framework != "jax":
             return f"XLA code runs on JAX arrays, not on {problem.framework}"
-        chunk = getattr(config, "chunk", None)
-        return f"chunk={chunk} is not a positive number of steps" if chunk is not None and chunk < 1 else None
+        wrong = [f"{name}={n}" for name, n in vars(config).items() if n is not None and n < 1]
+        return f"{', '.join(wrong)} is not a positive number of steps" if wrong else None
 
     def run(self, xp: Any, spec: Walk, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
-        return self.walk(spec, config, *operands[:4])
-
-    def walk(self, spec: Walk, config: Any, *operands: Array | None) -> tuple[Array, Array]:
-        knobs = {} if isinstance(config, NoKnobs) else {"chunk": config.chunk}
-        return type(self).walker(spec, *operands, **knobs)
+        return type(self).walker(spec, *operands, **vars(config))
 
 
-class Sequential(_XlaKernel):
-    operation = "linear_recurrence"
+class _Sequential(_XlaKernel):
     method = "sequential"
     walker = staticmethod(sequential)
-    summary = "JAX on every platform: a loop over time inside the program"
 
     def rank(self, problem: Problem) -> float:
         return 60.0
 
 
-class Chunked(_XlaKernel):
-    operation = "linear_recurrence"
+class _Chunked(_XlaKernel):
     method = "chunked"
     config = ChunkedLoops
     walker = staticmethod(chunked)
-    summary = "JAX on every platform: about 3 sqrt(T) rounds, the default on a GPU"
 
     def rank(self, problem: Problem) -> float:
         # On a CPU a round is cheap and a second pass over memory is not; on a GPU a round costs launches.
         return 70.0 if problem.device == "cpu" or problem.time < 64 else 50.0
+
+
+class _Tree(_XlaKernel):
+    method = "tree"
+    config = TreeLoops
+    walker = staticmethod(tree)
+
+    def rank(self, problem: Problem) -> float:
+        return 80.0
+
+
+class _Forward(_XlaKernel):
+    operation = "linear_recurrence"
 
 
 class _Backward(_XlaKernel):
@@ -247,29 +313,41 @@ class _Backward(_XlaKernel):
         a, b, h0, resets, h, g, g_final = operands
 
         def solve(walk: Walk, *arrays: Array | None) -> tuple[Array, Array]:
-            return self.walk(walk, config, *arrays)
+            return type(self).walker(walk, *arrays, **vars(config))
 
         da, db, dh0 = algorithm.backward(xp, spec, a, b, h0, resets, h, g, g_final, solve)
         return da, fit(xp, db, h if b is None else b), dh0 if h0 is None else fit(xp, dh0, h0)
 
 
-class SequentialBackward(_Backward):
-    method = "sequential"
-    walker = staticmethod(sequential)
-    summary = "JAX on every platform: one adjoint walk and elementwise code that XLA fuses"
-
-    def rank(self, problem: Problem) -> float:
-        return 60.0
+class Sequential(_Forward, _Sequential):
+    summary = "JAX on every platform: a loop over time inside the program"
 
 
-class ChunkedBackward(_Backward):
-    method = "chunked"
-    config = ChunkedLoops
-    walker = staticmethod(chunked)
-    summary = "JAX on every platform: the same with a chunked walk, the default on a GPU"
-
-    def rank(self, problem: Problem) -> float:
-        return 70.0 if problem.device == "cpu" or problem.time < 64 else 50.0
+class Chunked(_Forward, _Chunked):
+    summary = "JAX on every platform: about 3 sqrt(T) rounds; the default on a GPU"
 
 
-KERNELS: tuple[Kernel, ...] = (Sequential(), Chunked(), SequentialBackward(), ChunkedBackward())
+class Tree(_Forward, _Tree):
+    summary = "JAX on every platform: O(log T) rounds"
+
+
+class SequentialBackward(_Backward, _Sequential):
+    summary = "JAX on every platform: one adjoint walk, and elementwise code that XLA fuses"
+
+
+class ChunkedBackward(_Backward, _Chunked):
+    summary = "JAX on every platform: the same with a chunked walk; the default on a GPU"
+
+
+class TreeBackward(_Backward, _Tree):
+    summary = "JAX on every platform: the same with a walk by prefix doubling"
+
+
+KERNELS: tuple[Kernel, ...] = (
+    Sequential(),
+    Chunked(),
+    Tree(),
+    SequentialBackward(),
+    ChunkedBackward(),
+    TreeBackward(),
+)
