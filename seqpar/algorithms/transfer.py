@@ -2,9 +2,10 @@
 
 A chunk maps k to slope * k + offset, or to offset alone if it holds a reset. The slope is the product of the chunk's
 coefficients, rescaled. The product is not the whole story: a state that the definition loses to underflow half-way, or that
-overflows there, would come back to life in a long product. So the extremes on the way travel with the product, and a state
-beyond them enters as 0 or as infinity. Worked example in float32, chunk coefficients 1e-30, 1e-30, 1e30, 1e30, 1e30:
-product 1e30, lowest 1e-60; a state 1e20 survives (1e-40 is a number), a state 1 vanishes (1e-60 is not), as in the definition.
+overflows there, would come back to life in a long product. A larger state overflows sooner and is lost later, so two bounds
+say it all: below one the state is lost, above the other it overflows, first. Worked example in float32, coefficients 1e-30,
+1e-30, 1e30, 1e30, product 1: a state of 1 is lost (1e-60 is not a number), one of 1e20 survives (1e-40 is), none overflows;
+the bounds are about 1e15 and infinity. A chunk of the same four in another order, 1e30 first, has 0 and about 3e-22.
 """
 
 from __future__ import annotations
@@ -18,20 +19,19 @@ from .scaled import Scaled, multipliers, scaled, times
 
 Array = Any
 
-__all__ = ["Slope", "Transfer", "entering_by_halving", "entering_by_loop", "slope"]
+__all__ = ["Slope", "Transfer", "entering_by_halving", "entering_by_loop", "slope_of"]
 
 
 class Slope(NamedTuple):
-    """The product of a chunk's coefficients; log |product|; the extremes of log |product of the first 1, 2, ... of them|.
+    """The product of a chunk's coefficients; log |product|; log |k| below which k is lost, and above which it overflows.
 
-    The logarithms only judge what is lost on the way, never enter a result. Zeros do not count as lowest: behind a zero
-    nothing grows again, and infinity times 0 must stay NaN.
+    The logarithms only judge what is lost on the way, they never enter a result. lost <= overflow, always.
     """
 
     product: Scaled
     size: Array
-    lowest: Array
-    highest: Array
+    lost: Array
+    overflow: Array
 
 
 class Transfer(NamedTuple):
@@ -43,29 +43,29 @@ class Transfer(NamedTuple):
 
 
 class _Passage(NamedTuple):
-    """A transfer in plain numbers, ready to be applied: states below `vanishing` are lost, above `overflowing` infinite."""
+    """A transfer in plain numbers, ready to be applied: |k| below `lost` becomes 0, above `overflow` infinity."""
 
     factors: tuple[Array, ...]
-    vanishing: Array
-    overflowing: Array
+    lost: Array
+    overflow: Array
     offset: Array
     dropped: Array | None
 
 
 Part = TypeVar("Part")
 
-# Stands for an infinite logarithm; a sum of 1e8 of them is a float32 still.
-_ABSENT = 1e30
+# Stands for log(0): every finite state is lost. A sum of 1e8 of them is a float32 still.
+_LOG_ZERO = -1e30
 
 
-def slope(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
+def slope_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
     """The slope of `count` coefficients along `axis`, which stays with size 1; one coefficient may stand for all."""
     size = xp.abs(c)
     zero = size == 0
-    logarithm = xp.log(xp.where(zero, xp.ones_like(size), size))
-    absent = xp.full_like(size, _ABSENT)
-    log_or_absent = xp.where(zero, -absent, logarithm)
-    x = Slope(scaled(xp, c), log_or_absent, xp.where(zero, absent, logarithm), log_or_absent)
+    size = xp.log(xp.where(zero, xp.ones_like(size), size))
+    size = xp.where(zero, xp.full_like(size, _LOG_ZERO), size)
+    least, end = _range(xp, size)
+    x = Slope(scaled(xp, c), size, least - size, end - size)
     if c.shape[axis] == 1:
         return _power(xp, x, count)
     while count > 1:
@@ -116,8 +116,8 @@ def entering_by_halving(
 def _carried(xp: Any, k: Array, passage: _Passage) -> Array:
     """The state after a chunk. What is lost is deselected, never multiplied by 0: it may be NaN."""
     size = xp.abs(k)
-    k = k * xp.where(size > passage.overflowing, xp.full_like(size, float("inf")), xp.ones_like(size))
-    k = xp.where(size < passage.vanishing, xp.zeros_like(k), k)
+    k = k * xp.where(size > passage.overflow, xp.full_like(size, float("inf")), xp.ones_like(size))
+    k = xp.where(size < passage.lost, xp.zeros_like(k), k)
     for factor in passage.factors:
         k = k * factor
     k = k + passage.offset
@@ -125,28 +125,35 @@ def _carried(xp: Any, k: Array, passage: _Passage) -> Array:
 
 
 def _passage(xp: Any, transfer: Transfer) -> _Passage:
-    through = transfer.slope
-    # Half of the smallest number, 2**-150 or 2**-1075, and the end of the range, 2**128 or 2**1024; with a margin of 1.4 in the
-    # logarithm against its rounding: a state that just survives is better kept, and one that just fits is finite.
-    least, end = (-1075, 1024) if through.size.dtype == xp.float64 else (-150, 128)
-    vanishing = _from_log(xp, least * log(2) - 1.4 - through.lowest, end)
-    overflowing = _from_log(xp, end * log(2) + 0.01 - through.highest, end)
-    return _Passage(multipliers(xp, through.product), vanishing, overflowing, transfer.offset, transfer.dropped)
+    slope = transfer.slope
+    lost, overflow = _from_log(xp, slope.lost), _from_log(xp, slope.overflow)
+    return _Passage(multipliers(xp, slope.product), lost, overflow, transfer.offset, transfer.dropped)
 
 
-def _from_log(xp: Any, x: Array, end: int) -> Array:
-    """exp(x), or infinity from 2**end on without passing through an overflow."""
-    beyond = x >= end * log(2) * (1 - 1e-6)
+def _range(xp: Any, x: Array) -> tuple[float, float]:
+    """Logarithms of a quarter of the smallest number, 2**-149 or 2**-1074, and of the end of the range, 2**128 or 2**1024.
+
+    Both leave room for rounding: a state that just survives is better kept, and one that just fits is finite.
+    """
+    least, end = (-1076, 1024) if x.dtype == xp.float64 else (-151, 128)
+    return least * log(2), end * log(2) + 0.01
+
+
+def _from_log(xp: Any, x: Array) -> Array:
+    """exp(x), or infinity at the end of the range without passing through an overflow."""
+    beyond = x >= _range(xp, x)[1] - 0.02
     return xp.where(beyond, xp.full_like(x, float("inf")), xp.exp(xp.where(beyond, xp.zeros_like(x), x)))
 
 
 def _joined_slope(xp: Any, first: Slope, second: Slope) -> Slope:
-    lowest = xp.minimum(first.lowest, first.size + second.lowest)
+    """A state between the bounds of the first chunk enters the second larger by the first's size."""
+    lost = xp.maximum(first.lost, second.lost - first.size)
+    overflow = xp.minimum(first.overflow, second.overflow - first.size)
     return Slope(
         times(xp, first.product, second.product),
         first.size + second.size,
-        xp.where(first.size < -0.5 * _ABSENT, first.lowest, lowest),
-        xp.maximum(first.highest, first.size + second.highest),
+        xp.minimum(lost, first.overflow),
+        xp.maximum(overflow, first.lost),
     )
 
 
