@@ -3,7 +3,7 @@
 A kernel is a C function of one integer, the address of its words; everything it was specialised on is in the *type* of
 that integer. So numba's own cache on disk can tell kernels apart: closures would not be stable in its keys.
 
-Words of a job: steps, extent, then per slot (base address, bytes per step, bytes per position along the extent).
+Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), then per slot (base address, bytes per step, bytes per position along the extent).
 Mode "rows" and "narrow": lanes run over the extent, a contiguous axis beside time; "along": lanes run over time, and the
 extent counts rows.
 """
@@ -20,7 +20,7 @@ from numba.extending import intrinsic, models, register_model
 WALK = ("a", "b", "h0", "resets", "h", "final")
 BACKWARD = ("a", "b", "h0", "resets", "h", "g", "g_final", "da", "db", "dh0")
 SLOTS = {"walk": WALK, "backward": BACKWARD}
-HEADER, PER_SLOT = 2, 3
+HEADER, PER_SLOT = 3, 3
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class Specialisation:
     formats: tuple[str, ...]  # per slot, "" where absent
     reaches: tuple[str, ...]  # per slot: see formats.py
     summed: bool = False  # da is added up over time
+    descending: bool = False  # rows are walked down in memory
 
     def __str__(self) -> str:
-        flags = [name for name in ("convex", "adjoint", "summed") if getattr(self, name)]
+        flags = [name for name in ("convex", "adjoint", "summed", "descending") if getattr(self, name)]
         slots = [
             f"{name}:{format}/{reach}"
             for name, format, reach in zip(SLOTS[self.kernel], self.formats, self.reaches, strict=True)

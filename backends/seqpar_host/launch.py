@@ -4,7 +4,7 @@
 kernel here or on threads made for this one call: starting and joining one takes 50 microseconds, a pool would break under
 fork or with several Python threads. Threads pull tasks from a counter, so which thread does what changes no bit.
 
-Words of a plan: kernel, worker, tasks, grain, steps, extent, block, slots, dims, sizes of the dims, then per slot
+Words of a plan: kernel, worker, tasks, grain, steps, extent, block, cached, slots, dims, sizes of the dims, then per slot
 (offset, bytes per step, bytes per position of the extent, bytes per index of each dim).
 Words of a call: plan, counter, pointers of the slots (0 where absent).
 """
@@ -19,7 +19,7 @@ from numba.extending import intrinsic, register_jitable
 
 from seqpar_host.job import HEADER, PER_SLOT, number
 
-KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, N_SLOTS, N_DIMS, SIZES = range(10)
+KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, CACHED, N_SLOTS, N_DIMS, SIZES = range(11)
 MOST_SLOTS = 10
 MOST_THREADS = 256
 JOB_WORDS = HEADER + PER_SLOT * MOST_SLOTS
@@ -54,6 +54,15 @@ def take(typing: Any, address: Any, count: Any) -> Any:
         return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "monotonic")
 
     return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fence(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -109,6 +118,7 @@ def worker(address: int) -> int:
     blocks = (extent + block - 1) // block
     job = stack(JOB_WORDS)
     poke(job, peek(plan + 8 * STEPS))
+    poke(job + 16, peek(plan + 8 * CACHED))
     table = plan + 8 * (SIZES + dims)
     for slot in range(slots):
         entry, target = table + 8 * slot * (3 + dims), job + 8 * (HEADER + PER_SLOT * slot)
@@ -117,6 +127,8 @@ def worker(address: int) -> int:
     while True:
         begin = take(words + 8, grain)
         if begin >= tasks:
+            # Stores that went past the caches are ordered by nothing else.
+            fence()
             return 0
         for task in range(begin, min(begin + grain, tasks)):
             first = (task % blocks) * block

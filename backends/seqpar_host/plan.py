@@ -17,7 +17,9 @@ from seqpar_host.walk import TIMELESS, lanes_of, rows_of
 # A thread takes 50 microseconds to start and join, in which one core moves about a megabyte.
 BYTES_PER_THREAD = 1 << 20
 TASK_BYTES = 1 << 16
-WIDEST_BLOCK = 1024  # columns: the states of a block stay in the first cache
+# From here on results would push everything else out of the last cache, themselves included.
+STREAMED_BYTES = 1 << 25
+WIDEST_BLOCK = 4096  # columns: their states stay in the first cache
 
 
 class Layout(NamedTuple):
@@ -89,7 +91,15 @@ def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan
         reaches.append("" if slot is None else _reach(name, slot, mode))
     summed = kernel == "backward" and steps != 1 and by_name["da"].shape[axis] == 1
     specialisation = Specialisation(
-        kernel, mode, walk.gate, walk.convex, walk.adjoint, tuple(formats), tuple(reaches), summed
+        kernel=kernel,
+        mode=mode,
+        gate=walk.gate,
+        convex=walk.convex,
+        adjoint=walk.adjoint,
+        formats=tuple(formats),
+        reaches=tuple(reaches),
+        summed=summed,
+        descending=descending and mode == "rows",
     )
     column = sum(FORMATS[slot.layout.dtype].itemsize for name, slot in slots.items() if name not in TIMELESS)
     column *= max(1, steps)
@@ -106,6 +116,7 @@ def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan
         steps,
         extent,
         block,
+        int(size < STREAMED_BYTES),
         len(names),
         len(sizes) - 1,
         *sizes[:-1],
@@ -167,7 +178,6 @@ def _block(extent: int, others: int, column: int, mode: str, rows: int, threads:
     if mode == "along":
         wanted = -(-TASK_BYTES // max(1, column))
         return -(-max(1, min(wanted, extent)) // rows) * rows
-    # Whole rows where there are tasks enough: walking 64 columns of 256 at a time is 4 times slower.
-    pieces = max(1, -(-2 * threads // max(1, others))) if threads > 1 else 1
-    wanted = min(WIDEST_BLOCK, -(-extent // pieces))
-    return -(-max(64, wanted) // 64) * 64
+    # Whole rows where there are tasks enough: a part of each row at a time runs at half the speed.
+    pieces = max(1, -(-threads // max(1, others)))
+    return -(-min(WIDEST_BLOCK, -(-extent // pieces)) // 64) * 64
