@@ -5,11 +5,12 @@ torch.compile refuses a Function with a jvp of its own; compiled code takes the 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from array_api_compat import torch as xp
-from torch._functorch.utils import enable_single_level_autograd_function, unwrap_dead_wrappers
+from torch._C._functorch import unwrap_if_dead
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
@@ -59,24 +60,30 @@ class Differentiable(Function):
         if not any(wanted):
             return
         kept = [*operands, *output]
+        ctx.outlines = None
         if not (transformed or call.traced):
             read = call.operation.reads(call.spec, wanted)
-            kept = [
-                x if values else _outline(x) for x, values in zip(kept, (*read[0], *read[1]), strict=True)
+            values = (*read[0], *read[1])
+            ctx.outlines = [
+                None if x is None or needed else _Outline(x.shape, x.dtype, x.device)
+                for x, needed in zip(kept, values, strict=True)
             ]
+            kept = [x if needed else None for x, needed in zip(kept, values, strict=True)]
         ctx.save_for_backward(*kept)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         # A pullback of torch.func.vjp may be called when its transform is over: then the wrappers are shells.
-        call, saved = ctx.call, unwrap_dead_wrappers(ctx.saved_tensors)
+        call, saved = ctx.call, _alive(ctx.saved_tensors)
+        if ctx.outlines is not None:
+            saved = [x if outline is None else outline for x, outline in zip(saved, ctx.outlines, strict=True)]
         count = len(call.operation.operands)
         grads = gradients(
             call.operation,
             call.spec,
             saved[:count],
             saved[count:],
-            unwrap_dead_wrappers(cotangents),
+            _alive(cotangents),
             ctx.needs_input_grad[1:],
             call.solve,
             call.fused,
@@ -117,7 +124,7 @@ def apply(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results of a call, connected to whatever transforms are at work."""
     if torch._C._are_functorch_transforms_active():
         return Differentiable.apply(call, *operands)  # type: ignore[no-any-return, no-untyped-call]
-    return _apply(call, *unwrap_dead_wrappers(tuple(operands)))  # type: ignore[no-any-return]
+    return _apply(call, *_alive(operands))  # type: ignore[no-any-return]
 
 
 def apply_once(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
@@ -126,6 +133,14 @@ def apply_once(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, .
         return _apply(call, *operands)  # type: ignore[no-any-return]
 
 
-def _outline(x: Tensor | None) -> Tensor | None:
-    """A tensor of the same shape and dtype that holds one element: for operands whose values no rule reads."""
-    return None if x is None else x.new_empty(()).expand(x.shape)
+def _alive(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The tensors inside wrappers whose transform is over."""
+    return [None if x is None else unwrap_if_dead(x) for x in tensors]
+
+
+class _Outline(NamedTuple):
+    """What is kept of an array whose values no rule reads."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
