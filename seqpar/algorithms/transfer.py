@@ -19,7 +19,17 @@ from .scaled import Scaled, multipliers, scaled, times
 
 Array = Any
 
-__all__ = ["Slope", "Transfer", "entering_by_halving", "entering_by_loop", "slope_of"]
+__all__ = [
+    "Passage",
+    "Slope",
+    "Transfer",
+    "carried",
+    "entering_by_halving",
+    "entering_by_loop",
+    "joined_slope",
+    "passage_of",
+    "slope",
+]
 
 
 class Slope(NamedTuple):
@@ -42,7 +52,7 @@ class Transfer(NamedTuple):
     dropped: Array | None
 
 
-class _Passage(NamedTuple):
+class Passage(NamedTuple):
     """A transfer in plain numbers, ready to be applied: |k| below `lost` becomes 0, above `overflow` infinity."""
 
     factors: tuple[Array, ...]
@@ -58,7 +68,7 @@ Part = TypeVar("Part")
 _LOG_ZERO = -1e30
 
 
-def slope_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
+def slope(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
     """The slope of `count` coefficients along `axis`, which stays with size 1; one coefficient may stand for all."""
     size = xp.abs(c)
     zero = size == 0
@@ -70,7 +80,7 @@ def slope_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
         return _power(xp, x, count)
     while count > 1:
         first, second, rest = _pairs(x, axis, count, reverse)
-        x = _joined_slope(xp, first, second)
+        x = joined_slope(xp, first, second)
         if count % 2:
             x = _each(x, rest, lambda p, q: in_time_order(xp, [p, q], axis, reverse))
         count -= count // 2
@@ -81,10 +91,10 @@ def entering_by_loop(
     xp: Any, transfer: Transfer, start: Array, axis: int, count: int, reverse: bool
 ) -> Array:
     """The states entering `count` chunks along `axis`, one chunk after the other."""
-    passage = _passage(xp, transfer)
+    passage = passage_of(xp, transfer)
     states = [start]
     for p in range(count - 1, 0, -1) if reverse else range(count - 1):
-        states.append(_carried(xp, states[-1], _part(passage, axis, p, p + 1)))
+        states.append(carried(xp, states[-1], _part(passage, axis, p, p + 1)))
     return in_time_order(xp, states, axis, reverse)
 
 
@@ -96,24 +106,24 @@ def entering_by_halving(
         return start
     half = count // 2
     first, second, _ = _pairs(transfer, axis, count, reverse)
-    into_second = _passage(xp, second)
+    into_second = passage_of(xp, second)
     pair = Transfer(
-        _joined_slope(xp, first.slope, second.slope),
-        _carried(xp, first.offset, into_second),
+        joined_slope(xp, first.slope, second.slope),
+        carried(xp, first.offset, into_second),
         first.dropped if first.dropped is None else first.dropped | second.dropped,
     )
     before = entering_by_halving(xp, pair, start, axis, half, reverse)
-    between = _carried(xp, before, _passage(xp, first))
+    between = carried(xp, before, passage_of(xp, first))
     states = xp.stack([between, before] if reverse else [before, between], axis=axis + 1)
     states = xp.reshape(states, states.shape[:axis] + (2 * half,) + states.shape[axis + 2 :])
     if count % 2 == 0:
         return states
     end = 0 if reverse else half - 1
-    after = _carried(xp, _part(between, axis, end, end + 1), _part(into_second, axis, end, end + 1))
+    after = carried(xp, _part(between, axis, end, end + 1), _part(into_second, axis, end, end + 1))
     return in_time_order(xp, [states, after], axis, reverse)
 
 
-def _carried(xp: Any, k: Array, passage: _Passage) -> Array:
+def carried(xp: Any, k: Array, passage: Passage) -> Array:
     """The state after a chunk. What is lost is deselected, never multiplied by 0: it may be NaN."""
     size = xp.abs(k)
     k = k * xp.where(size > passage.overflow, xp.full_like(size, float("inf")), xp.ones_like(size))
@@ -124,10 +134,10 @@ def _carried(xp: Any, k: Array, passage: _Passage) -> Array:
     return k if passage.dropped is None else xp.where(passage.dropped, passage.offset, k)
 
 
-def _passage(xp: Any, transfer: Transfer) -> _Passage:
-    slope = transfer.slope
-    lost, overflow = _from_log(xp, slope.lost), _from_log(xp, slope.overflow)
-    return _Passage(multipliers(xp, slope.product), lost, overflow, transfer.offset, transfer.dropped)
+def passage_of(xp: Any, transfer: Transfer) -> Passage:
+    through = transfer.slope
+    lost, overflow = _from_log(xp, through.lost), _from_log(xp, through.overflow)
+    return Passage(multipliers(xp, through.product), lost, overflow, transfer.offset, transfer.dropped)
 
 
 def _range(xp: Any, x: Array) -> tuple[float, float]:
@@ -145,7 +155,7 @@ def _from_log(xp: Any, x: Array) -> Array:
     return xp.where(beyond, xp.full_like(x, float("inf")), xp.exp(xp.where(beyond, xp.zeros_like(x), x)))
 
 
-def _joined_slope(xp: Any, first: Slope, second: Slope) -> Slope:
+def joined_slope(xp: Any, first: Slope, second: Slope) -> Slope:
     """A state between the bounds of the first chunk enters the second larger by the first's size."""
     lost = xp.maximum(first.lost, second.lost - first.size)
     overflow = xp.minimum(first.overflow, second.overflow - first.size)
@@ -161,9 +171,9 @@ def _power(xp: Any, x: Slope, count: int) -> Slope:
     """`count` equal chunks one after the other, by squaring."""
     result = x
     for bit in bin(count)[3:]:
-        result = _joined_slope(xp, result, result)
+        result = joined_slope(xp, result, result)
         if bit == "1":
-            result = _joined_slope(xp, result, x)
+            result = joined_slope(xp, result, x)
     return result
 
 
