@@ -2,11 +2,12 @@
 
 import ctypes
 import threading
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
-import numba
 from numba import types
+from numba.core.ccallback import CFunc
 
 from seqpar_host import handle as handling
 from seqpar_host import launch as launching
@@ -19,9 +20,29 @@ _kept: list[Any] = []  # machine code lives as long as the object that compiled 
 
 def _compile(function: Any, *arguments: Any) -> int:
     # error_model: no check for division by zero, so no exception and no way back into Python.
-    compiled = numba.cfunc(types.int64(*arguments), cache=True, error_model="numpy")(function)
-    _kept.append(compiled)
-    return int(compiled.address)
+    compiled = CFunc(function, (arguments, types.int64), {}, {"error_model": "numpy"})
+    # Without any directory to write to (numba tries the package's, then the user's), every process compiles anew.
+    with suppress(RuntimeError):
+        compiled.enable_caching()
+    found = _stored(compiled)
+    if found is None:
+        compiled.compile()
+        _kept.append(compiled)
+        return int(compiled.address)
+    _kept.append(found)
+    return int(found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name))
+
+
+def _stored(compiled: Any) -> Any:
+    """What numba's cache on disk holds, or None.
+
+    CFunc.compile would import all of numba's function library (and scipy.linalg) first: 0.25 s for 0.02. Should a version
+    of numba keep this elsewhere, that is all that is lost.
+    """
+    try:
+        return compiled._cache._load_overload(compiled._sig, compiled._targetdescr.target_context)
+    except Exception:
+        return None
 
 
 @cache
