@@ -39,7 +39,7 @@ def vjp(function: Callable[..., Any], *primals: Any, **options: Any) -> tuple[An
     >>> h, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b)
     >>> da, db = pullback(np.array([0.0, 0.0, 1.0]))
     >>> da, db
-    (array([0.  , 0.5 , 1.5 ]), array([0.25, 0.5 , 1.  ]))
+    (array([0. , 0.5, 1.5]), array([0.25, 0.5 , 1.  ]))
     """
     call = prepare(function, *primals, **options)
     own = call.binding.vjp(function, primals, options)
