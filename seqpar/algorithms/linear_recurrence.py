@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .arrays import along, broadcast_shape, filled, in_time_order, previous, state_dtype, sum_to
 from .gates import coefficient, coefficient_derivative, complement
-from .transfer import Transfer, entering_by_halving, entering_by_loop, slope
+from .transfer import Transfer, entering_by_halving, entering_by_loop, slope_of
 
 Array = Any
 
@@ -224,7 +224,7 @@ def _in_chunks(
     folded = _Steps(c, u, own_resets, folded_shape, axis + 1)
     zero = filled(xp, folded_shape[: axis + 1] + (1,) + folded_shape[axis + 2 :], 0.0, b, start.dtype)
     offset = _run(xp, walk, folded, zero, range(chunk), b.dtype, keep=False)[1]
-    transfer = Transfer(slope(xp, folded.c, axis + 1, chunk, walk.reverse), offset, _dropped(xp, folded))
+    transfer = Transfer(slope_of(xp, folded.c, axis + 1, chunk, walk.reverse), offset, _dropped(xp, folded))
     state = entering(xp, transfer, xp.expand_dims(start, axis=axis), axis, count, walk.reverse)
     states, state = _run(xp, walk, folded, state, range(chunk), b.dtype)
 

@@ -28,7 +28,7 @@ __all__ = [
     "entering_by_loop",
     "joined_slope",
     "passage_of",
-    "slope",
+    "slope_of",
 ]
 
 
@@ -68,7 +68,7 @@ Part = TypeVar("Part")
 _LOG_ZERO = -1e30
 
 
-def slope(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
+def slope_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
     """The slope of `count` coefficients along `axis`, which stays with size 1; one coefficient may stand for all."""
     size = xp.abs(c)
     zero = size == 0
