@@ -19,6 +19,8 @@ from seqpar_torch.gradients import gradients
 
 Tensor = torch.Tensor
 
+_unpack_dual: Any = forward_ad.unpack_dual
+
 
 class Call(ABC):
     """The static side of one call. Not a tuple, so that function transforms do not look for tensors in it."""
@@ -74,9 +76,12 @@ class Differentiable(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         # A pullback of torch.func.vjp may be called when its transform is over: then the wrappers are shells.
-        call, saved = ctx.call, _alive(ctx.saved_tensors)
+        call = ctx.call
+        saved: list[Any] = _alive(ctx.saved_tensors)
         if ctx.outlines is not None:
-            saved = [x if outline is None else outline for x, outline in zip(saved, ctx.outlines, strict=True)]
+            saved = [
+                x if outline is None else outline for x, outline in zip(saved, ctx.outlines, strict=True)
+            ]
         count = len(call.operation.operands)
         grads = gradients(
             call.operation,
@@ -98,7 +103,7 @@ class Differentiable(Function):
         # PyTorch 2.13 runs this rule with forward mode off, and a jvp of a jvp silently loses the outer tangents. On
         # again, the primals' own tangents of this level must be taken off, for they are in `tangents` already.
         with forward_ad._set_fwd_grad_enabled(True):
-            primals = [None if x is None else forward_ad.unpack_dual(x, level=0).primal for x in saved]
+            primals = [None if x is None else _unpack_dual(x, level=0).primal for x in saved]
             return _tangents(call, primals, tangents)
 
     @staticmethod
@@ -107,9 +112,7 @@ class Differentiable(Function):
         return call.solve(spec, *batched), (0,) * len(call.operation.results)
 
 
-def _tangents(
-    call: Call, saved: Sequence[Tensor | None], tangents: Sequence[Tensor | None]
-) -> tuple[Tensor, ...]:
+def _tangents(call: Call, saved: Sequence[Any], tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     count = len(call.operation.operands)
     operands, results = saved[:count], saved[count:]
     found = call.operation.jvp(xp, call.spec, operands, tangents, results, call.solve)
@@ -117,7 +120,7 @@ def _tangents(
 
 
 # Function.apply binds default arguments by inspecting the signature, 14 of its 22 microseconds; there are none here.
-_apply = super(Function, Differentiable).apply  # type: ignore[misc]
+_apply: Any = super(Function, Differentiable).apply
 
 
 def apply(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ _own_dispatch = torch._C._disabled_torch_dispatch_impl
 def has_memory(x: Tensor) -> bool:
     """Is there strided memory behind the tensor that a kernel can be pointed at?"""
     return (
-        type(x).__torch_dispatch__ is _own_dispatch  # type: ignore[comparison-overlap]
+        type(x).__torch_dispatch__ is _own_dispatch
         and x.layout is torch.strided
         and not x.is_meta
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Tensor = torch.Tensor
 
-_library = torch.library.Library("seqpar", "FRAGMENT")
+_library: Any = torch.library.Library("seqpar", "FRAGMENT")  # type: ignore[no-untyped-call]
 _operators: dict[str, Any] = {}
 _bindings: list["TorchBinding"] = []
 

@@ -25,7 +25,7 @@ def pull_back(
             arguments[i] = x
         return function(*arguments, **options)
 
-    result, transpose = torch.func.vjp(of_tensors, *given)
+    result, transpose = torch.func.vjp(of_tensors, *given)[:2]
 
     def pullback(cotangent: Any) -> tuple[Tensor | None, ...]:
         if isinstance(result, tuple):  # any tuple will do, and None for a part that nothing depends on
