@@ -28,7 +28,7 @@ def _compile(function: Any, *arguments: Any) -> int:
     if found is None:
         compiled.compile()
         _kept.append(compiled)
-        return int(compiled.address)
+        return int(compiled.address or 0)
     _kept.append(found)
     return int(found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name))
 

@@ -100,7 +100,10 @@ class Place:
             builder.store(numbers, pointer, align=self._alignment)
             return
         # A line written whole need not be read first: a quarter less traffic.
-        with builder.if_else(builder.icmp_unsigned("==", (start.mod(LINE) + cached).value, I64(0))) as (past, through):
+        with builder.if_else(builder.icmp_unsigned("==", (start.mod(LINE) + cached).value, I64(0))) as (
+            past,
+            through,
+        ):
             with past:
                 stored = builder.store(numbers, pointer, align=LINE)
                 stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
@@ -127,14 +130,20 @@ class Place:
             name = f"llvm.masked.gather.{suffix(kind)}.v{count}p0"
             zero = ir.Constant(kind, [0] * count)
             return [
-                intrinsic(builder, name, kind, [self._pointers(count, part), I32(self._alignment), keep, zero])
+                intrinsic(
+                    builder, name, kind, [self._pointers(count, part), I32(self._alignment), keep, zero]
+                )
                 for part in range(parts)
             ]
         if self.reach == "mirrored":
             start, mask = start - (count - 1) * self.format.itemsize, mask.reversed() if mask else None
         wide = ir.VectorType(memory, parts * count)
-        numbers = _load(builder, wide, start, mask.doubled() if mask and parts == 2 else mask, self._alignment)
-        found = [shuffle(builder, numbers, numbers, list(range(p, parts * count, parts))) for p in range(parts)]
+        numbers = _load(
+            builder, wide, start, mask.doubled() if mask and parts == 2 else mask, self._alignment
+        )
+        found = [
+            shuffle(builder, numbers, numbers, list(range(p, parts * count, parts))) for p in range(parts)
+        ]
         if self.reach == "mirrored":
             found = [shuffle(builder, x, x, list(range(count - 1, -1, -1))) for x in found]
         return found
@@ -152,7 +161,9 @@ def _load(builder: Any, kind: Any, start: Int, mask: Mask | None, align: int) ->
     if mask is None:
         return builder.load(pointer, align=align)
     zero = ir.Constant(kind, [0] * kind.count)
-    return intrinsic(builder, f"llvm.masked.load.{suffix(kind)}.p0", kind, [pointer, I32(align), mask.value, zero])
+    return intrinsic(
+        builder, f"llvm.masked.load.{suffix(kind)}.p0", kind, [pointer, I32(align), mask.value, zero]
+    )
 
 
 def _store_masked(numbers: Any, start: Int, mask: Mask, align: int) -> None:

@@ -95,7 +95,10 @@ class _Whole:
 
 # (log2(e), ln2 in two pieces, the number whose addition rounds to an integer and leaves it in the low bits, series terms)
 _LOG2E = 1.4426950408889634
-_LN2 = {"float32": (0.693145751953125, 1.428606765330187e-06), "float64": (0.6931471803691238, 1.9082149292705877e-10)}
+_LN2 = {
+    "float32": (0.693145751953125, 1.428606765330187e-06),
+    "float64": (0.6931471803691238, 1.9082149292705877e-10),
+}
 _ROUND = {"float32": 1.5 * 2.0**23, "float64": 1.5 * 2.0**52}
 _TERMS = {"float32": 7, "float64": 13}
 _BITS = {"float32": (I32, 23, 127), "float64": (I64, 52, 1023)}

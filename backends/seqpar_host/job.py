@@ -3,7 +3,9 @@
 A kernel is a C function of one integer, the address of its words; everything it was specialised on is in the *type* of
 that integer. So numba's own cache on disk can tell kernels apart: closures would not be stable in its keys.
 
-Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), then per slot (base address, bytes per step, bytes per position along the extent).
+Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), then per slot (base address,
+bytes per step, bytes per position along the extent).
+
 Mode "rows" and "narrow": lanes run over the extent, a contiguous axis beside time; "along": lanes run over time, and the
 extent counts rows.
 """
@@ -15,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic, models, register_model
+
+from seqpar_host.untyped import PrimitiveModel, intrinsic, register_model
 
 WALK = ("a", "b", "h0", "resets", "h", "final")
 BACKWARD = ("a", "b", "h0", "resets", "h", "g", "g_final", "da", "db", "dh0")
@@ -56,7 +59,7 @@ def fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-class Address(types.Type):  # type: ignore[misc]
+class Address(types.Type):
     """The address of some words, as a type of its own: it carries the fingerprint."""
 
     def __init__(self, of: str) -> None:
@@ -73,12 +76,12 @@ class Job(Address):
 
 @register_model(Address)
 @register_model(Job)
-class _AddressModel(models.PrimitiveModel):  # type: ignore[misc]
+class _AddressModel(PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Address) -> None:
         super().__init__(manager, kind, manager.lookup(types.int64).get_value_type())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def number(typing: Any, address: Any) -> Any:
     """An address as the integer it is."""
 

@@ -5,12 +5,12 @@ keeps the memory alive, has made the shapes canonical and allocates the results,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from seqpar_host.compile import launcher
-from seqpar_host.plan import Layout, Plan, Walk, make_plan
-from seqpar_host.threads import thread_limit
+from seqpar_host.plan import Layout as Layout
+from seqpar_host.plan import Plan, Walk, make_plan
+from seqpar_host.threads import thread_limit as thread_limit
 
 
 class Buffer(NamedTuple):

@@ -10,14 +10,14 @@ Words of a call: plan, counter, pointers of the slots (0 where absent).
 """
 
 import os
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
 
 from seqpar_host.job import HEADER, PER_SLOT, number
+from seqpar_host.untyped import cgutils, intrinsic, register_jitable
 
 KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, CACHED, N_SLOTS, N_DIMS, SIZES = range(11)
 MOST_SLOTS = 10
@@ -29,7 +29,7 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 THREADS = os.name == "posix"
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def peek(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], I64.as_pointer()))
@@ -37,7 +37,7 @@ def peek(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def poke(typing: Any, address: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[1], builder.inttoptr(args[0], I64.as_pointer()))
@@ -46,7 +46,7 @@ def poke(typing: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def take(typing: Any, address: Any, count: Any) -> Any:
     """Add to a counter that other threads add to as well; the value before."""
 
@@ -56,7 +56,7 @@ def take(typing: Any, address: Any, count: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fence(typing: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.fence("seq_cst")
@@ -65,7 +65,7 @@ def fence(typing: Any) -> Any:
     return types.void(), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@partial(intrinsic, literal=True)
 def stack(typing: Any, words: Any) -> Any:
     """The address of so many words that live as long as the call."""
 
@@ -76,7 +76,7 @@ def stack(typing: Any, words: Any) -> Any:
     return (types.int64(words), generate) if isinstance(words, types.IntegerLiteral) else None
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call(typing: Any, function: Any, argument: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(I64, [I64])
@@ -85,20 +85,22 @@ def call(typing: Any, function: Any, argument: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def start_thread(typing: Any, handle: Any, function: Any, argument: Any) -> Any:
     """pthread_create: 0 if the thread runs."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not THREADS:
             return I64(1)
-        create = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, [I64] * 4), "pthread_create")
+        create = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(I32, [I64] * 4), "pthread_create"
+        )
         return builder.sext(builder.call(create, [args[0], I64(0), args[1], args[2]]), I64)
 
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def join_thread(typing: Any, thread: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not THREADS:
@@ -146,7 +148,18 @@ def worker(address: int) -> int:
 
 
 def launch(
-    plan: int, threads: int, p0: int, p1: int, p2: int, p3: int, p4: int, p5: int, p6: int, p7: int, p8: int, p9: int
+    plan: int,
+    threads: int,
+    p0: int,
+    p1: int,
+    p2: int,
+    p3: int,
+    p4: int,
+    p5: int,
+    p6: int,
+    p7: int,
+    p8: int,
+    p9: int,
 ) -> int:
     """Run a plan on pointers given one by one: ten integers reach C faster than an array of ten."""
     words = stack(CALL_WORDS)
@@ -164,7 +177,7 @@ def launch(
     return start(words, threads)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable
 def start(words: int, threads: int) -> int:
     """Run the call whose plan and pointers are in `words`."""
     handles = stack(MOST_THREADS)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,9 +86,9 @@ def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan
     mode = "along" if along else "narrow" if extent <= lanes else "rows"
     formats, reaches = [], []
     for name in names:
-        slot = slots.get(name)
-        formats.append("" if slot is None else slot.layout.dtype)
-        reaches.append("" if slot is None else _reach(name, slot, mode))
+        found = slots.get(name)
+        formats.append("" if found is None else found.layout.dtype)
+        reaches.append("" if found is None else _reach(name, found, mode))
     summed = kernel == "backward" and steps != 1 and by_name["da"].shape[axis] == 1
     specialisation = Specialisation(
         kernel=kernel,
@@ -122,11 +122,11 @@ def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan
         *sizes[:-1],
     ]
     for name in names:
-        slot = slots.get(name)
-        if slot is None:
+        found = slots.get(name)
+        if found is None:
             words += [0] * (2 + len(sizes))
         else:
-            words += [slot.offset, slot.step, slot.others[-1], *slot.others[:-1]]
+            words += [found.offset, found.step, found.others[-1], *found.others[:-1]]
     array = np.array(words, dtype=np.int64)
     threads = max(1, min(-(-tasks // grain), size // BYTES_PER_THREAD))
     return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)

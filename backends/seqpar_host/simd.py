@@ -12,11 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from llvmlite import ir
-from numba.core import cgutils
+
+from seqpar_host.untyped import cgutils
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FLOATS: dict[str, Any] = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
-SUFFIX = {"float": "f32", "double": "f64", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "half": "f16"}
+SUFFIX = {
+    "float": "f32",
+    "double": "f64",
+    "i8": "i8",
+    "i16": "i16",
+    "i32": "i32",
+    "i64": "i64",
+    "half": "f16",
+}
 
 
 def suffix(kind: Any) -> str:
@@ -197,7 +206,9 @@ class Lanes:
     def call(self, name: str) -> "Lanes":
         """An LLVM intrinsic of one argument, on the real part."""
         kind = self.parts[0].type
-        return Lanes(self.builder, (intrinsic(self.builder, f"llvm.{name}.{suffix(kind)}", kind, self.parts[:1]),))
+        return Lanes(
+            self.builder, (intrinsic(self.builder, f"llvm.{name}.{suffix(kind)}", kind, self.parts[:1]),)
+        )
 
     def less(self, other: Operand) -> Mask:
         """Ordered: false where either is NaN."""
@@ -307,7 +318,9 @@ def turn(rows: Sequence[Lanes]) -> list[Lanes]:
     columns: list[list[Any]] = []
     for part in range(len(rows[0].parts)):
         turned = _turn_blocks(builder, [row.parts[part] for row in rows])
-        pick = [shuffle(builder, x, x, list(range(g, g + size))) for g in range(0, count, size) for x in turned]
+        pick = [
+            shuffle(builder, x, x, list(range(g, g + size))) for g in range(0, count, size) for x in turned
+        ]
         columns.append(pick)
     return [Lanes(builder, parts) for parts in zip(*columns, strict=True)]
 
@@ -322,7 +335,9 @@ def turn_back(columns: Sequence[Lanes]) -> list[Lanes]:
             pieces = [columns[g + j].parts[part] for g in range(0, count, size)]
             while len(pieces) > 1:
                 lanes = list(range(2 * pieces[0].type.count))
-                pieces = [shuffle(builder, x, y, lanes) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
+                pieces = [
+                    shuffle(builder, x, y, lanes) for x, y in zip(pieces[::2], pieces[1::2], strict=True)
+                ]
             joined.append(pieces[0])
         rows.append(_turn_blocks(builder, joined))
     return [Lanes(builder, parts) for parts in zip(*rows, strict=True)]

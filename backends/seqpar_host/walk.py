@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import types
-from numba.extending import intrinsic
 
 from seqpar_host.formats import FORMATS, Place
 from seqpar_host.gates import coefficient, complement
@@ -32,6 +31,7 @@ from seqpar_host.simd import (
     turn_back,
     while_loop,
 )
+from seqpar_host.untyped import intrinsic
 
 TIMELESS = {"h0", "final", "g_final", "dh0"}
 
@@ -41,7 +41,7 @@ def kernel(job: int) -> int:
     return _emit(job)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _emit(typing: Any, job: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         body = _Body(builder, signature.args[0].specialisation, Int(builder, args[0]))
@@ -80,7 +80,9 @@ class _Body:
 
     # --- one vector of steps ---
 
-    def before(self, load: Callable[..., Lanes], truths: Callable[..., Mask]) -> tuple[Lanes, Lanes, Mask | None]:
+    def before(
+        self, load: Callable[..., Lanes], truths: Callable[..., Mask]
+    ) -> tuple[Lanes, Lanes, Mask | None]:
         """(c, u or b or g, reset) of a step."""
         a = load("a")
         c = coefficient(a, self.of.gate)
@@ -100,7 +102,11 @@ class _Body:
         return h, h
 
     def after(
-        self, h: Lanes, load: Callable[..., Lanes], truths: Callable[..., Mask], store: Callable[[str, Lanes], None]
+        self,
+        h: Lanes,
+        load: Callable[..., Lanes],
+        truths: Callable[..., Mask],
+        store: Callable[[str, Lanes], None],
     ) -> None:
         """Write what a step gave."""
         if not self.backward:
@@ -166,7 +172,9 @@ class _Body:
         if total is not None:
             self.place("da", column, column).store(total.get(), mask)
 
-    def across(self, step: Int, column: Int, mask: Mask | None, k: Lanes, add: Callable[[Lanes], None]) -> Lanes:
+    def across(
+        self, step: Int, column: Int, mask: Mask | None, k: Lanes, add: Callable[[Lanes], None]
+    ) -> Lanes:
         """One step of one vector of neighbours."""
 
         def load(name: str) -> Lanes:
@@ -261,7 +269,9 @@ class _Body:
             for row, total in zip(rows, totals, strict=False):
                 self.single("da", row).store(total.get().sum())
 
-    def tile(self, first: Int, rows: list[Int], count: Int | None, k: Variable, totals: list[Variable]) -> None:
+    def tile(
+        self, first: Int, rows: list[Int], count: Int | None, k: Variable, totals: list[Variable]
+    ) -> None:
         lanes = self.lanes
         mask = None if count is None else count.first(lanes)
 
@@ -300,7 +310,10 @@ class _Body:
                 taken = Int(self.builder, I64(index)).less(count)
                 after = Lanes(
                     self.builder,
-                    tuple(self.builder.select(taken, x, y) for x, y in zip(after.parts, state.parts, strict=True)),
+                    tuple(
+                        self.builder.select(taken, x, y)
+                        for x, y in zip(after.parts, state.parts, strict=True)
+                    ),
                 )
             state = after
             states.append(h)

@@ -53,7 +53,9 @@ def xla_version(include: str) -> tuple[int, int]:
     """The FFI version of the jaxlib whose headers lie in `include` (jax.ffi.include_dir()); raises if its frames differ."""
     header = Path(include) / "xla" / "ffi" / "api" / "c_api.h"
     if not header.is_file():
-        raise RuntimeError(f"xla_version: {header} is missing, so XLA's frames cannot be checked. Choose backend='xla'.")
+        raise RuntimeError(
+            f"xla_version: {header} is missing, so XLA's frames cannot be checked. Choose backend='xla'."
+        )
     text = re.sub(r"//[^\n]*", "", header.read_text())
     for name, members in STRUCTS.items():
         found = re.search(rf"struct XLA_FFI_{name} \{{(.*?)\n\}}", text, re.DOTALL)
@@ -64,7 +66,9 @@ def xla_version(include: str) -> tuple[int, int]:
                 "Choose backend='xla', or take a jaxlib that this seqpar knows."
             )
     if not re.search(r"internal_api;\s*_XLA_FFI_API_STRUCT_FIELD\(XLA_FFI_Error_Create\)", text):
-        raise RuntimeError("xla_version: XLA_FFI_Api of this jaxlib has another order of functions. Choose backend='xla'.")
+        raise RuntimeError(
+            "xla_version: XLA_FFI_Api of this jaxlib has another order of functions. Choose backend='xla'."
+        )
     numbers = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
     major, minor = (int(number.group(1)) if number else -1 for number in numbers)
     return major, minor
