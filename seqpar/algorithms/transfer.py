@@ -5,7 +5,7 @@ coefficients, rescaled. The product is not the whole story: a state that the def
 overflows there, would come back to life in a long product. A larger state overflows sooner and is lost later, so two bounds
 say it all: below one the state is lost, above the other it overflows, first. Worked example in float32, coefficients 1e-30,
 1e-30, 1e30, 1e30, product 1: a state of 1 is lost (1e-60 is not a number), one of 1e20 survives (1e-40 is), none overflows;
-the bounds are about 1e15 and infinity. A chunk of the same four in another order, 1e30 first, has 0 and about 3e-22.
+the bounds are about 2e16 and infinity. A chunk of the same four in another order, 1e30 first, has 0 and about 3e-22.
 """
 
 from __future__ import annotations
@@ -141,11 +141,12 @@ def passage_of(xp: Any, transfer: Transfer) -> Passage:
 
 
 def _range(xp: Any, x: Array) -> tuple[float, float]:
-    """Logarithms of a quarter of the smallest number, 2**-149 or 2**-1074, and of the end of the range, 2**128 or 2**1024.
+    """Logarithms of the smallest number that still counts, 2**-145 or 2**-1070, and of the end of the range, 2**128 or 2**1024.
 
-    Both leave room for rounding: a state that just survives is better kept, and one that just fits is finite.
+    Below that fewer than five bits are left, and rounding alone decides whether the definition keeps a state. It counts as
+    lost, so that it cannot grow to infinity where the definition lost it. The end leaves room for the rounding of logarithms.
     """
-    least, end = (-1076, 1024) if x.dtype == xp.float64 else (-151, 128)
+    least, end = (-1070, 1024) if x.dtype == xp.float64 else (-145, 128)
     return least * log(2), end * log(2) + 0.01
 
 
