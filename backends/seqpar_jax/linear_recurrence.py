@@ -17,7 +17,7 @@ from jax import lax
 
 from seqpar.algorithms import linear_recurrence as algorithm
 from seqpar.algorithms.arrays import broadcast_shape
-from seqpar.algorithms.transfer import Slope, Transfer, _carried, _joined_slope, _passage, slope
+from seqpar.algorithms.transfer import Slope, Transfer, carried, joined_slope, passage_of, slope_of
 from seqpar.dispatch.operation import fit
 from seqpar.dispatch.problem import Array, Kernel, Problem
 from seqpar.recurrence_rules import Walk, without
@@ -112,13 +112,13 @@ def _entering_by_loop(
     """The state entering each chunk, and the one leaving the last; chunks are the axis before the steps within them."""
     axis, (count, chunk) = walk.axis, shape[walk.axis - 1 : walk.axis + 1]
     transfer = _transfer(walk, a, b, resets, shape)
-    passage = _passage(jnp, transfer)
+    passage = passage_of(jnp, transfer)
 
     def across(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         entering, state = carry
         p = count - 1 - i if walk.reverse else i
         entering = lax.dynamic_update_slice_in_dim(entering, state, p, axis - 1)
-        return entering, _carried(jnp, state, jax.tree.map(lambda x: _at(x, p, axis - 1), passage))
+        return entering, carried(jnp, state, jax.tree.map(lambda x: _at(x, p, axis - 1), passage))
 
     state = jnp.expand_dims(_state(b, start, without(shape, axis), axis - 1), axis)
     entering = jnp.zeros(_one(shape, axis), state.dtype)
@@ -142,9 +142,9 @@ def _entering_by_doubling(
     def double(i: Array, transfer: Transfer) -> Transfer:
         stride = jnp.left_shift(1, i)
         earlier = jax.tree.map(lambda x: jnp.roll(x, -stride if walk.reverse else stride, axis), transfer)
-        offset = _carried(jnp, earlier.offset, _passage(jnp, transfer))
+        offset = carried(jnp, earlier.offset, passage_of(jnp, transfer))
         both = Transfer(
-            _joined_slope(jnp, earlier.slope, transfer.slope),
+            joined_slope(jnp, earlier.slope, transfer.slope),
             offset,
             None if resets is None else earlier.dropped | transfer.dropped,
         )
@@ -153,7 +153,7 @@ def _entering_by_doubling(
     rounds = (count - 1).bit_length()
     transfer = lax.fori_loop(0, rounds, double, _carry(transfer, a, b, resets, start))
     state = jnp.expand_dims(_state(b, start, without(shape, walk.axis), axis), walk.axis)
-    after = _carried(jnp, _carry(state, a, b, resets, start), _passage(jnp, transfer))
+    after = carried(jnp, _carry(state, a, b, resets, start), passage_of(jnp, transfer))
     entering = algorithm.previous(jnp, after, jnp.squeeze(state, axis), axis, walk.reverse)
     last = 0 if walk.reverse else count - 1
     return entering, jnp.squeeze(lax.slice_in_dim(after, last, last + 1, axis=axis), axis)
@@ -169,13 +169,13 @@ def _transfer(walk: Walk, a: Array, b: Array, resets: Array | None, shape: Shape
         return algorithm.coefficient(jnp, _at(a, t, axis).astype(dtype), walk.gate)
 
     def one(t: Array | int) -> Slope:
-        return slope(jnp, coefficient(t), axis, 1, walk.reverse)
+        return slope_of(jnp, coefficient(t), axis, 1, walk.reverse)
 
     def at(i: Array, carry: tuple[Array, Slope | None, Array | None]) -> tuple[Array, Slope | None, Array | None]:
         k, product, dropped = carry
         t, _, k = step(i, k)
         if product is not None:
-            product = _joined_slope(jnp, product, one(t))
+            product = joined_slope(jnp, product, one(t))
         return k, product, None if dropped is None or resets is None else dropped | _at(resets, t, axis)
 
     constant = a.shape[axis] == 1
@@ -183,7 +183,7 @@ def _transfer(walk: Walk, a: Array, b: Array, resets: Array | None, shape: Shape
     _, _, k = step(jnp.asarray(0), jnp.zeros(_one(shape, axis), dtype))
     seen = (k, None if constant else one(first), None if resets is None else _at(resets, first, axis))
     k, product, dropped = lax.fori_loop(1, chunk, at, _carry(seen, a, b, resets))
-    product = slope(jnp, coefficient(0), axis, chunk, walk.reverse) if product is None else product
+    product = slope_of(jnp, coefficient(0), axis, chunk, walk.reverse) if product is None else product
     return Transfer(product, k, dropped)
 
 

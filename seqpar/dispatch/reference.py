@@ -18,7 +18,11 @@ class ReferenceKernel(Kernel):
 
     backend = "reference"
     form = "arrays"
+
     def refuses(self, problem: Problem, config: Any) -> str | None:
+        if problem.framework == "jax" and problem.time > 256:
+            # Measured: 2 to 5 s of compilation at 256 steps by any method, 40 to 300 s at 65,536.
+            return "unrolls its loops into a program that compiles for minutes; backend='xla' has the same methods as loops"
         return None
 
 
@@ -51,7 +55,7 @@ class Chunked(ReferenceKernel):
     def refuses(self, problem: Problem, config: ChunkedLoop) -> str | None:
         if config.chunk is not None and config.chunk < 1:
             return f"chunk={config.chunk} is not a positive number of steps"
-        return None
+        return super().refuses(problem, config)
 
     def run(self, xp: Any, spec: Any, config: ChunkedLoop, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         return algorithm.chunked(xp, spec, *operands, chunk=config.chunk)
@@ -74,7 +78,9 @@ class Tree(ReferenceKernel):
     summary = "a prefix scan over pairs of steps, O(log T) calls into the framework"
 
     def refuses(self, problem: Problem, config: Leaves) -> str | None:
-        return None if config.leaf >= 1 else f"leaf={config.leaf} is not a positive number of steps"
+        if config.leaf < 1:
+            return f"leaf={config.leaf} is not a positive number of steps"
+        return super().refuses(problem, config)
 
     def run(self, xp: Any, spec: Any, config: Leaves, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         return algorithm.tree(xp, spec, *operands, leaf=config.leaf)

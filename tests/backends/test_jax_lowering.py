@@ -1,0 +1,204 @@
+"""How a call in JAX becomes a program: which kernel, forced or chosen, what it costs to compile, what a process remembers."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+
+import jax.numpy as jnp  # noqa: E402
+
+import seqpar  # noqa: E402
+from seqpar.errors import BackendError, NotEligibleError, OptionError  # noqa: E402
+
+A = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1, (2, 9, 3)), jnp.float32)
+B = jnp.asarray(np.random.default_rng(1).normal(size=(2, 9, 3)), jnp.float32)
+
+
+def program(function: Any, *args: Any) -> str:
+    return str(jax.jit(function).lower(*args).compile().as_text())
+
+
+def test_an_eager_call_and_a_traced_one_run_the_same_host_kernel() -> None:
+    assert "host.sequential linear_recurrence " in program(seqpar.linear_recurrence, A, B)
+    why = seqpar.explain(seqpar.linear_recurrence, A, B)
+    assert (why.backend, why.method) == ("host", "sequential")
+    inside = []
+    jax.make_jaxpr(lambda a, b: inside.append(seqpar.explain(seqpar.linear_recurrence, a, b)) or a)(A, B)
+    assert inside[0].choice == why.choice
+    np.testing.assert_array_equal(seqpar.linear_recurrence(A, B), jax.jit(seqpar.linear_recurrence)(A, B))
+
+
+def test_no_automatic_choice_is_ever_the_reference() -> None:
+    for shape in ((1, 1, 1), (2, 9, 3), (1, 70_000, 2)):
+        b = jnp.ones(shape, jnp.float32)
+        for given in (b, b.astype(jnp.bfloat16), b.astype(jnp.complex64)):
+            assert seqpar.explain(seqpar.linear_recurrence, given, given).backend == "host"
+
+
+@pytest.mark.parametrize("backend", ["host", "xla", "reference"])
+def test_a_forced_backend_is_obeyed_under_jit_and_by_the_backward_pass(backend: str) -> None:
+    def loss(a: Any, b: Any) -> Any:
+        return seqpar.linear_recurrence(a, b, backend=backend).sum()
+
+    text = program(jax.grad(loss, argnums=(0, 1)), A, B)
+    assert ("host.sequential linear_recurrence_backward" in text) == (backend == "host")
+    assert ("custom-call" in text) == (backend == "host")
+    for x, y in zip(
+        jax.grad(loss, argnums=(0, 1))(A, B),
+        jax.grad(lambda a, b: seqpar.linear_recurrence(a, b).sum(), argnums=(0, 1))(A, B),
+        strict=True,
+    ):
+        np.testing.assert_allclose(x, y, rtol=1e-5)
+
+
+def test_the_overlay_reaches_the_backward_pass_that_runs_after_it() -> None:
+    with seqpar.options(backend="xla"):
+        _, pull = jax.vjp(seqpar.linear_recurrence, A, B)
+    text = program(pull, B)
+    assert "host." not in text
+
+
+@pytest.mark.parametrize("method", ["sequential", "chunked", "tree"])
+def test_a_forced_method_runs_as_loops_not_unrolled(method: str) -> None:
+    b = jnp.ones((1, 3000, 2), jnp.float32)
+    f = lambda a, b: seqpar.linear_recurrence(a, b, backend="xla", method=method)  # noqa: E731
+    assert "while" in program(f, 0.5 * b, b)
+    np.testing.assert_allclose(f(0.5 * b, b), seqpar.linear_recurrence(0.5 * b, b), rtol=1e-5)
+
+
+def test_a_choice_that_cannot_run_raises_while_the_function_is_traced() -> None:
+    long = jnp.ones((1, 3000, 2), jnp.float32)
+    with pytest.raises(NotEligibleError, match="backend='xla' has the same methods"):
+        jax.make_jaxpr(lambda b: seqpar.linear_recurrence(b, b, backend="reference"))(long)
+    with pytest.raises(NotEligibleError, match="tree"):
+        jax.make_jaxpr(lambda b: seqpar.linear_recurrence(b, b, backend="host", method="tree"))(long)
+    with pytest.raises(OptionError, match="'xla'"):
+        jax.make_jaxpr(lambda b: seqpar.linear_recurrence(b, b, backend="xlaa"))(long)
+    with pytest.raises(NotEligibleError, match="chunk=0"):
+        from seqpar_jax.linear_recurrence import ChunkedLoops
+
+        seqpar.linear_recurrence(long, long, config=ChunkedLoops(chunk=0))
+
+
+def test_a_program_for_a_gpu_is_xla_code() -> None:
+    lowered = jax.jit(jax.grad(lambda a, b: seqpar.linear_recurrence(a, b).sum())).trace(A, B)
+    text = lowered.lower(lowering_platforms=("cuda",)).as_text()
+    assert "custom_call" not in text
+    assert "while" in text
+    with pytest.raises(NotEligibleError, match="host memory"):
+        jax.jit(lambda a, b: seqpar.linear_recurrence(a, b, backend="host")).trace(A, B).lower(
+            lowering_platforms=("cuda",)
+        )
+
+
+def test_a_host_kernel_that_xla_cannot_call_is_a_fallback_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqpar_host import capabilities
+
+    def refuse(*_: Any) -> int:
+        raise RuntimeError("frames of another layout")
+
+    monkeypatch.setattr(capabilities.HostKernel, "xla_handler", refuse)
+    b = jnp.ones((2, 11, 7), jnp.float32)
+    with pytest.warns(RuntimeWarning, match="frames of another layout"):
+        text = program(seqpar.linear_recurrence, b, b)
+    assert "custom-call" not in text
+    with pytest.raises(BackendError, match="frames of another layout"):
+        jax.jit(lambda b: seqpar.linear_recurrence(b, b, backend="host"))(b)
+
+
+@pytest.mark.parametrize("backend", ["host", "xla"])
+def test_donated_operands_are_not_overwritten_before_they_are_read(backend: str) -> None:
+    f = lambda a, b: seqpar.linear_recurrence(a, b, backend=backend)  # noqa: E731
+    expected = np.asarray(f(A, B))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not every donated buffer is usable
+        got = jax.jit(f, donate_argnums=(0, 1))(A + 0, B + 0)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_results_are_never_an_operand() -> None:
+    h, final = seqpar.linear_recurrence(A[:, :1], B[:, :1], return_final=True)
+    pointers = {x.unsafe_buffer_pointer() for x in (h, final, B[:, :1])}
+    assert len(pointers) == 3
+
+
+@pytest.mark.parametrize(("backend", "method"), [("host", "auto"), ("xla", "sequential"), ("xla", "chunked"), ("xla", "tree")])
+def test_a_long_recurrence_with_every_flag_compiles_quickly(backend: str, method: str) -> None:
+    shape = (2, 65_536, 4)
+    b, h0 = jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct((2, 4), "float32")
+    resets = jax.ShapeDtypeStruct(shape[:2], "bool")
+
+    def call(a: Any, b: Any, h0: Any, resets: Any) -> Any:
+        return seqpar.linear_recurrence(
+            a, b, h0, resets=resets, reverse=True, gate="logit", convex=True, backend=backend, method=method
+        )
+
+    seconds = []
+    for _ in range(2):  # the host's kernels are compiled once per machine, which is not the program's cost
+        jax.clear_caches()
+        begin = time.process_time()
+        jax.jit(call).lower(b, b, h0, resets).compile()
+        seconds.append(time.process_time() - begin)
+    # Half a second on a quiet machine; processor time of several threads, and this one may be busy.
+    assert min(seconds) < 3.0, seconds
+
+
+def test_an_eager_call_costs_microseconds() -> None:
+    a = b = jnp.ones((1, 8, 4), jnp.float32)
+    best = np.inf
+    for _ in range(20):
+        begin = time.perf_counter()
+        for _ in range(50):
+            h = seqpar.linear_recurrence(a, b)
+        h.block_until_ready()
+        best = min(best, (time.perf_counter() - begin) / 50)
+    assert best < 120e-6, f"{best * 1e6:.0f} microseconds; 60 is the budget on a quiet machine"
+
+
+def test_a_program_from_the_persistent_cache_runs_in_another_process(tmp_path: Path) -> None:
+    code = textwrap.dedent("""
+        import json, sys
+        import jax, jax.numpy as jnp, seqpar
+        hits = []
+        jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if "cache_hits" in name else None)
+        a = jnp.full((2, 50, 3), 0.5); b = jnp.ones((2, 50, 3))
+        grads = jax.jit(jax.grad(lambda a, b: seqpar.linear_recurrence(a, b).sum(), argnums=(0, 1)))(a, b)
+        print(json.dumps([[float(x.sum()) for x in grads], len(hits)]))
+    """)
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_PLATFORMS": "cpu",
+    }
+    runs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    assert runs[0][0] == runs[1][0]
+    assert runs[0][1] == 0
+    assert runs[1][1] > 0, "the second process compiled again"
+
+
+def test_jax_is_imported_only_when_its_arrays_arrive() -> None:
+    code = """
+import sys, numpy as np, seqpar
+seqpar.linear_recurrence(np.ones((1, 4, 1)), np.ones((1, 4, 1)))
+assert "jax" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-3000:]
