@@ -56,6 +56,10 @@ class Kernel:
         pointers = [buffer[0] if buffer else 0 for buffer in buffers]
         self._launch(plan.address, count, *pointers, *self._absent)
 
+    def forget(self) -> None:
+        """Drop the plans made so far (their memory must outlive every call that runs)."""
+        self._plans.clear()
+
     def plan(self, walk: Walk, layouts: Sequence[Layout | None]) -> Plan:
         self._launch = launcher()
         return make_plan(self.name, walk, layouts)

@@ -1,0 +1,94 @@
+"""NumPy arrays as the host kernels see them, and random problems of every kind."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqpar.testing.oracle import Array
+from seqpar_host import backward_kernel, walk_kernel
+from seqpar_host.kernels import Buffer
+
+STATES = {"float16": "float32", "bfloat16": "float32"}
+
+
+@dataclass(frozen=True)
+class Walk:
+    axis: int
+    reverse: bool = False
+    gate: str = "value"
+    convex: bool = False
+    adjoint: bool = False
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def state_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(STATES.get(dtype.name, dtype.name))
+
+
+def buffer(x: Array | None) -> Buffer | None:
+    return None if x is None else Buffer(x.ctypes.data, x.shape, x.strides, x.dtype.name)
+
+
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def walk(
+    spec: Walk, a: Array, b: Array, h0: Any = None, resets: Any = None, threads: int | None = None
+) -> Any:
+    """(h, final), into memory that holds NaN before."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    h = np.full(shape, np.nan, b.dtype)
+    final = np.full(without(shape, spec.axis), np.nan, state_of(b.dtype))
+    operands = [buffer(x) for x in (a, b, h0, resets)]
+    walk_kernel.run(spec, operands, [buffer(h), buffer(final)], threads)
+    return h, final
+
+
+def backward(
+    spec: Walk,
+    a: Array,
+    b: Any,
+    h0: Any,
+    resets: Any,
+    h: Array,
+    g: Array,
+    g_final: Any,
+    threads: int | None = None,
+) -> Any:
+    """(da, db, dh0); da is summed over time where a has one step for all."""
+    shape, axis = h.shape, spec.axis
+    summed = a.shape[axis] == 1 and shape[axis] != 1
+    wide = np.complex128 if np.iscomplexobj(a) else np.float64
+    da_shape = (*shape[:axis], 1, *shape[axis + 1 :]) if summed else shape
+    da = np.full(da_shape, np.nan, wide if summed else a.dtype)
+    db = np.full(shape, np.nan, h.dtype)
+    dh0 = np.full(without(shape, axis), np.nan, state_of(h.dtype))
+    operands = [buffer(x) for x in (a, b if spec.convex else None, h0, resets, h, g, g_final)]
+    backward_kernel.run(spec, operands, [buffer(x) for x in (da, db, dh0)], threads)
+    return da, db, dh0
+
+
+def numbers(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    x = random.standard_normal(shape)
+    if dtype.startswith("complex"):
+        x = x + 1j * random.standard_normal(shape)
+    return np.asarray(x).astype(dtype_of(dtype))
+
+
+def coefficients(random: np.random.Generator, shape: tuple[int, ...], dtype: str, gate: str) -> Array:
+    """Such that the walk forgets: |c| < 1."""
+    x = numbers(random, shape, "complex128" if dtype.startswith("complex") else "float64")
+    if gate == "value":
+        x = x / (np.abs(x) + 0.3)
+    elif gate == "log":
+        x = x - np.abs(x.real) - x.real
+    return np.asarray(x).astype(dtype_of(dtype))
