@@ -3,44 +3,21 @@
 torch.compile refuses a Function with a jvp of its own; compiled code takes the operators of `seqpar_torch.operators`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from array_api_compat import torch as xp
-from torch._C._functorch import unwrap_if_dead
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from seqpar.dispatch.operation import Operation
+from seqpar_torch.call import Call, Outline, alive
 from seqpar_torch.gradients import gradients
 
 Tensor = torch.Tensor
 
 _unpack_dual: Any = forward_ad.unpack_dual
-
-
-class Call(ABC):
-    """The static side of one call. Not a tuple, so that function transforms do not look for tensors in it."""
-
-    operation: Operation
-    spec: Any
-    traced: bool
-    """Is a compiler watching, which finds out by itself what to keep for the backward pass?"""
-
-    @abstractmethod
-    def compute(self, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        """The results, below autograd."""
-
-    @abstractmethod
-    def solve(self, spec: Any, *operands: Tensor | None) -> tuple[Tensor, ...]:
-        """The same operation with other operands, differentiable: what the rules are written in."""
-
-    @abstractmethod
-    def fused(self, operation: Operation, spec: Any, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        """Another operation as it is: the fused backward pass."""
 
 
 class Differentiable(Function):
@@ -67,7 +44,7 @@ class Differentiable(Function):
             read = call.operation.reads(call.spec, wanted)
             values = (*read[0], *read[1])
             ctx.outlines = [
-                None if x is None or needed else _Outline(x.shape, x.dtype, x.device)
+                None if x is None or needed else Outline(x.shape, x.dtype, x.device)
                 for x, needed in zip(kept, values, strict=True)
             ]
             kept = [x if needed else None for x, needed in zip(kept, values, strict=True)]
@@ -77,23 +54,12 @@ class Differentiable(Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         # A pullback of torch.func.vjp may be called when its transform is over: then the wrappers are shells.
         call = ctx.call
-        saved: list[Any] = _alive(ctx.saved_tensors)
+        saved: list[Any] = alive(ctx.saved_tensors)
         if ctx.outlines is not None:
             saved = [
                 x if outline is None else outline for x, outline in zip(saved, ctx.outlines, strict=True)
             ]
-        count = len(call.operation.operands)
-        grads = gradients(
-            call.operation,
-            call.spec,
-            saved[:count],
-            saved[count:],
-            _alive(cotangents),
-            ctx.needs_input_grad[1:],
-            call.solve,
-            call.fused,
-        )
-        return None, *grads
+        return None, *gradients(call, saved, alive(cotangents), ctx.needs_input_grad[1:])
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -127,23 +93,10 @@ def apply(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results of a call, connected to whatever transforms are at work."""
     if torch._C._are_functorch_transforms_active():
         return Differentiable.apply(call, *operands)  # type: ignore[no-any-return, no-untyped-call]
-    return _apply(call, *_alive(operands))  # type: ignore[no-any-return]
+    return _apply(call, *alive(operands))  # type: ignore[no-any-return]
 
 
 def apply_once(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results of a call, connected to the innermost transform alone: for an operator's Autograd key."""
     with enable_single_level_autograd_function():
         return _apply(call, *operands)  # type: ignore[no-any-return]
-
-
-def _alive(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tensors inside wrappers whose transform is over."""
-    return [None if x is None else unwrap_if_dead(x) for x in tensors]
-
-
-class _Outline(NamedTuple):
-    """What is kept of an array whose values no rule reads."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device

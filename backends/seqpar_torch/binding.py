@@ -20,7 +20,8 @@ from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Layout
 from seqpar.errors import ArrayTypeError
 from seqpar_torch import operators
-from seqpar_torch.autograd import Call, apply
+from seqpar_torch.autograd import apply
+from seqpar_torch.call import Call
 from seqpar_torch.memory import DTYPES, NAMES, has_memory, resolved
 from seqpar_torch.reverse import pull_back
 

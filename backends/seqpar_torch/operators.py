@@ -20,7 +20,8 @@ from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.operation import Abstract, Operation, operations
 from seqpar.dispatch.options import Request, requested
 from seqpar.errors import NotEligibleError
-from seqpar_torch.autograd import Call, apply_once
+from seqpar_torch.autograd import apply_once
+from seqpar_torch.call import Call
 from seqpar_torch.memory import DTYPES, NAMES, separate
 
 if TYPE_CHECKING:

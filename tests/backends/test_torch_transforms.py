@@ -220,3 +220,39 @@ def test_double_backward_after_in_place_change_of_an_input_is_refused():
         c.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         h.sum().backward()
+
+
+def test_function_gradients_run_the_one_pass_backward(monkeypatch):
+    import seqpar_torch.binding as module
+
+    ran = []
+    original = module.execute
+    monkeypatch.setattr(module, "execute", lambda *args: ran.append(args[1].name) or original(*args))
+    given = tuple(x.detach() for x in make())
+    grad(lambda *x: linear_recurrence(*x).square().sum(), argnums=(0, 1, 2))(*given)
+    assert ran == ["linear_recurrence", "linear_recurrence_backward"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_a_function_gradient_is_trained_through(dtype):
+    a, b, h0 = make(dtype=dtype)
+    found = []
+    for recurrence in (linear_recurrence, lambda *x: loop(*x)[0]):
+        inner = grad(lambda a, recurrence=recurrence: recurrence(a, b, h0).abs().square().sum())(a)
+        found.append(torch.autograd.grad(inner.abs().square().sum(), (a, b, h0)))
+    check(*found)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+def test_autograd_inside_a_function_transform(flags):
+    given = tuple(x.detach() for x in make(shape=(2, 5, 2), gate=flags.get("gate", "value")))
+    found = []
+    for recurrence in (linear_recurrence, lambda *x, **k: loop(*x, **k)[0]):
+
+        def inner(a, b, h0, recurrence=recurrence):
+            h = recurrence(a, b, h0, **flags).sin().sum()
+            da, db = torch.autograd.grad(h, (a, b), create_graph=True)
+            return (da.square() * db).sum()
+
+        found.append(grad(inner, argnums=(0, 1, 2))(*given))
+    check(*found)
