@@ -4,7 +4,8 @@
     python docs/write.py --check    only says which are not; `tests/test_docs.py` does the same
 
 Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "figures",
-promised and measured, from the newest record under benchmarks/results.
+promised and measured, and "others", what was measured beside them, from the
+records under benchmarks/results.
 """
 
 import argparse
@@ -125,11 +126,31 @@ def _record(path: Path) -> str:
     )
 
 
+def others() -> str:
+    """What was measured beside the promised figures: times and shares of numpy.add."""
+    rows = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*/linear_recurrence.json")):
+        for group, cases in json.loads(path.read_text())["seconds"].items():
+            if not group.startswith("extra "):
+                continue
+            for name, samples in cases.items():
+                share = cases["numpy.add"]["median"] / samples["median"]
+                rows.append(
+                    (group.removeprefix("extra "), name, f"{samples['median'] * 1e3:.3g} ms", f"{share:.2f}")
+                )
+    return markdown(("case", "what", "time (median)", "speed, numpy.add = 1"), rows)
+
+
 def _number(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}".strip()
 
 
-PARTS: dict[str, Callable[[], str]] = {"capabilities": capabilities.table, "api": api, "figures": figures}
+PARTS: dict[str, Callable[[], str]] = {
+    "capabilities": capabilities.table,
+    "api": api,
+    "figures": figures,
+    "others": others,
+}
 
 
 def written(text: str) -> str:
