@@ -19,7 +19,10 @@ def aval_like(meta: Any, operands: Sequence[ShapedArray]) -> ShapedArray:
     """An abstract value with the shape and dtype of `meta` that varies over mesh axes as the operands do."""
     aval, shape = operands[0], tuple(meta.shape)
     sharding = aval.sharding.update(spec=PartitionSpec(*(None,) * len(shape)))
-    return aval.update(shape=shape, dtype=jnp.dtype(meta.dtype), weak_type=False, sharding=sharding)
+    result: ShapedArray = aval.update(
+        shape=shape, dtype=jnp.dtype(meta.dtype), weak_type=False, sharding=sharding
+    )
+    return result
 
 
 def alike(arrays: Sequence[Array]) -> Sequence[Array]:

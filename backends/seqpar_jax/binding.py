@@ -18,6 +18,7 @@ from seqpar.dispatch.choice import choose
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
+from seqpar.errors import NotEligibleError
 from seqpar_jax import lowering, primitives
 
 
@@ -86,9 +87,9 @@ class JaxBinding:
         present = tuple([x is not None for x in operands])
         for x in arrays:
             if isinstance(x, Tracer):
-                _refuse_early(self, operation, spec, operands, request)
+                _refuse_early(operation, spec, operands, request)
                 return primitives.apply(operation, spec, operands, request)
-        return _compiled(operation.name, spec, request, present, registry.generation())(*arrays)
+        return _compiled(operation.name, spec, request, present)(*arrays)
 
     def vjp(
         self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
@@ -98,9 +99,9 @@ class JaxBinding:
 
 @lru_cache(maxsize=4096)
 def _compiled(
-    name: str, spec: Any, request: Request, present: tuple[bool, ...], generation: int
+    name: str, spec: Any, request: Request, present: tuple[bool, ...]
 ) -> Callable[..., tuple[Array, ...]]:
-    """The operation under jit, for eager calls. `generation` is in the key so that new tuned results are looked at."""
+    """The operation under jit, for eager calls."""
     primitive = primitives.primitive_of(name)
 
     def run(*arrays: Array) -> tuple[Array, ...]:
@@ -110,12 +111,28 @@ def _compiled(
     return jax.jit(run)
 
 
+registry.on_invalidate(_compiled.cache_clear)
+
+
 def _refuse_early(
-    binding: JaxBinding, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
 ) -> None:
-    """A forced choice that cannot run raises while the user's function is traced, where the traceback shows the call."""
-    if request.source:
-        metas = lowering.metas_of(operands)
-        problem = lowering.problem_of(operation, spec, metas, lowering.device_kind(jax.default_backend()))
-        if 0 not in problem.shape:
+    """A forced choice that cannot run raises while the user's function is traced, where the traceback shows the call.
+
+    The platform is not known yet, so what can run on one of those at hand is left to the lowering.
+    """
+    if not request.source:
+        return
+    metas = lowering.metas_of(operands)
+    refusal: NotEligibleError | None = None
+    for platform in dict.fromkeys((jax.default_backend(), "cpu")):
+        problem = lowering.problem_of(operation, spec, metas, lowering.device_kind(platform))
+        if 0 in problem.shape:
+            return
+        try:
             choose(problem, request)
+            return
+        except NotEligibleError as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal

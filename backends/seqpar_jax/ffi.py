@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.custom_partitioning import SdyShardingRule, custom_partitioning
+from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule, custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
@@ -25,6 +25,7 @@ from seqpar.errors import BackendError
 from seqpar_jax.avals import aval_like
 
 Code = Callable[[Sequence[Array | None]], Sequence[Array]]
+
 
 def needs_devices(primitive: Primitive) -> None:
     """Have JAX say which devices a program is for when it lowers one with this primitive, as the partitioning of calls asks.
@@ -65,7 +66,9 @@ def call(
     def run(operands: Sequence[Array | None]) -> Sequence[Array]:
         # Sums over time leave a kernel in double precision, whatever jax_enable_x64 says.
         with jax.enable_x64(True) if wide else nullcontext():
-            results = (partition.over(local) if _splits(axis_context) else local)(*[x for x in operands if x is not None])
+            results = (partition.over(local) if _splits(axis_context) else local)(
+                *[x for x in operands if x is not None]
+            )
             return operation.finish(jnp, spec, operands, tuple(results))
 
     return run
@@ -90,11 +93,18 @@ _targets: dict[str, int] = {}
 
 
 def _target(
-    operation: Operation, spec: Any, choice: Choice, operands: Sequence[Abstract | None], results: Sequence[Abstract]
+    operation: Operation,
+    spec: Any,
+    choice: Choice,
+    operands: Sequence[Abstract | None],
+    results: Sequence[Abstract],
 ) -> str:
     """Name of the registered handler for these shapes and formats: equal in every process for an equal handler."""
-    formats = " ".join("-" if x is None else f"{x.dtype}[{','.join(map(str, x.shape))}]" for x in (*operands, *results))
-    name = f"seqpar {seqpar.__version__} {choice.kernel.label} {operation.name} {operation.encode(spec)} {choice.config} {formats}"
+    formats = " ".join(
+        "-" if x is None else f"{x.dtype}[{','.join(map(str, x.shape))}]" for x in (*operands, *results)
+    )
+    what = f"{choice.kernel.label} {operation.name} {operation.encode(spec)} {choice.config}"
+    name = f"seqpar {seqpar.__version__} {what} {formats}"
     if name not in _targets:
         handler = getattr(choice.kernel, "xla_handler", None)
         if handler is None:
@@ -155,7 +165,11 @@ class _Partition:
         # Shardy wants them in the order in which they first appear.
         order = dict.fromkeys(name for axes in (*operands, *results) for name in axes)
         whole = tuple(name for name in order if name == f"x{self.time}" or name.startswith("r"))
-        return SdyShardingRule(operands, results, need_replication_factors=whole)
+        return SdyShardingRule(
+            tuple(ArrayMapping(*axes) for axes in operands),
+            tuple(ArrayMapping(*axes) for axes in results),
+            need_replication_factors=whole,
+        )
 
     def _shardings(self, mesh: Any, arguments: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Shardings of operands and results that agree with how the operands came, time gathered."""

@@ -110,7 +110,7 @@ def _entering_by_loop(
     walk: Walk, a: Array, b: Array, resets: Array | None, start: Array | None, shape: Shape
 ) -> tuple[Array, Array]:
     """The state entering each chunk, and the one leaving the last; chunks are the axis before the steps within them."""
-    axis, (count, chunk) = walk.axis, shape[walk.axis - 1 : walk.axis + 1]
+    axis, count = walk.axis, shape[walk.axis - 1]
     transfer = _transfer(walk, a, b, resets, shape)
     passage = passage_of(jnp, transfer)
 
@@ -148,7 +148,8 @@ def _entering_by_doubling(
             offset,
             None if resets is None else earlier.dropped | transfer.dropped,
         )
-        return jax.tree.map(lambda x, y: jnp.where(position >= stride, x, y), both, transfer)
+        joined: Transfer = jax.tree.map(lambda x, y: jnp.where(position >= stride, x, y), both, transfer)
+        return joined
 
     rounds = (count - 1).bit_length()
     transfer = lax.fori_loop(0, rounds, double, _carry(transfer, a, b, resets, start))
@@ -171,7 +172,9 @@ def _transfer(walk: Walk, a: Array, b: Array, resets: Array | None, shape: Shape
     def one(t: Array | int) -> Slope:
         return slope_of(jnp, coefficient(t), axis, 1, walk.reverse)
 
-    def at(i: Array, carry: tuple[Array, Slope | None, Array | None]) -> tuple[Array, Slope | None, Array | None]:
+    def at(
+        i: Array, carry: tuple[Array, Slope | None, Array | None]
+    ) -> tuple[Array, Slope | None, Array | None]:
         k, product, dropped = carry
         t, _, k = step(i, k)
         if product is not None:
@@ -233,9 +236,11 @@ def _part(x: Array | None, axis: int, start: int, stop: int) -> Array | None:
 
 
 def _fold(x: Array | None, axis: int, first: int, count: int, chunk: int) -> Array | None:
-    if x is None or x.shape[axis] == 1:
-        return None if x is None else jnp.expand_dims(x, axis)
-    x = _part(x, axis, first, first + count * chunk)
+    if x is None:
+        return None
+    if x.shape[axis] == 1:
+        return jnp.expand_dims(x, axis)
+    x = lax.slice_in_dim(x, first, first + count * chunk, axis=axis)
     return x.reshape(x.shape[:axis] + (count, chunk) + x.shape[axis + 1 :])
 
 

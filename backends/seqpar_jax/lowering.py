@@ -97,7 +97,9 @@ def _code(
             return ffi.call(operation, spec, metas, problem, choice, axis_context)
         except Exception as error:
             if choice.provenance in ("explicit", "overlay"):
-                raise BackendError(f"{problem.operation}: {choice} does not compile for {problem}: {error}") from error
+                raise BackendError(
+                    f"{problem.operation}: {choice} does not compile for {problem}: {error}"
+                ) from error
             warnings.warn(
                 f"{problem.operation}: {choice} does not compile for {problem}, so the next best runs: {error!r}",
                 RuntimeWarning,

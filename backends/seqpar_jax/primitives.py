@@ -11,7 +11,7 @@ JAX takes transposes as they are.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from operator import and_
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from jax.dtypes import float0
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from seqpar.dispatch import registry
 from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.operation import Operation, fit, operations
 from seqpar.dispatch.options import Request
@@ -51,7 +52,7 @@ class _Family(NamedTuple):
     gradient: Primitive
 
 
-@lru_cache(maxsize=None)
+@cache
 def _family(name: str) -> _Family:
     operation = operations[name]
     call, tangent, gradient = (Primitive(f"{name}{part}") for part in ("", "_tangent", "_gradient"))
@@ -75,7 +76,8 @@ def _define_call(primitive: Primitive, operation: Operation) -> None:
         results = primitive.bind(*primals, spec=spec, request=request, present=present)
         operands, given = spread(present, primals), spread(present, [_tangent(t) for t in tangents])
         if all(t is None for t in given):
-            return results, [ad.Zero.from_primal_value(r) for r in results]
+            return results, [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
+        out: Sequence[Array | None]
         if _wants_fusion(operation, spec, operands, given, results):
             out = _bind_tangent(operation, spec, request, operands, results, given)
         else:
@@ -85,7 +87,7 @@ def _define_call(primitive: Primitive, operation: Operation) -> None:
     def transpose(
         cotangents: Sequence[Any], *arrays: Any, spec: Any, request: Request, present: Present
     ) -> list[Any]:
-        given = spread(present, arrays)
+        given: list[Any] = spread(present, arrays)
         linear = [x is not None and ad.is_undefined_primal(x) for x in given]
         metas = metas_of([x.aval if is_linear else None for x, is_linear in zip(given, linear, strict=True)])
         operands = [None if is_linear else x for x, is_linear in zip(given, linear, strict=True)]
@@ -134,7 +136,9 @@ class _Groups(NamedTuple):
 
     def split(self, arrays: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         given = iter(arrays)
-        operands, results, directions = ([next(given) if there is True else None for there in part] for part in self)
+        operands, results, directions = (
+            [next(given) if there is True else None for there in part] for part in self
+        )
         return operands, results, directions
 
     def filled(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -145,8 +149,14 @@ class _Groups(NamedTuple):
     def metas(self, avals: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         operands, results, _ = self.split(avals)
         return (
-            [there if isinstance(there, _Dropped) else x for there, x in zip(self.operands, operands, strict=True)],
-            [there if isinstance(there, _Dropped) else x for there, x in zip(self.results, results, strict=True)],
+            [
+                there if isinstance(there, _Dropped) else x
+                for there, x in zip(self.operands, operands, strict=True)
+            ],
+            [
+                there if isinstance(there, _Dropped) else x
+                for there, x in zip(self.results, results, strict=True)
+            ],
         )
 
 
@@ -172,7 +182,12 @@ def _wants_fusion(
 
 
 def _bind_tangent(
-    operation: Operation, spec: Any, request: Request, operands: Operands, results: Operands, tangents: Operands
+    operation: Operation,
+    spec: Any,
+    request: Request,
+    operands: Operands,
+    results: Operands,
+    tangents: Operands,
 ) -> list[Array]:
     directions = tuple([t is not None for t in tangents])
     read = operation.reads(spec, directions)
@@ -197,11 +212,15 @@ def _define_tangent(primitive: Primitive, operation: Operation) -> None:
     def abstract(*avals: ShapedArray, spec: Any, request: Request, groups: _Groups) -> list[ShapedArray]:
         return [aval_like(r, avals) for r in groups.metas(avals)[1]]
 
-    def transpose(cotangents: Sequence[Any], *arrays: Any, spec: Any, request: Request, groups: _Groups) -> list[Any]:
+    def transpose(
+        cotangents: Sequence[Any], *arrays: Any, spec: Any, request: Request, groups: _Groups
+    ) -> list[Any]:
         linear = [ad.is_undefined_primal(x) for x in arrays]
         gs = [None if type(g) is ad.Zero else g for g in cotangents]
         if all(g is None for g in gs):
-            return [ad.Zero(x.aval) if is_linear else None for x, is_linear in zip(arrays, linear, strict=True)]
+            return [
+                ad.Zero(x.aval) if is_linear else None for x, is_linear in zip(arrays, linear, strict=True)
+            ]
         if gs[0] is None:
             # The fused pass walks over the cotangents of the first result; a loss of the others alone gives it zeros.
             gs[0] = jnp.zeros(cotangents[0].aval.shape, cotangents[0].aval.dtype)
@@ -209,7 +228,11 @@ def _define_tangent(primitive: Primitive, operation: Operation) -> None:
         wanted = groups.directions
         backwards = groups._replace(directions=tuple(g is not None for g in gs))
         grads = _family(operation.name).gradient.bind(
-            *alike([*known, *(g for g in gs if g is not None)]), spec=spec, request=request, groups=backwards, wanted=wanted
+            *alike([*known, *(g for g in gs if g is not None)]),
+            spec=spec,
+            request=request,
+            groups=backwards,
+            wanted=wanted,
         )
         return [None] * len(known) + list(grads)
 
@@ -237,7 +260,9 @@ def _define_gradient(primitive: Primitive, operation: Operation) -> None:
         every = [next(grads) if able else None for able in operation.differentiable]
         return [fit(jnp, grad, x) for grad, x, want in zip(every, operands, wanted, strict=True) if want]
 
-    def by_rules(*arrays: Array, spec: Any, request: Request, groups: _Groups, wanted: Present) -> list[Array]:
+    def by_rules(
+        *arrays: Array, spec: Any, request: Request, groups: _Groups, wanted: Present
+    ) -> list[Array]:
         operands, results, cotangents = groups.filled(arrays)
         grads = operation.vjp(jnp, spec, operands, results, cotangents, wanted, _solve(operation, request))
         return [grad for grad, want in zip(grads, wanted, strict=True) if want]
@@ -248,7 +273,13 @@ def _define_gradient(primitive: Primitive, operation: Operation) -> None:
         return [aval_like(x, avals) for x, want in zip(groups.metas(avals)[0], wanted, strict=True) if want]
 
     def batch(
-        arrays: Sequence[Array], axes: Sequence[Any], *, spec: Any, request: Request, groups: _Groups, wanted: Present
+        arrays: Sequence[Array],
+        axes: Sequence[Any],
+        *,
+        spec: Any,
+        request: Request,
+        groups: _Groups,
+        wanted: Present,
     ) -> tuple[Sequence[Array], list[int]]:
         spec, arrays, groups = _batched(operation, spec, groups, arrays, axes)
         out = primitive.bind(*arrays, spec=spec, request=request, groups=groups, wanted=wanted)
@@ -272,7 +303,8 @@ def _batched(
 
     fronted = [front(x, axis) for x, axis in zip(arrays, axes, strict=True)]
     groups = groups._replace(
-        operands=tuple(wider(kept) for kept in groups.operands), results=tuple(wider(kept) for kept in groups.results)
+        operands=tuple(wider(kept) for kept in groups.operands),
+        results=tuple(wider(kept) for kept in groups.results),
     )
     operands, _, _ = groups.filled(fronted)
     spec, _ = operation.batch(jnp, spec, operands, [None if x is None else 0 for x in operands])
@@ -305,6 +337,7 @@ def _define(primitive: Primitive, abstract: Any, jvp: Any, batch: Any) -> None:
     def compiled(**static: Any) -> Callable[..., list[Array]]:
         return jax.jit(lambda *arrays: primitive.bind(*arrays, **static))
 
+    registry.on_invalidate(compiled.cache_clear)
     primitive.def_impl(lambda *arrays, **static: compiled(**static)(*arrays))
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp

@@ -37,10 +37,17 @@ def numbers(shape: tuple[int, ...], seed: int, dtype: str = "float64") -> Any:
 def problem(dtype: str = "float64") -> tuple[Any, Any, Any, Any]:
     resets = np.zeros((2, 5), bool)
     resets[0, 2] = resets[1, 0] = True
-    return numbers((2, 5, 3), 0, dtype), numbers((2, 5, 3), 1, dtype), numbers((2, 3), 2, dtype), jnp.asarray(resets)
+    return (
+        numbers((2, 5, 3), 0, dtype),
+        numbers((2, 5, 3), 1, dtype),
+        numbers((2, 3), 2, dtype),
+        jnp.asarray(resets),
+    )
 
 
-def loop(a: Any, b: Any, h0: Any, resets: Any, *, reverse: bool = False, gate: str = "value", convex: bool = False) -> Any:
+def loop(
+    a: Any, b: Any, h0: Any, resets: Any, *, reverse: bool = False, gate: str = "value", convex: bool = False
+) -> Any:
     """The definition on (batch, time, features), in plain JAX."""
     a, b = jnp.broadcast_arrays(a, b)
     c = {"value": lambda: a, "log": lambda: jnp.exp(a), "logit": lambda: jax.nn.sigmoid(a)}[gate]()
@@ -53,7 +60,9 @@ def loop(a: Any, b: Any, h0: Any, resets: Any, *, reverse: bool = False, gate: s
 
 @pytest.mark.parametrize("backend", ["host", "xla"])
 @pytest.mark.parametrize("walk", WALKS, ids=name)
-def test_gradients_equal_differences_to_second_order_in_both_modes(walk: dict[str, Any], backend: str) -> None:
+def test_gradients_equal_differences_to_second_order_in_both_modes(
+    walk: dict[str, Any], backend: str
+) -> None:
     a, b, h0, resets = problem()
 
     def f(a: Any, b: Any, h0: Any) -> Any:
@@ -113,7 +122,9 @@ def test_hessians_by_every_pair_of_modes_agree_with_a_plain_loop(walk: dict[str,
         return lambda a, b, h0: sum((x**2).sum() for x in run(a, b, h0))
 
     mine = loss(lambda *x: seqpar.linear_recurrence(*x, resets=resets, return_final=True, **walk))
-    expected = jax.tree.leaves(jax.hessian(loss(lambda *x: loop(*x, resets, **walk)), argnums=(0, 1, 2))(a, b, h0))
+    expected = jax.tree.leaves(
+        jax.hessian(loss(lambda *x: loop(*x, resets, **walk)), argnums=(0, 1, 2))(a, b, h0)
+    )
     for outer, inner in (
         (jax.jacfwd, jax.jacrev),
         (jax.jacrev, jax.jacrev),
@@ -128,7 +139,9 @@ def test_hessians_by_every_pair_of_modes_agree_with_a_plain_loop(walk: dict[str,
 def test_the_gradient_at_a_reset_is_exactly_zero_even_after_nan() -> None:
     a, b, h0, resets = problem()
     b = b.at[0, 0].set(jnp.nan)
-    da, db = jax.grad(lambda a, b: seqpar.linear_recurrence(a, b, resets=resets)[0, 2:].sum(), argnums=(0, 1))(a, b)
+    da, db = jax.grad(
+        lambda a, b: seqpar.linear_recurrence(a, b, resets=resets)[0, 2:].sum(), argnums=(0, 1)
+    )(a, b)
     assert not np.asarray(da[0, 2]).any()
     assert np.isfinite(np.asarray(da[0, 2:])).all()
     assert np.isfinite(np.asarray(db)).all()
@@ -149,7 +162,9 @@ def test_final_state_gradient_equals_that_of_the_last_row() -> None:
 
 def test_first_order_reverse_mode_is_one_fused_pass_that_keeps_no_b() -> None:
     a, b, _, _ = problem()
-    text = str(jax.make_jaxpr(jax.grad(lambda a, b: seqpar.linear_recurrence(a, b).sum(), argnums=(0, 1)))(a, b))
+    text = str(
+        jax.make_jaxpr(jax.grad(lambda a, b: seqpar.linear_recurrence(a, b).sum(), argnums=(0, 1)))(a, b)
+    )
     assert text.count("linear_recurrence_gradient[") == 1
     assert text.count("linear_recurrence[") == 1
     _, pull = jax.vjp(seqpar.linear_recurrence, a, b)

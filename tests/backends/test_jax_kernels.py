@@ -9,8 +9,8 @@ import pytest
 jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp  # noqa: E402
-import oracle  # noqa: E402
 
+import oracle  # noqa: E402
 import seqpar  # noqa: E402
 
 WAYS = [("host", "sequential"), ("xla", "sequential"), ("xla", "chunked"), ("xla", "tree")]
@@ -20,7 +20,9 @@ FLAGS = [
 ]
 
 
-def make(shape: tuple[int, ...], axis: int, dtype: str = "float32", gate: str = "value", seed: int = 0) -> list[Any]:
+def make(
+    shape: tuple[int, ...], axis: int, dtype: str = "float32", gate: str = "value", seed: int = 0
+) -> list[Any]:
     rng = np.random.default_rng(seed)
     rest = shape[:axis] + shape[axis + 1 :]
 
@@ -76,7 +78,9 @@ def test_every_length_works(way: tuple[str, str], steps: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=".".join)
-@pytest.mark.parametrize(("shape", "axis"), [((41,), 0), ((3, 41), 1), ((41, 3), 0), ((2, 3, 41), 2), ((2, 41, 17), 1)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((41,), 0), ((3, 41), 1), ((41, 3), 0), ((2, 3, 41), 2), ((2, 41, 17), 1)]
+)
 def test_every_axis_works(way: tuple[str, str], shape: tuple[int, ...], axis: int) -> None:
     for reverse in (False, True):
         check(way, make(shape, axis), axis, reverse=reverse)
@@ -125,7 +129,9 @@ def test_products_out_of_range_are_carried(way: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way[0] == "xla"], ids=".".join)
 @pytest.mark.parametrize("flags", FLAGS[:4] + FLAGS[-2:], ids=str)
-def test_the_backward_of_every_xla_method_is_within_the_error_bound(way: tuple[str, str], flags: dict[str, Any]) -> None:
+def test_the_backward_of_every_xla_method_is_within_the_error_bound(
+    way: tuple[str, str], flags: dict[str, Any]
+) -> None:
     from seqpar.dispatch.options import Request
     from seqpar.recurrence_rules import BACKWARD, Walk
     from seqpar_jax.primitives import apply
@@ -148,7 +154,9 @@ def test_without_64_bit_mode_results_and_summed_gradients_are_float32() -> None:
         a, b, h0, _ = make((3, 37, 5), 1)
         got = jax.grad(lambda a, b: seqpar.linear_recurrence(a, b, h0).sum(), argnums=(0, 1))(a[0, 0], b)
         assert [str(x.dtype) for x in got] == ["float32", "float32"]
-        expected = oracle.backward(a[0, 0].reshape(1, 1, 5), b, h0, None, None, np.ones(b.shape), None, axis=1)
+        expected = oracle.backward(
+            a[0, 0].reshape(1, 1, 5), b, h0, None, None, np.ones(b.shape), None, axis=1
+        )
     np.testing.assert_allclose(got[0], np.asarray(expected[0]).reshape(5), rtol=1e-4)
 
 
@@ -157,4 +165,6 @@ def test_a_weakly_typed_scalar_does_not_change_the_dtype() -> None:
     h = seqpar.linear_recurrence(0.5, b)
     assert h.dtype == jnp.bfloat16
     assert not h.weak_type
-    assert seqpar.linear_recurrence(jnp.asarray(0.5, jnp.float32), jnp.full((1, 4, 1), 2.0)).dtype == jnp.float64
+    assert (
+        seqpar.linear_recurrence(jnp.asarray(0.5, jnp.float32), jnp.full((1, 4, 1), 2.0)).dtype == jnp.float64
+    )

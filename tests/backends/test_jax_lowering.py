@@ -101,7 +101,9 @@ def test_a_program_for_a_gpu_is_xla_code() -> None:
         )
 
 
-def test_a_host_kernel_that_xla_cannot_call_is_a_fallback_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_kernel_that_xla_cannot_call_is_a_fallback_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from seqpar_host import capabilities
 
     def refuse(*_: Any) -> int:
@@ -132,7 +134,9 @@ def test_results_are_never_an_operand() -> None:
     assert len(pointers) == 3
 
 
-@pytest.mark.parametrize(("backend", "method"), [("host", "auto"), ("xla", "sequential"), ("xla", "chunked"), ("xla", "tree")])
+@pytest.mark.parametrize(
+    ("backend", "method"), [("host", "auto"), ("xla", "sequential"), ("xla", "chunked"), ("xla", "tree")]
+)
 def test_a_long_recurrence_with_every_flag_compiles_quickly(backend: str, method: str) -> None:
     shape = (2, 65_536, 4)
     b, h0 = jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct((2, 4), "float32")
@@ -190,8 +194,7 @@ def test_a_program_from_the_persistent_cache_runs_in_another_process(tmp_path: P
         assert done.returncode == 0, done.stderr[-3000:]
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     assert runs[0][0] == runs[1][0]
-    assert runs[0][1] == 0
-    assert runs[1][1] > 0, "the second process compiled again"
+    assert runs[1][1] > runs[0][1], "the second process compiled again"
 
 
 def test_jax_is_imported_only_when_its_arrays_arrive() -> None:
@@ -202,3 +205,23 @@ assert "jax" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_eager_calls_look_at_new_results_once_choices_are_forgotten() -> None:
+    from seqpar.dispatch import registry
+    from seqpar_jax import lowering
+
+    seen = []
+    original = lowering.ranked
+    b = jnp.ones((1, 13, 3), jnp.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowering, "ranked", lambda *x: seen.append(x[0].operation) or original(*x))
+        for _ in range(2):
+            seqpar.linear_recurrence(b, b)
+            jax.grad(lambda b: seqpar.linear_recurrence(b, b).sum())(b)
+        once = sorted(seen)
+        registry.invalidate()
+        seqpar.linear_recurrence(b, b)
+        jax.grad(lambda b: seqpar.linear_recurrence(b, b).sum())(b)
+    assert set(once) == {"linear_recurrence", "linear_recurrence_backward"}
+    assert sorted(seen) == sorted(once + once)

@@ -85,7 +85,8 @@ def test_the_call_works_inside_scan_cond_and_a_custom_rule() -> None:
         return b
 
     np.testing.assert_allclose(layers(b[0]), unrolled(b[0]), rtol=1e-12)
-    np.testing.assert_allclose(*(jax.grad(lambda b: (f(b) ** 2).sum())(b[0]) for f in (layers, unrolled)), rtol=1e-10)
+    slope, expected = (jax.grad(lambda b, f=f: (f(b) ** 2).sum())(b[0]) for f in (layers, unrolled))
+    np.testing.assert_allclose(slope, expected, rtol=1e-10)
     chosen = jax.jit(lambda p: jax.lax.cond(p, lambda: seqpar.linear_recurrence(a, b), lambda: b))(True)
     np.testing.assert_allclose(chosen, seqpar.linear_recurrence(a, b))
 
@@ -113,7 +114,11 @@ def on_four_devices(body: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
 
