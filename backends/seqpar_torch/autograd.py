@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from array_api_compat import torch as xp
-from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from seqpar_torch.call import Call, Outline, alive
+from seqpar_torch.call import Call, Outline
 from seqpar_torch.gradients import gradients
+from seqpar_torch.internals import alive, dual_level, forward_mode, innermost_transform, transformed
 
 Tensor = torch.Tensor
 
@@ -32,15 +32,15 @@ class Differentiable(Function):
         call, *operands = inputs
         ctx.call = call
         ctx.set_materialize_grads(False)
-        transformed = torch._C._are_functorch_transforms_active()
-        if transformed or forward_ad._current_level >= 0:
+        watched = transformed()
+        if watched or dual_level():
             ctx.save_for_forward(*operands, *output)
         wanted = ctx.needs_input_grad[1:]
         if not any(wanted):
             return
         kept = [*operands, *output]
         ctx.outlines = None
-        if not (transformed or call.traced):
+        if not (watched or call.traced):
             read = call.operation.reads(call.spec, wanted)
             values = (*read[0], *read[1])
             ctx.outlines = [
@@ -64,11 +64,11 @@ class Differentiable(Function):
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         call, saved = ctx.call, ctx.saved_tensors
-        if not torch._C._are_functorch_transforms_active():
+        if not transformed():
             return _tangents(call, saved, tangents)
         # PyTorch 2.13 runs this rule with forward mode off, and a jvp of a jvp silently loses the outer tangents. On
         # again, the primals' own tangents of this level must be taken off, for they are in `tangents` already.
-        with forward_ad._set_fwd_grad_enabled(True):
+        with forward_mode(True):
             primals = [None if x is None else _unpack_dual(x, level=0).primal for x in saved]
             return _tangents(call, primals, tangents)
 
@@ -91,12 +91,12 @@ _apply: Any = super(Function, Differentiable).apply
 
 def apply(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results of a call, connected to whatever transforms are at work."""
-    if torch._C._are_functorch_transforms_active():
+    if transformed():
         return Differentiable.apply(call, *operands)  # type: ignore[no-any-return, no-untyped-call]
     return _apply(call, *alive(operands))  # type: ignore[no-any-return]
 
 
 def apply_once(call: Call, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results of a call, connected to the innermost transform alone: for an operator's Autograd key."""
-    with enable_single_level_autograd_function():
+    with innermost_transform():
         return _apply(call, *operands)  # type: ignore[no-any-return]

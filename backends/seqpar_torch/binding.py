@@ -5,13 +5,11 @@
 * `torch.compile`, `torch.export`, fake tensors and tensor subclasses: the operators of `seqpar_torch.operators`.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from array_api_compat import torch as xp
-from torch.autograd import forward_ad
 
 from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.execute import execute
@@ -22,7 +20,8 @@ from seqpar.errors import ArrayTypeError
 from seqpar_torch import operators
 from seqpar_torch.autograd import apply
 from seqpar_torch.call import Call
-from seqpar_torch.memory import DTYPES, NAMES, has_memory, resolved
+from seqpar_torch.internals import autocast, dispatch_modes, dual_level, has_memory, older_vmap, transformed
+from seqpar_torch.memory import DTYPES, NAMES, resolved
 from seqpar_torch.reverse import pull_back
 
 Tensor = torch.Tensor
@@ -31,12 +30,6 @@ PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 """Types without behaviour of their own. Every other subclass goes through the dispatcher, which knows what it wants."""
 
 _strided = torch.strided
-_transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
-_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
-_vmap_of_old = functools.partial(
-    torch._C._dispatch_tls_is_dispatch_key_included, torch._C._dispatch_key_parse("VmapMode")
-)
-_autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
 _is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 
 
@@ -96,7 +89,7 @@ class TorchBinding:
 
     def direct(self, operands: Sequence[Tensor | None]) -> bool:
         """May a kernel read these tensors as they are, with nobody watching: no gradient, transform, mode or lazy conj?"""
-        if _transformed() or _modes() or _vmap_of_old() or _autocast() or forward_ad._current_level >= 0:
+        if transformed() or dispatch_modes() or older_vmap() or autocast() or dual_level():
             return False
         grad = _is_grad_enabled()
         for x in operands:
@@ -120,7 +113,7 @@ class TorchBinding:
     ) -> tuple[Tensor, ...]:
         """The results without derivatives, for a caller that stands below autograd and every transform."""
         # The vmap behind is_grads_batched=True is older than torch.func; operators fall back to a loop under it.
-        if _modes() or _vmap_of_old() or any(x is not None and type(x) not in PLAIN for x in operands):
+        if dispatch_modes() or older_vmap() or any(x is not None and type(x) not in PLAIN for x in operands):
             return operators.call(operation, spec, operands, request)
         return self.on_memory(operation, spec, operands, request)
 
@@ -129,7 +122,7 @@ class TorchBinding:
     ) -> tuple[Tensor, ...]:
         """The results for tensors that are what they seem: the last stretch before `execute`."""
         operands = [None if x is None else resolved(x) for x in operands]
-        if not _autocast():
+        if not autocast():
             return execute(self, operation, spec, operands, request)
         kind = next(x for x in operands if x is not None).device.type
         with torch.autocast(kind, enabled=False):  # autocast never changes a dtype here

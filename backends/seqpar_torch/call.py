@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch._C._functorch import unwrap_if_dead
 
 from seqpar.dispatch.operation import Operation
 
@@ -39,8 +38,3 @@ class Outline(NamedTuple):
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
-
-
-def alive(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tensors inside wrappers whose transform is over."""
-    return [None if x is None else unwrap_if_dead(x) for x in tensors]

@@ -9,15 +9,13 @@ from typing import Any
 
 import torch
 from array_api_compat import torch as xp
-from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from seqpar.dispatch.operation import fit, operations
-from seqpar_torch.call import Call, Outline, alive
+from seqpar_torch.call import Call, Outline
+from seqpar_torch.internals import alive, only_reverse, transformed
 
 Tensor = torch.Tensor
-
-_GRAD = torch._C._functorch.TransformType.Grad
 
 
 def gradients(
@@ -30,11 +28,9 @@ def gradients(
         return [None] * count
     if not _has_one_pass(call, operands, results, cotangents, wanted):
         return _by_rules(call, operands, results, cotangents, wanted)
-    transforms = torch._C._functorch.get_interpreter_stack() or ()
-    if not torch.is_grad_enabled() and not transforms:
+    if not torch.is_grad_enabled() and not transformed():
         return _in_one_pass(call, operands, results, cotangents, wanted)
-    reverse_alone = all(one.key() == _GRAD for one in transforms) and forward_ad._current_level < 0
-    if call.traced or not reverse_alone:
+    if call.traced or not only_reverse():
         return _by_rules(call, operands, results, cotangents, wanted)
     step = _Step(call, wanted, (*saved, *cotangents))
     grads = iter(_OnePass.apply(step, *step.tensors))  # type: ignore[no-untyped-call]
@@ -62,7 +58,7 @@ class _Step:
 class _OnePass(Function):
     """The fused backward pass where its result may be differentiated again, in reverse: by the rules, when it is.
 
-    torch.func.grad always asks for that; a fused pass moves a tenth of the bytes that the rules move (43 ms to 4).
+    torch.func.grad always asks for that; on 4 x 4096 x 256 in float32 the fused pass takes 5 ms, the rules 43.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What a tensor is in memory: names of dtypes, whether there is memory to see, lazy conjugates made real."""
+"""What a tensor is in memory: names of dtypes, lazy conjugates made real, results that share nothing."""
 
 import torch
 
@@ -10,18 +10,6 @@ NAMES: dict[torch.dtype, str] = {
 # Some dtypes have two names in torch (half, float16); the array API's is the one that torch prints.
 NAMES.update({dtype: str(dtype).removeprefix("torch.") for dtype in NAMES})
 DTYPES: dict[str, torch.dtype] = {name: dtype for dtype, name in NAMES.items()}
-
-_own_dispatch = torch._C._disabled_torch_dispatch_impl
-
-
-def has_memory(x: Tensor) -> bool:
-    """Is there strided memory behind the tensor that a kernel can be pointed at?"""
-    return (
-        type(x).__torch_dispatch__ is _own_dispatch
-        and x.layout is torch.strided
-        and not x.is_meta
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
 
 
 def resolved(x: Tensor) -> Tensor:

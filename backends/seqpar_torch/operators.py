@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from array_api_compat import torch as xp
-from torch.autograd import forward_ad
 
 from seqpar.dispatch import registry
 from seqpar.dispatch.choice import for_backward
@@ -22,6 +21,7 @@ from seqpar.dispatch.options import Request, requested
 from seqpar.errors import NotEligibleError
 from seqpar_torch.autograd import apply_once
 from seqpar_torch.call import Call
+from seqpar_torch.internals import after_autograd, below_autograd, dual_level, forward_mode, transformed
 from seqpar_torch.memory import DTYPES, NAMES, separate
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ class _Opaque(Call):
         self.wish = wish
 
     def compute(self, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        keys = self.keyset & torch._C._after_autograd_keyset
+        keys = self.keyset & after_autograd
         # A Function runs its forward with both modes off; the transforms further out need them on.
-        outer = torch._C._are_functorch_transforms_active()
+        outer = transformed()
         with (
             torch.set_grad_enabled(outer),
-            forward_ad._set_fwd_grad_enabled(outer),
-            torch._C._AutoDispatchBelowAutograd(),
+            forward_mode(outer),
+            below_autograd(),
         ):
             return _unpacked(self.operator.redispatch(keys, *operands, self.text, *self.wish))
 
@@ -121,7 +121,7 @@ class _Opaque(Call):
 
 def _watched(operands: Sequence[Tensor | None]) -> bool:
     """Does autograd, forward mode or a function transform look at the operands?"""
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if transformed() or dual_level():
         return True
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
 
@@ -153,8 +153,8 @@ def _define(operation: Operation) -> Any:
     def derivatives(keyset: Any, *arguments: Any) -> Any:
         operands, (text, *wish) = arguments[:count], arguments[count:]
         if not _watched(operands):
-            with torch._C._AutoDispatchBelowAutograd():
-                return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+            with below_autograd():
+                return operator.redispatch(keyset & after_autograd, *arguments)
         return _packed(apply_once(_Opaque(operator, keyset, operation, text, tuple(wish)), operands))
 
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:

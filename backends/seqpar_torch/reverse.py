@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from seqpar_torch.internals import transformed
+
 Tensor = torch.Tensor
 
 
@@ -43,7 +45,7 @@ def pull_back(
 
 
 def _watched(tensors: Sequence[Tensor]) -> bool:
-    return torch._C._are_functorch_transforms_active() or any(x.requires_grad for x in tensors)
+    return transformed() or any(x.requires_grad for x in tensors)
 
 
 def _number(x: complex, device: torch.device) -> Tensor:

@@ -1,0 +1,77 @@
+"""Everything of PyTorch that is not public and that the binding needs, under names that say what for.
+
+Tried with PyTorch 2.13. A version that lacks one of these fails here, once, with one message.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from seqpar.errors import BackendError
+
+Tensor = torch.Tensor
+
+try:
+    from torch._functorch.utils import enable_single_level_autograd_function
+
+    transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
+    """Is a transform of torch.func at work?"""
+
+    dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
+    """How many dispatch modes (fake tensors, tracing, the user's own) watch every operator?"""
+
+    older_vmap: Callable[[], bool] = functools.partial(
+        torch._C._dispatch_tls_is_dispatch_key_included, torch._C._dispatch_key_parse("VmapMode")
+    )
+    """Is the vmap at work that is older than torch.func and serves `is_grads_batched=True`?"""
+
+    autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
+
+    innermost_transform: Callable[[], Any] = enable_single_level_autograd_function
+    """A context in which an autograd Function connects to the innermost transform alone."""
+
+    forward_mode: Callable[[bool], Any] = forward_ad._set_fwd_grad_enabled
+    """A context in which forward mode is on or off."""
+
+    below_autograd: Callable[[], Any] = torch._C._AutoDispatchBelowAutograd
+    after_autograd: Any = torch._C._after_autograd_keyset
+
+    _interpreters = torch._C._functorch.get_interpreter_stack
+    _GRAD = torch._C._functorch.TransformType.Grad
+    _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    _unwrap_if_dead = torch._C._functorch.unwrap_if_dead
+    _own_dispatch = torch._C._disabled_torch_dispatch_impl
+    _ = forward_ad._current_level
+except (AttributeError, ImportError) as error:  # pragma: no cover
+    raise BackendError(
+        f"seqpar: PyTorch {torch.__version__} has moved what the binding is built on ({error}). "
+        "Install a version between 2.13 and the newest that this release of seqpar was tried with."
+    ) from error
+
+
+def dual_level() -> bool:
+    """Are there dual numbers about, from `forward_ad.dual_level` or torch.func.jvp?"""
+    return forward_ad._current_level >= 0
+
+
+def only_reverse() -> bool:
+    """Is every transform at work, if any, a reverse one?"""
+    return all(one.key() == _GRAD for one in _interpreters() or ()) and not dual_level()
+
+
+def alive(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The tensors, taken out of the wrappers of transforms that are over."""
+    return [None if x is None else _unwrap_if_dead(x) for x in tensors]
+
+
+def has_memory(x: Tensor) -> bool:
+    """Is there strided memory behind the tensor that a kernel can be pointed at?"""
+    return (
+        type(x).__torch_dispatch__ is _own_dispatch
+        and x.layout is torch.strided
+        and not x.is_meta
+        and not _is_wrapped(x)
+    )
