@@ -12,4 +12,4 @@ class SequentialConfig:
 class ChunkedConfig:
     """Time cut into chunks that are walked at once, for a few long rows on four cores or more."""
 
-    chunk: int = 16384
+    chunk: int = 1 << 16

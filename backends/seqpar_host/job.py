@@ -6,7 +6,7 @@ that integer. So numba's own cache on disk can tell kernels apart: closures woul
 Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), then per slot (base address,
 bytes per step, bytes per position along the extent).
 
-Mode "rows" and "narrow": lanes run over the extent, a contiguous axis beside time; "along": lanes run over time, and the
+Mode "rows", "narrow" and "single" (one lane): lanes run over the extent, a contiguous axis beside time; "along": lanes run over time, and the
 extent counts rows.
 """
 
@@ -31,7 +31,7 @@ class Specialisation:
     """All that is fixed when a kernel is compiled."""
 
     kernel: str  # "walk" or "backward"
-    mode: str  # "rows", "narrow" or "along"
+    mode: str  # "rows", "narrow", "single" or "along"
     gate: str
     convex: bool
     adjoint: bool

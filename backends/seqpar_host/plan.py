@@ -30,6 +30,17 @@ class Layout(NamedTuple):
     dtype: str
 
 
+class Part(NamedTuple):
+    """Some of the steps, in the direction of the walk: `count` neighbouring chunks, each walked on its own.
+
+    Operands without time then have a first axis more, over the chunks.
+    """
+
+    first: int
+    steps: int
+    count: int
+
+
 class Walk(Protocol):
     """What is asked for; any hashable object with these attributes."""
 
@@ -65,15 +76,25 @@ class _Slot:
     others: list[int]  # bytes per index of the dims beside time
 
 
-def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan:
+def make_plan(
+    kernel: str,
+    walk: Walk,
+    layouts: Sequence[Layout | None],
+    shape: tuple[int, ...] | None = None,
+    part: Part | None = None,
+) -> Plan:
+    """The plan of one kernel over operands and results; over some steps only with `part` (and then h may be absent)."""
     names = SLOTS[kernel]
     by_name = {name: layout for name, layout in zip(names, layouts, strict=True) if layout is not None}
-    shape = by_name["h"].shape
+    shape = by_name["h"].shape if shape is None else shape
     axis, steps = walk.axis, shape[walk.axis]
     sizes = [size for dim, size in enumerate(shape) if dim != axis]
     # A backward walk goes against the direction of the walk it belongs to.
     descending = walk.reverse != (kernel == "backward")
-    slots = {name: _slot(name, layout, shape, axis, descending) for name, layout in by_name.items()}
+    slots = {name: _slot(name, layout, shape, axis, descending, part) for name, layout in by_name.items()}
+    if part is not None:
+        steps = part.steps
+        sizes.insert(axis, part.count)
     along = math.prod(shape[axis + 1 :]) <= 1
     sizes = _merge(sizes, list(slots.values()))
     main = by_name["b" if kernel == "walk" else "g"].dtype
@@ -82,14 +103,20 @@ def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan
         sizes = [1]
         for slot in slots.values():
             slot.others = [0]
+    summed = kernel == "backward" and steps != 1 and by_name["da"].shape[axis] == 1
+    mode = "along" if along else "narrow" if sizes[-1] <= lanes else "rows"
+    # A tile of one or two rows turns four: 9 cycles a step, where the latency of multiply-add is 4.
+    if along and math.prod(sizes) <= 2 and walk.gate == "value" and not summed:
+        mode = "single"
+        sizes.append(1)
+        for slot in slots.values():
+            slot.others.append(0)
     extent = sizes[-1]
-    mode = "along" if along else "narrow" if extent <= lanes else "rows"
     formats, reaches = [], []
     for name in names:
         found = slots.get(name)
         formats.append("" if found is None else found.layout.dtype)
         reaches.append("" if found is None else _reach(name, found, mode))
-    summed = kernel == "backward" and steps != 1 and by_name["da"].shape[axis] == 1
     specialisation = Specialisation(
         kernel=kernel,
         mode=mode,
@@ -132,17 +159,26 @@ def make_plan(kernel: str, walk: Walk, layouts: Sequence[Layout | None]) -> Plan
     return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)
 
 
-def _slot(name: str, layout: Layout, shape: tuple[int, ...], axis: int, descending: bool) -> _Slot:
+def _slot(
+    name: str, layout: Layout, shape: tuple[int, ...], axis: int, descending: bool, part: Part | None
+) -> _Slot:
     strides = list(layout.strides)
     sizes = list(layout.shape)
+    per_chunk = 0
     if name in TIMELESS:
+        if part is not None:
+            per_chunk = 0 if sizes.pop(0) == 1 else strides[0]
+            del strides[0]
         sizes.insert(axis, 1)
         strides.insert(axis, 0)
     strides = [0 if size == 1 else stride for size, stride in zip(sizes, strides, strict=True)]
-    step = strides.pop(axis)
+    step, offset = strides.pop(axis), 0
     if descending:
-        return _Slot(layout, step * max(0, shape[axis] - 1), -step, strides)
-    return _Slot(layout, 0, step, strides)
+        step, offset = -step, step * max(0, shape[axis] - 1)
+    if part is not None:
+        offset += part.first * step
+        strides.insert(axis, per_chunk if name in TIMELESS else part.steps * step)
+    return _Slot(layout, offset, step, strides)
 
 
 def _merge(sizes: list[int], slots: list[_Slot]) -> list[int]:
@@ -173,7 +209,7 @@ def _reach(name: str, slot: _Slot, mode: str) -> str:
 
 def _block(extent: int, others: int, column: int, mode: str, rows: int, threads: int) -> int:
     """Columns (rows, along) of one task. How a task is cut changes no bit of the result."""
-    if mode == "narrow":
+    if mode in ("narrow", "single"):
         return max(1, extent)
     if mode == "along":
         wanted = -(-TASK_BYTES // max(1, column))

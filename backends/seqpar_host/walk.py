@@ -45,7 +45,7 @@ def kernel(job: int) -> int:
 def _emit(typing: Any, job: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         body = _Body(builder, signature.args[0].specialisation, Int(builder, args[0]))
-        {"rows": body.rows, "narrow": body.narrow, "along": body.along}[body.of.mode]()
+        {"rows": body.rows, "narrow": body.narrow, "single": body.narrow, "along": body.along}[body.of.mode]()
         return I64(0)
 
     if not isinstance(job, Job):
@@ -72,7 +72,7 @@ class _Body:
                 self.reaches[name] = of.reaches[index]
         main = self.formats["b" if of.kernel == "walk" else "g"]
         self.state, self.complex = main.state, main.complex
-        self.lanes = lanes_of(main.name)
+        self.lanes = 1 if of.mode == "single" else lanes_of(main.name)
         self.height = rows_of(main.name)
         self.backward = of.kernel == "backward"
         # The state enters and leaves, in both kernels, through these.
@@ -108,9 +108,10 @@ class _Body:
         truths: Callable[..., Mask],
         store: Callable[[str, Lanes], None],
     ) -> None:
-        """Write what a step gave."""
+        """Write what a step gave. A walk without h is after its final states alone."""
         if not self.backward:
-            store("h", h)
+            if "h" in self.slots:
+                store("h", h)
             return
         a, lam = load("a"), h
         dc = lam * load("previous")
@@ -156,9 +157,9 @@ class _Body:
             columns(walk)
 
     def narrow(self) -> None:
-        """At most one vector beside time: the state stays in a register."""
+        """At most one vector beside time: the state stays in a register. One lane is a plain loop over one row."""
         column = Int(self.builder, I64(0))
-        mask = self.extent.first(self.lanes)
+        mask = None if self.lanes == 1 else self.extent.first(self.lanes)
         k = Variable(self.entering(column, mask))
         total = Variable(self.zero.cast("float64")) if self.of.summed else None
 
@@ -243,11 +244,12 @@ class _Body:
         builder, lanes, height = self.builder, self.lanes, self.height
         zero = Int(builder, I64(0))
         # The first tile ends where a cache line of the result does, so that each line is touched once.
-        out = "db" if self.backward else "h"
+        out = "db" if self.backward else "h" if "h" in self.slots else "a"
         base, itemsize = self.slots[out][0], self.formats[out].itemsize
         crossed = base + itemsize if self.reaches[out] == "mirrored" else zero - base
         head = crossed.mod(lanes * itemsize) // itemsize
-        head = head.where(zero.less(head), lanes)
+        # A sum over time must not depend on where the memory lies.
+        head = zero + lanes if self.of.summed else head.where(zero.less(head), lanes)
         with loop(builder, (self.extent + (height - 1)) // height) as group:
             # Rows beyond the last repeat it: the same numbers, written twice to the same place.
             rows = [(group * height + i).min(self.extent - 1) for i in range(height)]
