@@ -6,8 +6,8 @@ that integer. So numba's own cache on disk can tell kernels apart: closures woul
 Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), then per slot (base address,
 bytes per step, bytes per position along the extent).
 
-Mode "rows", "narrow" and "single" (one lane): lanes run over the extent, a contiguous axis beside time; "along": lanes run over time, and the
-extent counts rows.
+Mode "rows", "narrow" and "single" (one lane): lanes run over the extent, a contiguous axis beside time; "along": lanes run
+over time, and the extent counts rows.
 """
 
 import hashlib

@@ -31,14 +31,14 @@ class Layout(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some of the steps, in the direction of the walk: `count` neighbouring chunks, each walked on its own.
+    """Some of the steps, in the direction of the walk: `chunks` neighbouring chunks, each walked on its own.
 
     Operands without time then have a first axis more, over the chunks.
     """
 
     first: int
     steps: int
-    count: int
+    chunks: int
 
 
 class Walk(Protocol):
@@ -94,7 +94,7 @@ def make_plan(
     slots = {name: _slot(name, layout, shape, axis, descending, part) for name, layout in by_name.items()}
     if part is not None:
         steps = part.steps
-        sizes.insert(axis, part.count)
+        sizes.insert(axis, part.chunks)
     along = math.prod(shape[axis + 1 :]) <= 1
     sizes = _merge(sizes, list(slots.values()))
     main = by_name["b" if kernel == "walk" else "g"].dtype
