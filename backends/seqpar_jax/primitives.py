@@ -30,6 +30,7 @@ from seqpar.dispatch.problem import Array
 from seqpar_jax import ffi, lowering
 from seqpar_jax.avals import alike, aval_like
 from seqpar_jax.lowering import Present, metas_of, spread
+from seqpar_jax.splitting import Split, on_explicit_axes
 
 Operands = Sequence[Array | None]
 
@@ -37,8 +38,20 @@ Operands = Sequence[Array | None]
 def apply(operation: Operation, spec: Any, operands: Operands, request: Request) -> tuple[Array, ...]:
     """Bind the operation's primitive: differentiable, batchable, traceable."""
     present = tuple([x is not None for x in operands])
-    arrays = alike([x for x in operands if x is not None])
-    return tuple(primitive_of(operation.name).bind(*arrays, spec=spec, request=request, present=present))
+    primitive = primitive_of(operation.name)
+
+    def bind(*arrays: Array) -> tuple[Array, ...]:
+        return tuple(primitive.bind(*alike(arrays), spec=spec, request=request, present=present))
+
+    arrays = [x for x in operands if x is not None]
+    if not on_explicit_axes(arrays):
+        return bind(*arrays)
+    metas = metas_of(operands)
+    shape, time, _ = operation.problem(spec, metas)
+    split = Split(shape, time, [x for x in metas if x is not None], operation.abstract(spec, metas))
+    _, results = split.agreed([jax.typeof(x).sharding.spec for x in arrays])
+    run: Callable[..., tuple[Array, ...]] = jax.sharding.auto_axes(bind, out_sharding=tuple(results))
+    return run(*arrays)
 
 
 def primitive_of(name: str) -> Primitive:

@@ -101,7 +101,7 @@ def on_four_devices(body: str) -> None:
         a = jnp.asarray(rng.uniform(0.5, 1, (4, 36, 8)), jnp.float32)
         b = jnp.asarray(rng.normal(size=(4, 36, 8)), jnp.float32)
         h0 = jnp.asarray(rng.normal(size=(4, 8)), jnp.float32)
-        def put(x, spec):
+        def put(x, spec):  # on the mesh of the moment
             return jax.device_put(x, NamedSharding(mesh, spec))
         def collectives(compiled):
             text = compiled.as_text()
@@ -172,6 +172,27 @@ def test_shard_map_and_its_gradient_pass_the_default_checks(backend: str) -> Non
                     close(x, y)
                 for x, y in zip(gradient(f)(*given), gradient(call)(*given), strict=True):
                     np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4)
+    """)
+
+
+@pytest.mark.parametrize("backend", ["host", "xla"])
+def test_on_a_mesh_with_explicit_axes_results_are_typed_like_their_operands(backend: str) -> None:
+    on_four_devices(f"""
+        expected = seqpar.linear_recurrence(a, b, h0)
+        loss = lambda a, b, h0: (seqpar.linear_recurrence(a, b, h0, backend={backend!r}) ** 2).sum()
+        grads = jax.grad(loss, argnums=(0, 1, 2))(a, b, h0)
+        mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+        with jax.sharding.set_mesh(mesh):
+            for spec, spec_h0 in ((P("d"), P("d")), (P(None, None, "d"), P(None, "d"))):
+                given = put(a, spec), put(b, spec), put(h0, spec_h0)
+                call = lambda *x: seqpar.linear_recurrence(*x, backend={backend!r})
+                for f in (call, jax.jit(call)):
+                    h = f(*given)
+                    assert jax.typeof(h).sharding.spec == jax.typeof(given[1]).sharding.spec
+                    close(h, expected)
+                for x, y, like in zip(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*given), grads, given, strict=True):
+                    assert jax.typeof(x).sharding.spec == jax.typeof(like).sharding.spec
+                    close(x, y)
     """)
 
 
