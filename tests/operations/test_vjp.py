@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import oracle
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ladder import Rung
 
 import seqpar
@@ -107,3 +110,33 @@ def test_no_steps_pull_the_final_cotangent_to_the_initial_state() -> None:
 def test_a_function_that_is_no_operation_is_refused() -> None:
     with pytest.raises(OptionError, match=r"not an operation of seqpar\. Give one of: seqpar\.linear_recurrence"):
         seqpar.vjp(np.cumsum, np.ones(3))
+
+
+@given(data=st.data())
+def test_gradients_of_any_shape_axis_and_layout_agree_with_the_definition(data: st.DataObject) -> None:
+    shapes = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=2, max_dims=3, max_side=20), label="shapes")
+    shape = np.broadcast_shapes(*shapes.input_shapes)
+    rank = len(shape)
+    axis = data.draw(st.integers(0, rank - 1), label="axis")
+    gate = data.draw(st.sampled_from(["value", "log", "logit"]), label="gate")
+    convex, reverse = data.draw(st.booleans(), label="convex"), data.draw(st.booleans(), label="reverse")
+    feature = axis != rank - 1
+    resets = None
+    if data.draw(st.booleans(), label="resets"):
+        resets = np.random.default_rng(1).random(shape[:-1] if feature else shape) < 0.3
+    a, b = (numbers(own, seed=i) for i, own in enumerate(shapes.input_shapes))
+    stateless = shape[:axis] + shape[axis + 1 :]
+    h0, g, g_final = numbers(stateless, seed=5), numbers(shape, seed=6), numbers(stateless, seed=7)
+    order = data.draw(st.permutations(range(rank)), label="memory order of the cotangent")
+    g = np.ascontiguousarray(g.transpose(order)).transpose(np.argsort(order))
+    options: dict[str, Any] = {"gate": gate, "convex": convex, "reverse": reverse}
+    _, pullback = seqpar.vjp(
+        seqpar.linear_recurrence, a, b, h0, axis=axis, resets=resets, return_final=True, **options
+    )
+    grads = pullback((g, g_final))
+    a, b = (x.reshape((1,) * (rank - x.ndim) + x.shape) for x in (a, b))
+    mask = None if resets is None else resets[..., None] if feature else resets
+    da, db, dh0 = oracle.backward(a, b, h0, mask, None, g, g_final, axis=axis, **options)
+    db = db.sum(axis=tuple(i for i, n in enumerate(b.shape) if n == 1 and shape[i] != 1), keepdims=True)
+    for name, actual, exact, own in zip(("da", "db", "dh0"), grads, (da, db, dh0), (*shapes.input_shapes, stateless), strict=True):
+        np.testing.assert_allclose(actual, exact.reshape(own), rtol=1e-9, atol=1e-9, err_msg=name)
