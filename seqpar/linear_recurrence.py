@@ -7,12 +7,12 @@ differentiation are in `seqpar.recurrence_rules`.
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from seqpar.dispatch import registry
+from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.execute import Runner, runner
 from seqpar.dispatch.faces import Call, face
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.options import Request, requested
 from seqpar.dispatch.problem import Array
-from seqpar.dispatch.registry import Binding
 from seqpar.errors import DtypeError, unknown_name
 from seqpar.recurrence_rules import LINEAR_RECURRENCE, Walk
 from seqpar.validation import (
@@ -138,7 +138,9 @@ def linear_recurrence(
         axis, reverse, gate, convex, request,
     )  # fmt: skip
     try:
-        plan = _plans.get(key) or _remember(key, _plan(binding, a, b, h0, resets, axis, reverse, gate, convex))
+        plan = _plans.get(key) or _remember(
+            key, _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
+        )
     except TypeError:  # an unhashable argument is a wrong one: let the checks name it
         plan = _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
     operands = plan.canonical(a, b, h0, resets)
@@ -165,11 +167,13 @@ class _Plan:
     def canonical(self, *given: Any) -> tuple[Array | None, ...]:
         if self.plain:
             return given
-        return tuple([x if fix is None else fix(x, given[1]) for x, fix in zip(given, self.fixes, strict=True)])
+        return tuple(
+            [x if fix is None else fix(x, given[1]) for x, fix in zip(given, self.fixes, strict=True)]
+        )
 
 
 _plans: dict[Any, _Plan] = {}
-registry.on_invalidate(_plans.clear)
+on_invalidate(_plans.clear)
 
 
 def _remember(key: Any, plan: _Plan) -> _Plan:
@@ -204,7 +208,9 @@ def _plan(
     given_a = "" if is_scalar(a) else floating(NAME, "a", binding.dtype_name(a.dtype))
     given_h0 = "" if h0 is None or is_scalar(h0) else floating(NAME, "h0", binding.dtype_name(h0.dtype))
     numbers = [x for x in (a, h0) if is_scalar(x)]
-    is_complex = any(name in COMPLEX for name in (given_a, given_b, given_h0)) or any(map(_is_complex_number, numbers))
+    is_complex = any(name in COMPLEX for name in (given_a, given_b, given_h0)) or any(
+        map(_is_complex_number, numbers)
+    )
     if is_complex and gate == "logit":
         raise DtypeError(
             f"{NAME}: gate='logit' with a complex input has no meaning. Give gate='log' or gate='value', or real arrays."
@@ -236,7 +242,9 @@ def _plan(
             broadcasts_to(NAME, "resets", given, shape, "the full shape, as time is the last axis")
             fix_resets = _fix(binding, pad(given, rank), "", given, "")
         else:
-            broadcasts_to(NAME, "resets", given, shape[:-1], f"the shape {shape} without its feature (last) axis")
+            broadcasts_to(
+                NAME, "resets", given, shape[:-1], f"the shape {shape} without its feature (last) axis"
+            )
             fix_resets = _fix(binding, (*pad(given, rank - 1), 1), "", given, "")
     walk = Walk(time, bool(reverse), gate, bool(convex), False)
     return _Plan(walk, (fix_a, fix_b, fix_h0, fix_resets))

@@ -135,7 +135,11 @@ class _LinearRecurrence(_Recurrence):
                     extra = extra - dc * b
             rhs = extra if rhs is None else rhs + extra
         shape = tuple(h.shape)
-        rhs = _zeros(xp, shape, b) if rhs is None else xp.astype(xp.broadcast_to(rhs, shape), b.dtype, copy=False)
+        rhs = (
+            _zeros(xp, shape, b)
+            if rhs is None
+            else xp.astype(xp.broadcast_to(rhs, shape), b.dtype, copy=False)
+        )
         dh, dfinal = solve(spec._replace(convex=False), a, rhs, dh0, resets)
         if leak is not None and shape[spec.axis]:
             dfinal = dfinal + leak[(slice(None),) * spec.axis + (0 if spec.reverse else -1, ...)]
@@ -219,7 +223,9 @@ class _LinearRecurrence(_Recurrence):
         a, b = batched[:2]
         if a.shape[0] == 1 and b.shape[0] == 1:
             # Only h0 or resets are batched: the batch has to come in through b, as a view.
-            size = next(x.shape[i] for x, i in zip(operands, axes, strict=True) if x is not None and i is not None)
+            size = next(
+                x.shape[i] for x, i in zip(operands, axes, strict=True) if x is not None and i is not None
+            )
             b = xp.broadcast_to(b, (size, *b.shape[1:]))
         return spec._replace(axis=spec.axis + 1), (a, b, *batched[2:])
 
@@ -237,7 +243,11 @@ class _Backward(_Recurrence):
         a, h = _present(a), _present(h)
         like = b or h
         stateless = h0.shape if h0 else without(h.shape, spec.axis)
-        return Abstract(a.shape, a.dtype), Abstract(like.shape, like.dtype), Abstract(stateless, state_of(h.dtype))
+        return (
+            Abstract(a.shape, a.dtype),
+            Abstract(like.shape, like.dtype),
+            Abstract(stateless, state_of(h.dtype)),
+        )
 
     def raw(self, spec: Walk, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         """Gradients before the sums over broadcast axes; over time `da` is summed inside, in float64."""
@@ -277,14 +287,22 @@ class _Backward(_Recurrence):
             return algorithm.chunked(xp, walk, *arrays)
 
         da, db, dh0, _ = LINEAR_RECURRENCE.vjp(
-            xp, spec, (a, like, h0, resets), (h, None), (g, g_final), (True, True, h0 is not None, False), solve
+            xp,
+            spec,
+            (a, like, h0, resets),
+            (h, None),
+            (g, g_final),
+            (True, True, h0 is not None, False),
+            solve,
         )
         if dh0 is None:
             dh0 = _zeros(xp, without(tuple(h.shape), spec.axis), h, algorithm.state_dtype(xp, h.dtype))
         return da, db, dh0
 
     def jvp(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("the fused backward has no derivative of its own: derivatives of it go through the forward rules")
+        raise TypeError(
+            "the fused backward has no derivative of its own: derivatives of it go through the forward rules"
+        )
 
     vjp = transpose = batch = jvp
 

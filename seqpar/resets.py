@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.dispatch.registry import binding_for
 from seqpar.errors import DtypeError, OptionError, ShapeError
 
 NAME = "resets_from_lengths"
 
 
-def resets_from_lengths(lengths: Sequence[int] | Array, *, first: bool = False, reverse: bool = False) -> Array:
+def resets_from_lengths(
+    lengths: Sequence[int] | Array, *, first: bool = False, reverse: bool = False
+) -> Array:
     """Mark where each of several packed sequences starts, as the `resets` of a recurrence.
 
     Parameters
@@ -46,9 +48,13 @@ def resets_from_lengths(lengths: Sequence[int] | Array, *, first: bool = False, 
         if given.size == 0:
             given = given.astype(np.int64)
     if given.ndim != 1:
-        raise ShapeError(f"{NAME}: lengths has shape {given.shape}. Give one list of lengths, one per sequence.")
+        raise ShapeError(
+            f"{NAME}: lengths has shape {given.shape}. Give one list of lengths, one per sequence."
+        )
     if given.dtype.kind not in "iu":
-        raise DtypeError(f"{NAME}: lengths of dtype {given.dtype} are not integers. Give whole numbers of steps.")
+        raise DtypeError(
+            f"{NAME}: lengths of dtype {given.dtype} are not integers. Give whole numbers of steps."
+        )
     if (given < 0).any():
         raise OptionError(f"{NAME}: lengths contain {int(given.min())}. Give lengths of zero or more.")
 
@@ -66,4 +72,6 @@ def resets_from_lengths(lengths: Sequence[int] | Array, *, first: bool = False, 
     binding = binding_for(type(like))
     if binding.framework == "numpy":
         return mask
-    return binding.namespace(like).asarray(mask.tolist(), dtype=binding.namespace(like).bool, device=binding.device_of(like))
+    return binding.namespace(like).asarray(
+        mask.tolist(), dtype=binding.namespace(like).bool, device=binding.device_of(like)
+    )

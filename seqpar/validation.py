@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.dispatch.registry import Binding, binding_for
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 
 Shape = tuple[int, ...]
@@ -17,12 +18,19 @@ HALF = ("float16", "bfloat16")
 REAL = (*HALF, "float32", "float64")
 COMPLEX = ("complex64", "complex128")
 
-_COMPLEX_OF = {"float16": "complex64", "bfloat16": "complex64", "float32": "complex64", "float64": "complex128"}
+_COMPLEX_OF = {
+    "float16": "complex64",
+    "bfloat16": "complex64",
+    "float32": "complex64",
+    "float64": "complex128",
+}
 
 
 def is_scalar(x: Any) -> bool:
     """A Python number (a NumPy scalar counts), to be taken in the dtype of the arrays around it."""
-    return isinstance(x, (int, float, complex)) or type(x).__module__ == "numpy" and getattr(x, "shape", 0) == ()
+    return isinstance(x, (int, float, complex)) or (
+        type(x).__module__ == "numpy" and getattr(x, "shape", 0) == ()
+    )
 
 
 def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], **arrays: Any) -> Binding:
@@ -36,7 +44,9 @@ def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], 
             continue
         if is_scalar(x):
             if name not in scalars:
-                raise ArrayTypeError(f"{operation}: {name}={x!r} is a number. Give an array with a time axis.")
+                raise ArrayTypeError(
+                    f"{operation}: {name}={x!r} is a number. Give an array with a time axis."
+                )
             continue
         if isinstance(x, (list, tuple, range)):
             raise ArrayTypeError(
@@ -97,7 +107,9 @@ def floating(operation: str, name: str, dtype: str) -> str:
 def boolean(operation: str, name: str, dtype: str) -> None:
     """Refuse a mask that is not boolean."""
     if dtype not in ("bool", "bool_"):
-        raise DtypeError(f"{operation}: {name}.dtype={dtype} is not boolean. Give a mask, for example {name} != 0.")
+        raise DtypeError(
+            f"{operation}: {name}.dtype={dtype} is not boolean. Give a mask, for example {name} != 0."
+        )
 
 
 def complex_of(dtype: str) -> str:
@@ -121,8 +133,9 @@ def time_axis(operation: str, axis: Any, shape: Shape) -> int:
     if rank == 0 or not -rank <= axis < rank:
         raise ShapeError(
             f"{operation}: axis={axis} is out of range for an input of shape {shape}. "
-            f"Give an axis from {-rank} to {rank - 1}." if rank else
-            f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis."
+            f"Give an axis from {-rank} to {rank - 1}."
+            if rank
+            else f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis."
         )
     return axis % rank
 

@@ -12,7 +12,9 @@ from seqpar.dispatch.problem import Array
 from seqpar.validation import is_scalar
 
 
-def vjp(function: Callable[..., Any], *primals: Any, **options: Any) -> tuple[Any, Callable[[Any], tuple[Array, ...]]]:
+def vjp(
+    function: Callable[..., Any], *primals: Any, **options: Any
+) -> tuple[Any, Callable[[Any], tuple[Array, ...]]]:
     """The result of an operation and the function that pulls cotangents of it back to its arguments.
 
     In PyTorch and JAX this is the framework's own reverse mode. NumPy, CuPy and other libraries without one get the same
@@ -65,7 +67,9 @@ def _operand_gradients(
 
     fused = operation.backward_operands(call.spec, operands, results, cotangents)
     if fused is None or operation.fused_backward is None:
-        wanted = tuple(x is not None and able for x, able in zip(operands, operation.differentiable, strict=True))
+        wanted = tuple(
+            x is not None and able for x, able in zip(operands, operation.differentiable, strict=True)
+        )
         return operation.vjp(xp, call.spec, operands, results, cotangents, wanted, solve)
     backward = operations[operation.fused_backward]
     request = for_backward(call.request, backward.name, call.binding.framework)

@@ -71,7 +71,9 @@ class Rung(Enum):
             case "jax":
                 return importlib.import_module("jax.numpy").asarray(x)
             case "dask":
-                return importlib.import_module("dask.array").from_array(x, chunks=tuple(max(1, n) for n in x.shape))
+                return importlib.import_module("dask.array").from_array(
+                    x, chunks=tuple(max(1, n) for n in x.shape)
+                )
             case "cupy":
                 return importlib.import_module("cupy").asarray(x)
         raise AssertionError(self)

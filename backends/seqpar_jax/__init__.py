@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import seqpar
+from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Kernel
-from seqpar.dispatch.registry import Backend, Binding
+from seqpar.dispatch.registry import Backend
 
 
 def backend() -> Backend:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from seqpar.dispatch import registry
 from seqpar.dispatch.choice import choose
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
@@ -117,7 +117,7 @@ def _compiled(
     return jax.jit(run)
 
 
-registry.on_invalidate(_compiled.cache_clear)
+on_invalidate(_compiled.cache_clear)
 
 
 def _refuse_early(

@@ -22,8 +22,8 @@ from jax.dtypes import float0
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from seqpar.dispatch import registry
 from seqpar.dispatch.choice import for_backward
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation, fit, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
@@ -350,7 +350,7 @@ def _define(primitive: Primitive, abstract: Any, jvp: Any, batch: Any) -> None:
     def compiled(**static: Any) -> Callable[..., list[Array]]:
         return jax.jit(lambda *arrays: primitive.bind(*arrays, **static))
 
-    registry.on_invalidate(compiled.cache_clear)
+    on_invalidate(compiled.cache_clear)
     primitive.def_impl(lambda *arrays, **static: compiled(**static)(*arrays))
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp

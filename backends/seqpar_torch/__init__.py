@@ -6,7 +6,7 @@ import seqpar
 from seqpar.dispatch.registry import Backend
 
 if TYPE_CHECKING:
-    from seqpar.dispatch.registry import Binding
+    from seqpar.dispatch.binding import Binding
 
 
 def _binding() -> "Binding":

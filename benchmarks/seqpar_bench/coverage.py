@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import seqpar
-from seqpar.dispatch.registry import binding_for
+from seqpar.dispatch.frameworks import binding_for
 from seqpar_bench.frameworks import FRAMEWORKS
 from seqpar_bench.record import Figure, Record
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from seqpar.dispatch import registry, store
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Kernel, Problem, describe
 from seqpar.errors import NotEligibleError, unknown_name
@@ -47,7 +48,7 @@ class Choice:
 
 
 _choices: dict[tuple[Problem, Request], Choice] = {}
-registry.on_invalidate(_choices.clear)
+on_invalidate(_choices.clear)
 
 
 def choose(problem: Problem, request: Request = NO_WISH) -> Choice:
@@ -64,7 +65,9 @@ def choose(problem: Problem, request: Request = NO_WISH) -> Choice:
 def for_backward(request: Request, operation: str, framework: str) -> Request:
     """The wish of a forward call, as far as it makes sense for its fused backward: the backend, if it has one."""
     backend = request.backend
-    if backend is not None and all(kernel.backend != backend for kernel in registry.kernels(operation, framework)):
+    if backend is not None and all(
+        kernel.backend != backend for kernel in registry.kernels(operation, framework)
+    ):
         backend = None
     return Request(backend=backend, numerics=request.numerics, source=request.source)
 
@@ -73,7 +76,8 @@ def ranked(problem: Problem, request: Request) -> list[Choice]:
     """The choice and, behind it, what to fall back to should its kernel fail to compile."""
     first = choose(problem, request)
     others = sorted(
-        (c for c in first.candidates if c.refusal is None and c.kernel is not first.kernel), key=lambda c: c.rank
+        (c for c in first.candidates if c.refusal is None and c.kernel is not first.kernel),
+        key=lambda c: c.rank,
     )
     return [first] + [
         Choice(
@@ -118,7 +122,9 @@ def _consider(kernel: Kernel, problem: Problem, request: Request) -> Candidate:
     elif request.method not in ("auto", kernel.method):
         refusal = f"method={request.method!r} was asked for"
     elif request.config is not None and type(request.config) is not kernel.config:
-        refusal = f"config={describe(request.config)} was asked for, this kernel takes {kernel.config.__name__}"
+        refusal = (
+            f"config={describe(request.config)} was asked for, this kernel takes {kernel.config.__name__}"
+        )
     elif request.numerics == "deterministic" and not kernel.deterministic:
         refusal = "numerics='deterministic' was asked for, this kernel is not bitwise repeatable"
     else:

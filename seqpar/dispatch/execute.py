@@ -6,28 +6,26 @@ costs one dictionary look-up before its kernel starts.
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from seqpar.dispatch import registry
+from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import Choice, ranked
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout, Problem
 from seqpar.errors import BackendError
 
-if TYPE_CHECKING:
-    from seqpar.dispatch.registry import Binding
-
 Runner = Callable[[Sequence[Array | None]], tuple[Array, ...]]
 
 _runners: dict[Any, Runner] = {}
-registry.on_invalidate(_runners.clear)
+on_invalidate(_runners.clear)
 
 
 def execute(
-    binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    binding: Binding, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
 ) -> tuple[Array, ...]:
     """Results of an operation on concrete arrays, without derivatives."""
     key = (operation.name, spec, request, *map(binding.facts, operands))
@@ -39,12 +37,14 @@ def execute(
     return run(operands)
 
 
-def abstract(binding: "Binding", x: Array | None) -> Abstract | None:
+def abstract(binding: Binding, x: Array | None) -> Abstract | None:
     """Shape and dtype name of an array."""
     return None if x is None else Abstract(tuple(x.shape), binding.dtype_name(x.dtype))
 
 
-def problem_of(binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None]) -> Problem:
+def problem_of(
+    binding: Binding, operation: Operation, spec: Any, operands: Sequence[Array | None]
+) -> Problem:
     """The problem that a call on these arrays poses."""
     metas = [abstract(binding, x) for x in operands]
     shape, axis, words = operation.problem(spec, metas)
@@ -71,13 +71,16 @@ def _layout_class(shape: tuple[int, ...], axis: int, layouts: Sequence[Layout | 
     full = [layout for layout in layouts if layout is not None and layout.shape == shape]
     if not full:
         return "time" if axis == last else "inner"
-    smallest = {min((abs(s), -i) for i, s in enumerate(layout.strides) if shape[i] > 1 or i == last) for layout in full}
+    smallest = {
+        min((abs(s), -i) for i, s in enumerate(layout.strides) if shape[i] > 1 or i == last)
+        for layout in full
+    }
     axes = {-i for _, i in smallest}
     return "time" if axes == {axis} else "strided" if axis in axes or len(axes) > 1 else "inner"
 
 
 def runner(
-    binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    binding: Binding, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
 ) -> Runner:
     """What computes the operation on every set of arrays with the facts of these."""
     problem = problem_of(binding, operation, spec, operands)
@@ -91,7 +94,9 @@ def runner(
             return _on_buffers(binding, operation, spec, operands, choice)
         except Exception as error:
             if choice.provenance in ("explicit", "overlay"):
-                raise BackendError(f"{problem.operation}: {choice} does not compile for {problem}: {error}") from error
+                raise BackendError(
+                    f"{problem.operation}: {choice} does not compile for {problem}: {error}"
+                ) from error
             warnings.warn(
                 f"{problem.operation}: {choice} does not compile for {problem}, so the next best runs: {error!r}",
                 RuntimeWarning,
@@ -104,7 +109,7 @@ def _first(arrays: Sequence[Array | None]) -> Array:
     return next(x for x in arrays if x is not None)
 
 
-def _on_arrays(binding: "Binding", spec: Any, choice: Choice) -> Runner:
+def _on_arrays(binding: Binding, spec: Any, choice: Choice) -> Runner:
     def run(arrays: Sequence[Array | None]) -> tuple[Array, ...]:
         # Non-finite values are data: what NumPy would warn about is what kernels compute in silence.
         with np.errstate(all="ignore"):
@@ -114,7 +119,7 @@ def _on_arrays(binding: "Binding", spec: Any, choice: Choice) -> Runner:
 
 
 def _on_buffers(
-    binding: "Binding", operation: Operation, spec: Any, operands: Sequence[Array | None], choice: Choice
+    binding: Binding, operation: Operation, spec: Any, operands: Sequence[Array | None], choice: Choice
 ) -> Runner:
     metas = [abstract(binding, x) for x in operands]
     like = operands.index(_first(operands))

@@ -1,12 +1,12 @@
 """The link from a public function to the operation behind it, for what works on any of them: `explain`, `vjp`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
-from seqpar.dispatch.registry import Binding
 from seqpar.errors import OptionError
 
 

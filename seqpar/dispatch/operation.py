@@ -103,7 +103,9 @@ class Operation(ABC):
         """The results when there is nothing to compute (some axis has length zero), as fresh arrays."""
 
     @abstractmethod
-    def problem(self, spec: Any, operands: Sequence[Abstract | None]) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+    def problem(
+        self, spec: Any, operands: Sequence[Abstract | None]
+    ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
         """Shape, time axis and option words of the problem."""
 
     @abstractmethod

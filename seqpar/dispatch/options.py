@@ -62,7 +62,9 @@ def options(
     if numerics not in (None, "any", "deterministic"):
         raise unknown_name("options", "numerics", numerics, ("any", "deterministic"))
     if not isinstance(method, str):
-        raise OptionError(f"options: method={method!r} is not a name. Give a string, for example method='chunked'.")
+        raise OptionError(
+            f"options: method={method!r} is not a name. Give a string, for example method='chunked'."
+        )
     outer = _overlay.get()
     token = _overlay.set(
         Request(

@@ -127,5 +127,7 @@ class Kernel(ABC):
 def describe(config: object) -> str:
     """A config as a user would type it."""
     assert dataclasses.is_dataclass(config)
-    fields = ", ".join(f"{field.name}={getattr(config, field.name)!r}" for field in dataclasses.fields(config))
+    fields = ", ".join(
+        f"{field.name}={getattr(config, field.name)!r}" for field in dataclasses.fields(config)
+    )
     return f"{type(config).__name__}({fields})"

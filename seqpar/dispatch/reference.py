@@ -57,7 +57,9 @@ class Chunked(ReferenceKernel):
             return f"chunk={config.chunk} is not a positive number of steps"
         return super().refuses(problem, config)
 
-    def run(self, xp: Any, spec: Any, config: ChunkedLoop, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    def run(
+        self, xp: Any, spec: Any, config: ChunkedLoop, operands: Sequence[Array | None]
+    ) -> tuple[Array, ...]:
         return algorithm.chunked(xp, spec, *operands, chunk=config.chunk)
 
     def rank(self, problem: Problem) -> float:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seqpar.dispatch import registry
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.profile import host_profile
 
@@ -82,7 +82,9 @@ def lookup(problem: Problem) -> Iterator[Row]:
         min(row.sizes[i] for row in alike) <= sizes[i] <= max(row.sizes[i] for row in alike) for i in range(3)
     )
     if brackets:
-        near = sorted((row for row in alike if row.sizes != sizes), key=lambda row: _distance(row.sizes, sizes))
+        near = sorted(
+            (row for row in alike if row.sizes != sizes), key=lambda row: _distance(row.sizes, sizes)
+        )
         yield from (row.at("nearest") for row in near[:1])
 
 
@@ -110,7 +112,9 @@ def _read(path: Path, source: Source) -> Iterator[Row]:
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
-        warnings.warn(f"seqpar: tuned results in {path.name} cannot be read: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"seqpar: tuned results in {path.name} cannot be read: {error}", RuntimeWarning, stacklevel=2
+        )
         return
     for number, line in enumerate(lines, start=1):
         try:
@@ -142,4 +146,4 @@ def _read(path: Path, source: Source) -> Iterator[Row]:
         yield row
 
 
-registry.on_invalidate(_rows.cache_clear)
+on_invalidate(_rows.cache_clear)

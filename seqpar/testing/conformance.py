@@ -77,23 +77,32 @@ class BackendConformance:
         assert len(set(labels)) == len(labels), f"two kernels with one name: {labels}"
         names = self.backend.provides or (self.backend.name,)
         for kernel in found:
-            assert kernel.backend in names, f"{kernel.label} is not reached by backend={kernel.backend!r}: see `provides`"
+            assert kernel.backend in names, (
+                f"{kernel.label} is not reached by backend={kernel.backend!r}: see `provides`"
+            )
             assert kernel.form in ("arrays", "buffers")
             assert kernel.summary, f"{kernel.label} has no line for the capability table"
 
     @pytest.mark.parametrize(("shape", "dtype", "options"), PROBLEMS, ids=str)
-    def test_states_agree_with_the_definition(self, shape: tuple[int, ...], dtype: str, options: Options) -> None:
+    def test_states_agree_with_the_definition(
+        self, shape: tuple[int, ...], dtype: str, options: Options
+    ) -> None:
         for kernel in self.kernels("linear_recurrence"):
             case = _Case(self, shape, dtype, options)
             result = case.run(kernel)
             if result is None:
                 continue
-            exact, bound = oracle.walk(*case.canonical, **case.walk), oracle.error_bound(*case.canonical, **case.walk)
+            exact, bound = (
+                oracle.walk(*case.canonical, **case.walk),
+                oracle.error_bound(*case.canonical, **case.walk),
+            )
             for name, actual, expected, most in zip(("h", "final"), result, exact, bound, strict=True):
                 oracle.assert_within(self.numpy(actual), expected, most, f"{kernel.label} {name}")
 
     @pytest.mark.parametrize(("shape", "dtype", "options"), PROBLEMS, ids=str)
-    def test_gradients_agree_with_the_definition(self, shape: tuple[int, ...], dtype: str, options: Options) -> None:
+    def test_gradients_agree_with_the_definition(
+        self, shape: tuple[int, ...], dtype: str, options: Options
+    ) -> None:
         for kernel in self.kernels("linear_recurrence_backward"):
             case = _Case(self, shape, dtype, options)
             walk = self.kernels("linear_recurrence")
@@ -129,7 +138,9 @@ class BackendConformance:
                 continue
             for _ in range(3):
                 again = case.run(kernel)
-                assert again is not None and np.array_equal(self.numpy(first[0]), self.numpy(again[0])), kernel.label
+                assert again is not None and np.array_equal(self.numpy(first[0]), self.numpy(again[0])), (
+                    kernel.label
+                )
 
     def test_results_are_fresh_memory(self) -> None:
         for kernel in self.kernels("linear_recurrence"):
@@ -147,7 +158,13 @@ class _Case:
     """One problem: operands in the backend's framework, and as the oracle takes them."""
 
     def __init__(
-        self, suite: BackendConformance, shape: tuple[int, ...], dtype: str, options: Options, *, spoil: bool = False
+        self,
+        suite: BackendConformance,
+        shape: tuple[int, ...],
+        dtype: str,
+        options: Options,
+        *,
+        spoil: bool = False,
     ) -> None:
         options = dict(options)
         self.axis = options.get("axis", -2) % len(shape)
@@ -161,7 +178,11 @@ class _Case:
         resets = None if rate is None else np.random.default_rng(3).random(masked) < rate
         if spoil:
             b[:, 2], a[:, 5] = np.nan, np.inf
-        h0 = self.random(self.stateless, "float32" if dtype == "float16" else dtype, 4) if options.pop("h0", 0) else None
+        h0 = (
+            self.random(self.stateless, "float32" if dtype == "float16" else dtype, 4)
+            if options.pop("h0", 0)
+            else None
+        )
         self.operands = (suite.array(a), suite.array(b))
         self.h0 = None if h0 is None else suite.array(h0)
         self.options = options | ({} if resets is None else {"resets": suite.array(resets)})
@@ -172,7 +193,9 @@ class _Case:
     def random(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
         rng = np.random.default_rng([seed, *shape])
         x = rng.uniform(-1, 1, shape)
-        return (x * np.exp(1j * rng.uniform(0, 6.28, shape)) if dtype.startswith("complex") else x).astype(dtype)
+        return (x * np.exp(1j * rng.uniform(0, 6.28, shape)) if dtype.startswith("complex") else x).astype(
+            dtype
+        )
 
     def run(self, kernel: Kernel) -> tuple[Any, Any] | None:
         """Results of this kernel, or None where it says that it cannot run the problem."""

@@ -152,7 +152,11 @@ def backward_error_bound(
     # Sums over broadcast axes: eps * log2(n) for pairwise summation, n/64 allows the block sums below it.
     terms = max(1, int(np.prod(shape)) // max(1, int(np.prod(np.shape(a)))))
     da = _summed((dc + (1 + terms / 64) * eps * size_dc) * slope, np.shape(a))
-    da = da + float(precision_a.eps) * _summed(size_dc * slope, np.shape(a)) + float(precision_a.smallest_normal)
+    da = (
+        da
+        + float(precision_a.eps) * _summed(size_dc * slope, np.shape(a))
+        + float(precision_a.smallest_normal)
+    )
     db = (error + eps * size) * (np.abs(one_minus_c) if convex else 1.0)
     rounded = (np.abs(one_minus_c) if convex else 1.0) * size * float(out.eps) + float(out.smallest_normal)
     return da, db + (rounded if out is not state else tiny), error_first + eps * size_first + tiny
@@ -164,7 +168,9 @@ def assert_within(actual: Any, expected: Any, bound: Any, what: str = "result") 
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
     wide = _wide(actual)
     finite = np.isfinite(expected)
-    assert np.array_equal(np.isfinite(wide), finite), f"{what}: not finite at other places than the definition"
+    assert np.array_equal(np.isfinite(wide), finite), (
+        f"{what}: not finite at other places than the definition"
+    )
     bound = np.broadcast_to(np.asarray(bound), expected.shape)
     with np.errstate(invalid="ignore"):
         error = np.where(finite, np.abs(wide - expected), 0.0)
@@ -227,7 +233,14 @@ def _order(steps: int, reverse: bool) -> list[int]:
 
 
 def _loop(
-    c: Array, u: Array, h0: Array, resets: Array, shape: tuple[int, ...], axis: int, reverse: bool, adjoint: bool
+    c: Array,
+    u: Array,
+    h0: Array,
+    resets: Array,
+    shape: tuple[int, ...],
+    axis: int,
+    reverse: bool,
+    adjoint: bool,
 ) -> tuple[Array, Array]:
     c, u, resets = (_moved(x, shape, axis) for x in (c, u, resets))
     k = h0.astype(np.result_type(c, u, h0))

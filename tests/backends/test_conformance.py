@@ -98,24 +98,32 @@ def test_a_backend_added_by_hand_takes_part_in_choices_until_it_is_removed() -> 
         seqpar.linear_recurrence(x, x, backend="toy")
 
 
+def distribution(folder: Path, name: str, entry: str) -> None:
+    """Make an installed distribution, as `pip` leaves it, whose one entry point is a backend."""
+    info = folder / f"{name}_backend-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-backend\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[seqpar.backends]\n{name} = {entry}\n")
+
+
+def run_with(path: list[Path], script: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, env=environment, cwd=path[0])
+
+
 def test_a_backend_of_another_distribution_is_found_through_its_entry_point(tmp_path: Path) -> None:
-    (tmp_path / "toy_backend-1.0.dist-info").mkdir()
-    (tmp_path / "toy_backend-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-backend\nVersion: 1.0\n")
-    (tmp_path / "toy_backend-1.0.dist-info" / "entry_points.txt").write_text("[seqpar.backends]\ntoy = test_conformance:toy_backend\n")
+    distribution(tmp_path, "toy", "test_conformance:toy_backend")
     script = """
         import numpy as np, seqpar
         x = np.full((2, 5, 3), 0.5)
         assert seqpar.explain(seqpar.linear_recurrence, x, x, backend="toy").choice.kernel.label == "toy.sequential"
         assert np.allclose(seqpar.linear_recurrence(x, x, backend="toy"), seqpar.linear_recurrence(x, x))
     """
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
+    run_with([tmp_path, Path(__file__).parent], script)
 
 
 def test_a_backend_that_does_not_load_is_one_warning_and_no_failure(tmp_path: Path) -> None:
-    (tmp_path / "bad_backend-1.0.dist-info").mkdir()
-    (tmp_path / "bad_backend-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-backend\nVersion: 1.0\n")
-    (tmp_path / "bad_backend-1.0.dist-info" / "entry_points.txt").write_text("[seqpar.backends]\nbad = no_such_module:backend\n")
+    distribution(tmp_path, "bad", "no_such_module:backend")
     script = """
         import warnings, numpy as np, seqpar
         with warnings.catch_warnings(record=True) as caught:
@@ -125,4 +133,4 @@ def test_a_backend_that_does_not_load_is_one_warning_and_no_failure(tmp_path: Pa
         assert [w for w in caught if "'bad' (no_such_module:backend) does not load" in str(w.message)], caught
         assert len(caught) == 1, caught
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    run_with([tmp_path], script)

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import seqpar  # noqa: E402
 from seqpar import linear_recurrence  # noqa: E402
-from seqpar.dispatch.registry import binding_for  # noqa: E402
+from seqpar.dispatch.frameworks import binding_for  # noqa: E402
 from seqpar.errors import ArrayTypeError, DtypeError  # noqa: E402
 from torch_loop import RESETS, loop, make  # noqa: E402
 

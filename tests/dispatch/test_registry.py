@@ -10,6 +10,8 @@ import pytest
 
 import seqpar
 from seqpar.dispatch import registry
+from seqpar.dispatch.frameworks import binding_for
+from seqpar.dispatch.memos import invalidate
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
 from seqpar.dispatch.registry import Backend
 from seqpar.errors import BackendError, MissingExtraError
@@ -42,7 +44,9 @@ def unbuildable() -> Iterator[None]:
 
 
 def test_a_kernel_that_does_not_compile_falls_back_with_one_warning(unbuildable: None) -> None:
-    with pytest.warns(RuntimeWarning, match=r"unbuildable\.sequential .* does not compile .*no compiler here") as caught:
+    with pytest.warns(
+        RuntimeWarning, match=r"unbuildable\.sequential .* does not compile .*no compiler here"
+    ) as caught:
         for _ in range(3):
             h = seqpar.linear_recurrence(X, X)
     assert len(caught) == 1
@@ -65,10 +69,12 @@ def installed(monkeypatch: pytest.MonkeyPatch, *entries: Any) -> None:
 def fresh() -> Iterator[None]:
     yield
     registry._installed.cache_clear()
-    registry.invalidate()
+    invalidate()
 
 
-def test_a_backend_of_another_version_is_refused_with_both_paths(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_a_backend_of_another_version_is_refused_with_both_paths(
+    monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
     entry = SimpleNamespace(
         name="host",
         value="seqpar_host:backend",
@@ -77,11 +83,15 @@ def test_a_backend_of_another_version_is_refused_with_both_paths(monkeypatch: py
         load=lambda: lambda: Backend(name="host", version="0.0.1"),
     )
     installed(monkeypatch, entry)
-    with pytest.raises(BackendError, match=rf"seqpar_host.* has version 0\.0\.1, seqpar in .* has {seqpar.__version__}"):
+    with pytest.raises(
+        BackendError, match=rf"seqpar_host.* has version 0\.0\.1, seqpar in .* has {seqpar.__version__}"
+    ):
         registry.backends()
 
 
-def test_without_an_entry_point_one_warning_carries_the_pip_line(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_without_an_entry_point_one_warning_carries_the_pip_line(
+    monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
     installed(monkeypatch)
     with pytest.warns(UserWarning, match=r"no backend is installed.*pip install") as caught:
         for _ in range(2):
@@ -96,10 +106,12 @@ def test_a_missing_framework_is_one_line_with_its_extra(fresh: None) -> None:
     def binding() -> Any:
         raise ImportError("No module named 'imaginary'")
 
-    registry.add_backend(Backend(name="imaginary", version="1", frameworks=("imaginary",), binding=binding, extra="torch"))
+    registry.add_backend(
+        Backend(name="imaginary", version="1", frameworks=("imaginary",), binding=binding, extra="torch")
+    )
     try:
         with pytest.raises(MissingExtraError, match=r"pip install 'seqpar\[torch\]'"):
-            registry.binding_for(Imaginary)
+            binding_for(Imaginary)
     finally:
         registry.remove_backend("imaginary")
 

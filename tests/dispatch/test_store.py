@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import seqpar
-from seqpar.dispatch import registry
+from seqpar.dispatch.memos import invalidate
 from seqpar.dispatch.profile import host_profile
 from seqpar.dispatch.reference import ChunkedLoop
 
@@ -46,11 +46,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def write(*lines: Any, run: str = "test") -> None:
         text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
         (directory / f"linear_recurrence.{run}.jsonl").write_text(text + "\n")
-        registry.invalidate()
+        invalidate()
 
     yield write
     monkeypatch.undo()
-    registry.invalidate()
+    invalidate()
 
 
 def choice(time: int = 64) -> Any:
@@ -98,7 +98,9 @@ def test_an_ineligible_stored_config_is_a_miss(store: Any) -> None:
 
 def test_a_damaged_line_is_passed_over_with_one_warning(store: Any) -> None:
     store('{"schema": 1, "verd', record())
-    with pytest.warns(RuntimeWarning, match=r"line 1 of linear_recurrence\.test\.jsonl is not a tuned result"):
+    with pytest.warns(
+        RuntimeWarning, match=r"line 1 of linear_recurrence\.test\.jsonl is not a tuned result"
+    ):
         assert choice().provenance == "tuned"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -4,16 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ladder import Rung
 
 import seqpar
+from ladder import Rung
 from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, OptionError, SeqparError, ShapeError
 
 A = np.full((4, 100, 8), 0.5, np.float32)
 B = np.ones((4, 100, 8), np.float32)
 
 WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
-    ("steps", {"b": B[:, :99]}, ShapeError, r"a\.shape=\(4, 100, 8\) does not broadcast against b\.shape=\(4, 99, 8\) along axis=-2 \(time\)\. Give a and b the same number of steps"),
+    ("steps", {"b": B[:, :99]}, ShapeError, 
+     r"a\.shape=\(4, 100, 8\) does not broadcast against b\.shape=\(4, 99, 8\) along axis=-2 \(time\)\. "
+     r"Give a and b the same number of steps"),
     ("batch", {"b": B[:3]}, ShapeError, r"along axis -3\. Sizes must be equal"),
     ("axis too large", {"axis": 3}, ShapeError, r"axis=3 is out of range .* from -3 to 2"),
     ("axis not a number", {"axis": "time"}, OptionError, r"axis='time' is not an integer"),
@@ -27,7 +29,8 @@ WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
     ("boolean b", {"b": B > 0}, DtypeError, r"b\.dtype=bool"),
     ("object b", {"b": B.astype(object)}, DtypeError, r"b\.dtype=object"),
     ("integer h0", {"h0": np.ones((4, 8), int)}, DtypeError, r"h0\.dtype=int64"),
-    ("h0 shape", {"h0": np.ones((4, 7))}, ShapeError, r"h0\.shape=\(4, 7\) does not broadcast to \(4, 8\), the shape \(4, 100, 8\) without its time axis -2"),
+    ("h0 shape", {"h0": np.ones((4, 7))}, ShapeError, 
+     r"h0\.shape=\(4, 7\) does not broadcast to \(4, 8\), the shape \(4, 100, 8\) without its time axis -2"),
     ("h0 rank", {"h0": np.ones((4, 100, 8))}, ShapeError, r"h0\.shape"),
     ("resets shape", {"resets": np.zeros((3,), bool)}, ShapeError, r"resets\.shape=\(3,\) does not broadcast to \(4, 100\)"),
     ("resets full shape", {"resets": np.zeros((4, 100, 8), bool)}, ShapeError, r"without its feature \(last\) axis"),
@@ -81,7 +84,9 @@ def test_results_stay_on_a_device_that_is_not_the_default() -> None:
     device = strict.Device("device1")
     x = strict.full((2, 5, 3), 0.5, device=device)
     for method in ("sequential", "chunked", "tree"):
-        result = seqpar.linear_recurrence(0.5, x, 1.0, gate="log", convex=True, return_final=True, method=method)
+        result = seqpar.linear_recurrence(
+            0.5, x, 1.0, gate="log", convex=True, return_final=True, method=method
+        )
         assert result.h.device == result.final.device == device
 
 

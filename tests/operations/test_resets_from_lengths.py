@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from ladder import Rung
 
 import seqpar
+from ladder import Rung
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -12,7 +12,9 @@ def test_packed_sequences_equal_separate_calls(reverse: bool) -> None:
     rng = np.random.default_rng(0)
     lengths = [3, 0, 5, 1, 4]
     a, b = rng.random((13, 2)), rng.standard_normal((13, 2))
-    packed = seqpar.linear_recurrence(a, b, resets=seqpar.resets_from_lengths(lengths, reverse=reverse), reverse=reverse)
+    packed = seqpar.linear_recurrence(
+        a, b, resets=seqpar.resets_from_lengths(lengths, reverse=reverse), reverse=reverse
+    )
     starts = np.cumsum([0, *lengths])
     for start, stop in zip(starts[:-1], starts[1:], strict=True):
         alone = seqpar.linear_recurrence(a[start:stop], b[start:stop], reverse=reverse)

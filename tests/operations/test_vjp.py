@@ -4,13 +4,13 @@ from typing import Any
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ladder import Rung
 
+import oracle
 import seqpar
+from ladder import Rung
 from seqpar.errors import OptionError
 
 
@@ -60,7 +60,10 @@ def test_a_python_number_gets_a_number_shaped_gradient() -> None:
     h, pullback = seqpar.vjp(seqpar.linear_recurrence, 0.5, b, 1.0)
     da, _, dh0 = pullback(np.ones_like(h))
     step = 1e-6
-    slope = (seqpar.linear_recurrence(0.5 + step, b, 1.0).sum() - seqpar.linear_recurrence(0.5 - step, b, 1.0).sum()) / (2 * step)
+    slope = (
+        seqpar.linear_recurrence(0.5 + step, b, 1.0).sum()
+        - seqpar.linear_recurrence(0.5 - step, b, 1.0).sum()
+    ) / (2 * step)
     np.testing.assert_allclose(da, slope, rtol=1e-6)
     np.testing.assert_allclose(dh0, 2 * sum(0.5**t for t in range(1, 8)))
 
@@ -108,13 +111,17 @@ def test_no_steps_pull_the_final_cotangent_to_the_initial_state() -> None:
 
 
 def test_a_function_that_is_no_operation_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"not an operation of seqpar\. Give one of: seqpar\.linear_recurrence"):
+    with pytest.raises(
+        OptionError, match=r"not an operation of seqpar\. Give one of: seqpar\.linear_recurrence"
+    ):
         seqpar.vjp(np.cumsum, np.ones(3))
 
 
 @given(data=st.data())
 def test_gradients_of_any_shape_axis_and_layout_agree_with_the_definition(data: st.DataObject) -> None:
-    shapes = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=2, max_dims=3, max_side=20), label="shapes")
+    shapes = data.draw(
+        hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=2, max_dims=3, max_side=20), label="shapes"
+    )
     shape = np.broadcast_shapes(*shapes.input_shapes)
     rank = len(shape)
     axis = data.draw(st.integers(0, rank - 1), label="axis")
@@ -138,5 +145,6 @@ def test_gradients_of_any_shape_axis_and_layout_agree_with_the_definition(data: 
     mask = None if resets is None else resets[..., None] if feature else resets
     da, db, dh0 = oracle.backward(a, b, h0, mask, None, g, g_final, axis=axis, **options)
     db = db.sum(axis=tuple(i for i, n in enumerate(b.shape) if n == 1 and shape[i] != 1), keepdims=True)
-    for name, actual, exact, own in zip(("da", "db", "dh0"), grads, (da, db, dh0), (*shapes.input_shapes, stateless), strict=True):
+    own_shapes = (*shapes.input_shapes, stateless)
+    for name, actual, exact, own in zip(("da", "db", "dh0"), grads, (da, db, dh0), own_shapes, strict=True):
         np.testing.assert_allclose(actual, exact.reshape(own), rtol=1e-9, atol=1e-9, err_msg=name)

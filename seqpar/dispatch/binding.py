@@ -1,0 +1,61 @@
+"""What seqpar has to know of one array framework: the contract a binding fulfils."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from seqpar.dispatch.operation import Operation
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Array, Layout
+
+
+class Binding(Protocol):
+    """What seqpar has to know of one framework. `seqpar.dispatch.plain_bindings.ArrayAPIBinding` is the plain one."""
+
+    framework: str
+
+    def namespace(self, x: Array) -> Any:
+        """The array API namespace of an array."""
+
+    def compiling(self) -> bool:
+        """Is the framework's compiler reading this Python code right now, so that no memo may be touched?"""
+
+    def facts(self, x: Array | None) -> Any:
+        """All of an array that checking and choosing depend on, hashable and cheap."""
+
+    def dtype_name(self, dtype: Any) -> str: ...
+
+    def device(self, x: Array) -> str:
+        """Kind of device: "cpu", "cuda", ..."""
+
+    def device_of(self, x: Array) -> Any:
+        """The device itself, comparable with ==; None under tracing."""
+
+    def traced(self, x: Array) -> bool: ...
+
+    def cast(self, x: Array, dtype: str) -> Array: ...
+
+    def layout(self, x: Array) -> Layout | None:
+        """Raw memory behind an array, or None where there is none to see (lazy, traced, remote)."""
+
+    def address(self, x: Array) -> int: ...
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array: ...
+
+    def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        """An array of one number, on the device of `like`."""
+
+    def threads(self) -> int | None:
+        """The framework's own thread setting, or None when it has none."""
+
+    def direct(self, operands: Sequence[Array | None]) -> bool:
+        """May the kernel be called on these at once: nothing traced, no gradient wanted, no transform at work?"""
+
+    def call(
+        self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    ) -> tuple[Array, ...]:
+        """Run an operation, differentiable and traceable the way the framework does it."""
+
+    def vjp(
+        self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
+    ) -> tuple[Any, Callable[..., Any]] | None:
+        """The framework's own reverse mode, or None when it has none."""

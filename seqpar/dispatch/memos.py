@@ -1,0 +1,27 @@
+"""Memoised choices live until something that could change them does."""
+
+import threading
+from collections.abc import Callable
+
+_lock = threading.RLock()
+_forgets: list[Callable[[], None]] = []
+_generation = 0
+
+
+def generation() -> int:
+    """Counts what may have changed a choice."""
+    return _generation
+
+
+def on_invalidate(forget: Callable[[], None]) -> None:
+    """Have a memo of choices cleared whenever `invalidate` runs."""
+    _forgets.append(forget)
+
+
+def invalidate() -> None:
+    """Forget every memoised choice: after tuning, loading results or adding a backend."""
+    global _generation
+    with _lock:
+        _generation += 1
+        for forget in _forgets:
+            forget()
