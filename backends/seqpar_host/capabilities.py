@@ -6,14 +6,21 @@ from typing import Any, ClassVar
 import seqpar
 from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
+from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
 from seqpar.validation import COMPLEX, REAL
-from seqpar_host.configs import SequentialConfig
+from seqpar_host.configs import ChunkedConfig, SequentialConfig
+
+
+# Splitting time walks every step three times, so it takes cores that would otherwise idle to win: 4.9 ms against 4.7 for
+# one row of 4M steps on 2 cores.
+CORES_TO_SPLIT_TIME = 4
+STEPS_TO_SPLIT_TIME = 1 << 18
 
 
 def host_backend() -> Backend:
     """The entry point of the group "seqpar.backends"."""
-    return Backend(name="host", version=seqpar.__version__, kernels=lambda: (Sequential(), Backward()))
+    return Backend(name="host", version=seqpar.__version__, kernels=lambda: (Sequential(), Chunked(), Backward()))
 
 
 class HostKernel(Kernel):
@@ -66,6 +73,32 @@ class Sequential(HostKernel):
     config = SequentialConfig
     kernel = "walk"
     summary = "every option; rows in parallel; bitwise the same for any number of threads"
+
+
+class Chunked(HostKernel):
+    operation = "linear_recurrence"
+    method = "chunked"
+    config = ChunkedConfig
+    kernel = "walk"
+    summary = "time in chunks over cores: for few long rows on four cores or more"
+
+    def refuses(self, problem: Problem, config: ChunkedConfig) -> str | None:
+        if config.chunk < 1:
+            return f"chunk={config.chunk} is not a positive number of steps"
+        if problem.framework == "jax":
+            return "has no function that XLA could call; the backend xla has chunks of its own"
+        return super().refuses(problem, config)
+
+    def rank(self, problem: Problem) -> float:
+        # By what the machine has, not by how many threads are set: a result must not depend on a thread setting.
+        cores = usable_cores()
+        splits = cores >= CORES_TO_SPLIT_TIME and problem.rows * 3 <= cores and problem.time >= STEPS_TO_SPLIT_TIME
+        return 9.0 if splits else 11.0
+
+    def bind(self, spec: Any, config: ChunkedConfig, layouts: Sequence[Layout | None]) -> Launch:
+        from seqpar_host import chunked
+
+        return chunked.bind(spec, config, layouts)
 
 
 class Backward(HostKernel):

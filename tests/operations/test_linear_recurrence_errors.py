@@ -13,7 +13,7 @@ A = np.full((4, 100, 8), 0.5, np.float32)
 B = np.ones((4, 100, 8), np.float32)
 
 WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
-    ("steps", {"b": B[:, :99]}, ShapeError, 
+    ("steps", {"b": B[:, :99]}, ShapeError,
      r"a\.shape=\(4, 100, 8\) does not broadcast against b\.shape=\(4, 99, 8\) along axis=-2 \(time\)\. "
      r"Give a and b the same number of steps"),
     ("batch", {"b": B[:3]}, ShapeError, r"along axis -3\. Sizes must be equal"),
@@ -29,7 +29,7 @@ WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
     ("boolean b", {"b": B > 0}, DtypeError, r"b\.dtype=bool"),
     ("object b", {"b": B.astype(object)}, DtypeError, r"b\.dtype=object"),
     ("integer h0", {"h0": np.ones((4, 8), int)}, DtypeError, r"h0\.dtype=int64"),
-    ("h0 shape", {"h0": np.ones((4, 7))}, ShapeError, 
+    ("h0 shape", {"h0": np.ones((4, 7))}, ShapeError,
      r"h0\.shape=\(4, 7\) does not broadcast to \(4, 8\), the shape \(4, 100, 8\) without its time axis -2"),
     ("h0 rank", {"h0": np.ones((4, 100, 8))}, ShapeError, r"h0\.shape"),
     ("resets shape", {"resets": np.zeros((3,), bool)}, ShapeError, r"resets\.shape=\(3,\) does not broadcast to \(4, 100\)"),
