@@ -47,12 +47,19 @@ def torch_speed(record: Record, rounds: int) -> None:
     call = torch.call(FEATURES, own_a, own_b)
     check(np.asarray(call()), a, b, FEATURES.axis, "torch")
     times = interleave(
-        {**_adds(a, b), "seqpar": call, "torch loop": torch.loop(FEATURES, own_a, own_b)}, rounds=rounds
+        {
+            **_adds(a, b),
+            "seqpar": call,
+            "torch loop": torch.loop(FEATURES, own_a, own_b),
+            "torch loop, addcmul": lambda: peers.torch_addcmul_loop(own_a, own_b),
+        },
+        rounds=rounds,
     )
     cotangent = torch.array(FEATURES.arrays(seed=1)[1])
     steps = {
         "seqpar": torch.training_step(_recurrence, own_a, own_b, cotangent),
         "torch loop": torch.training_step(peers.torch_loop, own_a, own_b, cotangent),
+        "torch loop, addcmul": torch.training_step(peers.torch_addcmul_loop, own_a, own_b, cotangent),
     }
     _same_gradients("torch", steps["seqpar"](), steps["torch loop"]())
     training = interleave(steps, rounds=min(rounds, 7))
@@ -60,12 +67,16 @@ def torch_speed(record: Record, rounds: int) -> None:
         [
             *_shares("2", "torch, (4, 4096, 256)", "2 torch", times, 0.5),
             _speedup("2", "torch against its own loop", "2 torch", times, "torch loop", 20),
+            _speedup("2", "torch against a loop of addcmul", "2 torch", times, "torch loop, addcmul", 20),
+            _speedup(
+                "2", "torch training step against the loop's", "2 torch training", training, "torch loop", 15
+            ),
             _speedup(
                 "2",
-                "torch forward and backward against the loop's",
+                "torch training step against that of a loop of addcmul",
                 "2 torch training",
                 training,
-                "torch loop",
+                "torch loop, addcmul",
                 15,
             ),
         ],

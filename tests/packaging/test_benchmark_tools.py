@@ -93,9 +93,8 @@ def test_all_peers_compute_the_same_recurrence(axis: int) -> None:
     a, b = case.arrays()
     expected = peers.numpy_loop(a, b, axis)
     torch = pytest.importorskip("torch")
-    np.testing.assert_allclose(
-        peers.torch_loop(torch.from_numpy(a), torch.from_numpy(b), axis).numpy(), expected
-    )
+    for loop in (peers.torch_loop, peers.torch_addcmul_loop):
+        np.testing.assert_allclose(loop(torch.from_numpy(a), torch.from_numpy(b), axis).numpy(), expected)
     pytest.importorskip("jax")
     for peer in (peers.jax_scan, peers.jax_associative_scan):
         np.testing.assert_allclose(np.asarray(peer(a, b, axis)), expected, rtol=1e-5)
