@@ -31,10 +31,15 @@ def alike(arrays: Sequence[Array]) -> Sequence[Array]:
     every = frozenset().union(*sets)
     if not every:
         return arrays
-    return [
-        jax.lax.pcast(x, tuple(every - own), to="varying") if every - own else x
-        for x, own in zip(arrays, sets, strict=True)
-    ]
+    return [_marked(x, tuple(every - own)) for x, own in zip(arrays, sets, strict=True)]
+
+
+def _marked(x: Array, axes: tuple[str, ...]) -> Array:
+    if not axes:
+        return x
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(x, axes, to="varying")
+    return jax.lax.pvary(x, axes)  # before JAX 0.9
 
 
 def _varying(x: Array) -> frozenset[str]:
