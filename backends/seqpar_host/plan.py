@@ -19,7 +19,8 @@ BYTES_PER_THREAD = 1 << 20
 TASK_BYTES = 1 << 16
 # From here on results would push everything else out of the last cache, themselves included.
 STREAMED_BYTES = 1 << 25
-WIDEST_BLOCK = 4096  # columns: their states stay in the first cache
+WIDEST_BLOCK = 8192  # columns: their states stay in the first cache, or nearly
+LONG_PART = 8192  # columns
 
 
 class Layout(NamedTuple):
@@ -214,6 +215,8 @@ def _block(extent: int, others: int, column: int, mode: str, rows: int, threads:
     if mode == "along":
         wanted = -(-TASK_BYTES // max(1, column))
         return -(-max(1, min(wanted, extent)) // rows) * rows
-    # Whole rows where there are tasks enough: a part of each row at a time runs at half the speed.
-    pieces = max(1, -(-threads // max(1, others)))
+    # Parts of rows walk at half the speed of whole ones: two threads gain nothing by them, unless the parts are long.
+    pieces = -(-threads // max(1, others))
+    if pieces == 2 and extent < 2 * LONG_PART:
+        pieces = 1
     return -(-min(WIDEST_BLOCK, -(-extent // pieces)) // 64) * 64

@@ -134,43 +134,40 @@ class _Body:
         zero = Int(builder, I64(0))
         whole = self.extent // lanes
         end = whole * lanes
+        rest = zero.less(self.extent - end)
+        mask = (self.extent - end).first(lanes)
+        # The rest of a row keeps its states in a register: a masked load cannot take what a masked store just wrote.
+        last, total = Variable(self.zero), Variable(self.zero.cast("float64"))
 
-        def columns(body: Callable[[Int, Mask | None], None]) -> None:
+        with loop(builder, whole) as index:
+            self.place(self.leaves, zero, index * lanes).store(self.entering(index * lanes))
+            if self.of.summed:
+                self.place("da", zero, index * lanes).store(self.zero.cast("float64"))
+        with builder.if_then(rest):
+            last.set(self.entering(end, mask))
+        with loop(builder, self.steps) as step:
             with loop(builder, whole) as index:
                 # Down in time is down in memory: the other way round the prefetchers lose track (12 GB/s for 35).
-                body((whole - 1 - index if self.of.descending else index) * lanes, None)
-            with builder.if_then(end.less(self.extent)):
-                body(end, (self.extent - end).first(lanes))
-
-        def start(column: Int, mask: Mask | None) -> None:
-            self.place(self.leaves, zero, column).store(self.entering(column, mask), mask)
+                column = (whole - 1 - index if self.of.descending else index) * lanes
+                carried = self.place(self.leaves, zero, column)
+                k = carried.load(self.state, lanes)
+                carried.store(self.across(step, column, None, k, self.sum_in_memory(column)))
+            with builder.if_then(rest):
+                last.set(self.across(step, end, mask, last.get(), self.sum_in(total)))
+        with builder.if_then(rest):
+            self.place(self.leaves, zero, end).store(last.get(), mask)
             if self.of.summed:
-                self.place("da", zero, column).store(self.zero.cast("float64"), mask)
-
-        def walk(column: Int, mask: Mask | None) -> None:
-            carried = self.place(self.leaves, zero, column)
-            k = carried.load(self.state, lanes, mask)
-            carried.store(self.across(step, column, mask, k, self.sum_in_memory(column, mask)), mask)
-
-        columns(start)
-        with loop(builder, self.steps) as step:
-            columns(walk)
+                self.place("da", zero, end).store(total.get(), mask)
 
     def narrow(self) -> None:
         """At most one vector beside time: the state stays in a register. One lane is a plain loop over one row."""
         column = Int(self.builder, I64(0))
         mask = None if self.lanes == 1 else self.extent.first(self.lanes)
-        k = Variable(self.entering(column, mask))
-        total = Variable(self.zero.cast("float64")) if self.of.summed else None
-
-        def add(dc: Lanes) -> None:
-            assert total is not None
-            total.set(total.get() + dc.cast("float64"))
-
+        k, total = Variable(self.entering(column, mask)), Variable(self.zero.cast("float64"))
         with loop(self.builder, self.steps) as step:
-            k.set(self.across(step, column, mask, k.get(), add))
+            k.set(self.across(step, column, mask, k.get(), self.sum_in(total)))
         self.place(self.leaves, column, column).store(k.get(), mask)
-        if total is not None:
+        if self.of.summed:
             self.place("da", column, column).store(total.get(), mask)
 
     def across(
@@ -212,14 +209,17 @@ class _Body:
                 value.set(self.place("h0", step, column).load(self.state, self.lanes, mask))
         return value.get()
 
-    def sum_in_memory(self, column: Int, mask: Mask | None) -> Callable[[Lanes], None]:
+    def sum_in_memory(self, column: Int) -> Callable[[Lanes], None]:
         def add(dc: Lanes) -> None:
             place = self.place("da", Int(self.builder, I64(0)), column)
-            place.store(place.load("float64", self.lanes, mask) + dc.cast("float64"), mask)
+            place.store(place.load("float64", self.lanes) + dc.cast("float64"))
 
         return add
 
-    def entering(self, column: Int, mask: Mask | None) -> Lanes:
+    def sum_in(self, total: Variable) -> Callable[[Lanes], None]:
+        return lambda dc: total.set(total.get() + dc.cast("float64"))
+
+    def entering(self, column: Int, mask: Mask | None = None) -> Lanes:
         if self.enters not in self.slots:
             return self.zero
         return self.place(self.enters, Int(self.builder, I64(0)), column).load(self.state, self.lanes, mask)
