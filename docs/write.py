@@ -117,9 +117,10 @@ def _record(path: Path) -> str:
         value, target = (_number(figure[key], figure["unit"]) for key in ("value", "target"))
         reached = "yes" if figure["reached"] else "**no**"
         rows.append((figure["number"], figure["text"], value, f"{figure['sense']} {target}", reached))
+    load = f", load before the run {record['load_before']}" if "load_before" in record else ""
     problems = "".join(f"\n- {problem}" for problem in record["problems"])
     return (
-        f"{machine['cpu'].strip()}, {machine['cores']} cores, Python {machine['python']}, {tools}, {record['date']}. "
+        f"{machine['cpu'].strip()}, {machine['cores']} cores, Python {machine['python']}, {tools}, {record['date']}{load}. "
         f"Every sample: [{where}](../{where}).\n\n"
         + markdown(("no.", "figure", "measured", "target", "reached"), rows)
         + (f"\n\nNot measured, or measured with a warning:\n{problems}" if problems else "")

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 import seqpar
-from seqpar.dispatch import registry
 from seqpar_bench.answers import exact
 from seqpar_bench.cases import LONG_MEMORY
 from seqpar_bench.frameworks import JAX
@@ -53,15 +52,17 @@ def _largest(h: Array, truth: Array) -> float:
     return float(np.max(np.abs(np.asarray(h, np.float64) - truth)))
 
 
-def _methods() -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Every kernel there is, as a name, a way to make its arrays, and the options that force it."""
+def _methods() -> Iterator[tuple[str, Any, dict[str, str]]]:
+    """Every kernel that can run these cases, as a name, a way to make its arrays, and the options that force it."""
     jax = JAX()
     places: list[tuple[str, Any, tuple[str, ...]]] = [("numpy", np.asarray, ("host", "reference"))]
     if jax.found:
         places.append(("jax", jax.array, ("host", "xla")))
     for framework, array, backends in places:
-        for kernel in registry.kernels("linear_recurrence", framework):
-            if kernel.backend in backends:
+        a, b = (array(x) for x in LONG_MEMORY.arrays())
+        for candidate in seqpar.explain(seqpar.linear_recurrence, a, b).choice.candidates:
+            kernel = candidate.kernel
+            if candidate.refusal is None and kernel.backend in backends:
                 yield (
                     f"{framework}, {kernel.label}",
                     array,

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,10 @@ class Record:
     """One run of a benchmark."""
 
     benchmark: str
+    load: float = field(
+        default_factory=lambda: round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else 0.0
+    )
+    """What else the machine was doing before the run: threads that wanted a core. Above 0.5, do not trust the times."""
     figures: list[Figure] = field(default_factory=list)
     samples: dict[str, dict[str, Samples]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -60,6 +65,7 @@ class Record:
             "benchmark": self.benchmark,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": machine(),
+            "load_before": self.load,
             "versions": versions(),
             "figures": [{**asdict(figure), "reached": figure.reached} for figure in self.figures],
             "seconds": {

@@ -7,8 +7,9 @@ import tempfile
 import time
 from typing import Any
 
+import numpy as np
+
 import seqpar
-from seqpar.dispatch import registry
 from seqpar_bench.frameworks import JAX, Torch
 from seqpar_bench.measure import Samples
 from seqpar_bench.record import Figure, Record
@@ -83,10 +84,11 @@ def compile_times(record: Record, rounds: int) -> None:
 
 
 def _paths() -> list[tuple[str, dict[str, str]]]:
-    """Every way a call under jit can go: left open, and each kernel that can be asked for by name."""
-    kernels = registry.kernels("linear_recurrence", "jax")
-    # The reference code refuses to be unrolled into programs of this length.
-    asked = [k for k in kernels if k.backend != "reference"]
+    """Every way a call under jit can go: left open, and each kernel that can run it when asked for by name."""
+    like = JAX().array(np.zeros((1, LENGTHS[0][0], 4), np.float32))
+    candidates = seqpar.explain(seqpar.linear_recurrence, like, like).choice.candidates
+    # The reference code is not meant for long programs: under jit it refuses to be unrolled into them.
+    asked = [c.kernel for c in candidates if c.refusal is None and c.kernel.backend != "reference"]
     return [("automatic", {}), *((k.label, {"backend": k.backend, "method": k.method}) for k in asked)]
 
 
