@@ -34,7 +34,9 @@ class _Without:
         self.convex = False
 
 
-def bind(walk: Walk, config: ChunkedConfig, layouts: Sequence[Layout | None]) -> Launch:
+def bind(
+    walk: Walk, config: ChunkedConfig, layouts: Sequence[tuple[tuple[int, ...], tuple[int, ...], str] | None]
+) -> Launch:
     """A launch of (addresses of a, b, h0, resets, h, final; threads) for these layouts."""
     a, b, h0, resets, h, final = (layout and Layout(*layout) for layout in layouts)
     assert a is not None and b is not None and h is not None and final is not None
