@@ -10,6 +10,7 @@ Words of a call: plan, counter, pointers of the slots (0 where absent).
 """
 
 import os
+import sys
 from functools import partial
 from typing import Any
 
@@ -109,6 +110,20 @@ def join_thread(typing: Any, thread: Any) -> Any:
         return builder.sext(builder.call(join, [args[0], I64(0)]), I64)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def ask_for_huge_pages(typing: Any, address: Any, size: Any) -> Any:
+    """Linux's madvise(MADV_HUGEPAGE), as NumPy asks for its own arrays; a refusal changes nothing."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not sys.platform.startswith("linux"):
+            return I64(0)
+        kind = ir.FunctionType(I32, [I64, I64, I32])
+        advise = cgutils.get_or_insert_function(builder.module, kind, "madvise")
+        return builder.sext(builder.call(advise, [*args, I32(14)]), I64)
+
+    return types.int64(types.int64, types.int64), generate
 
 
 def worker(address: int) -> int:

@@ -4,7 +4,8 @@ XLA calls a handler with the address of an XLA_FFI_CallFrame (xla/ffi/api/c_api.
 the buffers' pointers from it and launches a plan. It is compiled once, so each plan gets a trampoline of four
 instructions that adds the address of its own words:
 
-    words of a target: plan, threads, version, message, operands, results, then per operand or result (slot, elements)
+    words of a target: plan, threads, version, message, operands, results, then per operand or result
+    (slot, elements, bytes if a result)
 """
 
 import ctypes
@@ -107,7 +108,9 @@ def _make(
     for slot in present:
         layout = layouts[slot]
         assert layout is not None
-        words += [slot, math.prod(layout.shape)]
+        elements = math.prod(layout.shape)
+        # Only results may be memory that nobody has touched yet.
+        words += [slot, elements, elements * FORMATS[layout.dtype].itemsize if slot >= count else 0]
     array = np.array(words, dtype=np.int64)
     _kept.extend([plan, array])
     return _trampoline(handle_address(), array.ctypes.data)

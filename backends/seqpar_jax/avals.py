@@ -39,7 +39,7 @@ def _marked(x: Array, axes: tuple[str, ...]) -> Array:
         return x
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(x, axes, to="varying")
-    return jax.lax.pvary(x, axes)  # before JAX 0.9
+    return getattr(jax.lax, "pvary")(x, axes)  # noqa: B009  (its name before JAX 0.9)
 
 
 def _varying(x: Array) -> frozenset[str]:
