@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
+from numba.core.registry import cpu_target
 
 from seqpar_host.simd import FLOATS, I1, I32, I64, Int, Lanes, Mask, intrinsic, shuffle, splat, suffix
 
@@ -184,8 +185,7 @@ def _numbers(builder: Any, format: Format, raw: list[Any]) -> Lanes:
     """Bits as they lay in memory -> numbers in the format's state type."""
     count = raw[0].type.count
     if format.name == "float16":
-        half = builder.bitcast(raw[0], ir.VectorType(ir.HalfType(), count))
-        return Lanes(builder, (builder.fpext(half, ir.VectorType(FLOATS["float32"], count)),))
+        return Lanes(builder, (_from_half(builder, raw[0]),))
     if format.name == "bfloat16":
         wide = builder.zext(raw[0], ir.VectorType(I32, count))
         bits = builder.shl(wide, ir.Constant(wide.type, [16] * count))
@@ -197,8 +197,7 @@ def _memory(format: Format, value: Lanes) -> list[Any]:
     """The inverse of `_numbers`, rounding to the nearest, ties to even."""
     builder, count = value.builder, value.count
     if format.name == "float16":
-        half = builder.fptrunc(value.parts[0], ir.VectorType(ir.HalfType(), count))
-        return [builder.bitcast(half, ir.VectorType(I16, count))]
+        return [_to_half(builder, value.parts[0])]
     if format.name == "bfloat16":
         kind = ir.VectorType(I32, count)
 
@@ -214,3 +213,56 @@ def _memory(format: Format, value: Lanes) -> list[Any]:
         kept = builder.select(nan, builder.or_(high, all_lanes(0x40)), rounded)
         return [builder.trunc(kept, ir.VectorType(I16, count))]
     return list(value.parts)
+
+
+def _has_half() -> bool:
+    """Whether the CPU compiled for converts half floats itself; else LLVM would call a C function that may not exist."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return "+f16c" in features or not str(triple).startswith(("x86", "i386", "i686"))
+
+
+def _from_half(builder: Any, raw: Any) -> Any:
+    count = raw.type.count
+    floats, bits = ir.VectorType(FLOATS["float32"], count), ir.VectorType(I32, count)
+    if _has_half():
+        return builder.fpext(builder.bitcast(raw, ir.VectorType(ir.HalfType(), count)), floats)
+
+    def all_lanes(number: int) -> Any:
+        return ir.Constant(bits, [number] * count)
+
+    wide = builder.zext(raw, bits)
+    size = builder.shl(builder.and_(wide, all_lanes(0x7FFF)), all_lanes(13))
+    # Exponents differ by 112; the product is exact and makes subnormal numbers normal.
+    scaled = builder.bitcast(
+        builder.fmul(builder.bitcast(size, floats), ir.Constant(floats, [2.0**112] * count)), bits
+    )
+    special = builder.icmp_unsigned(">=", size, all_lanes(0x7C00 << 13))
+    scaled = builder.select(special, builder.or_(size, all_lanes(0x7F800000)), scaled)
+    sign = builder.shl(builder.and_(wide, all_lanes(0x8000)), all_lanes(16))
+    return builder.bitcast(builder.or_(scaled, sign), floats)
+
+
+def _to_half(builder: Any, value: Any) -> Any:
+    count = value.type.count
+    floats, bits = value.type, ir.VectorType(I32, count)
+    if _has_half():
+        half = builder.fptrunc(value, ir.VectorType(ir.HalfType(), count))
+        return builder.bitcast(half, ir.VectorType(I16, count))
+
+    def all_lanes(number: int) -> Any:
+        return ir.Constant(bits, [number] * count)
+
+    whole = builder.bitcast(value, bits)
+    size = builder.and_(whole, all_lanes(0x7FFFFFFF))
+    odd = builder.and_(builder.lshr(size, all_lanes(13)), all_lanes(1))
+    rebased = builder.add(builder.add(size, all_lanes((0xFFF - (112 << 23)) & 0xFFFFFFFF)), odd)
+    result = builder.lshr(rebased, all_lanes(13))
+    # Below 2**-14 the addition of 0.5 does the rounding: its last bit is the last bit of a subnormal half.
+    small = builder.fadd(builder.bitcast(size, floats), ir.Constant(floats, [0.5] * count))
+    small = builder.sub(builder.bitcast(small, bits), all_lanes(0x3F000000))
+    result = builder.select(builder.icmp_unsigned("<", size, all_lanes(113 << 23)), small, result)
+    nan = builder.icmp_unsigned(">", size, all_lanes(0x7F800000))
+    special = builder.select(nan, all_lanes(0x7E00), all_lanes(0x7C00))
+    result = builder.select(builder.icmp_unsigned(">=", size, all_lanes(143 << 23)), special, result)
+    sign = builder.lshr(builder.and_(whole, all_lanes(0x80000000)), all_lanes(16))
+    return builder.trunc(builder.or_(result, sign), ir.VectorType(I16, count))
