@@ -281,23 +281,12 @@ class _Backward(_Recurrence):
     def reference(self, xp: Any, spec: Walk, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         """The definition, by the rules of the forward operation."""
         a, b, h0, resets, h, g, g_final = operands
-        like = h if b is None else b
 
-        def solve(walk: Walk, *arrays: Array | None) -> tuple[Array, ...]:
+        def solve(walk: Walk, *arrays: Array | None) -> tuple[Array, Array]:
             return algorithm.chunked(xp, walk, *arrays)
 
-        da, db, dh0, _ = LINEAR_RECURRENCE.vjp(
-            xp,
-            spec,
-            (a, like, h0, resets),
-            (h, None),
-            (g, g_final),
-            (True, True, h0 is not None, False),
-            solve,
-        )
-        if dh0 is None:
-            dh0 = _zeros(xp, without(tuple(h.shape), spec.axis), h, algorithm.state_dtype(xp, h.dtype))
-        return da, db, dh0
+        results = algorithm.backward(xp, spec, a, b, h0, resets, h, g, g_final, solve)
+        return self.finish(xp, spec, operands, results)
 
     def jvp(self, *_: Any, **__: Any) -> Any:
         raise TypeError(

@@ -295,15 +295,19 @@ def test_long_memory_is_as_accurate_as_the_plain_loop(backend: str, method: str,
     assert own <= 2 * np.abs(loop - exact).max()
 
 
+@pytest.mark.parametrize("backend, method", FORCED)
 @pytest.mark.parametrize("gate", ["log", "logit"])
-def test_gates_remember_where_the_coefficient_itself_cannot_say_it(gate: str) -> None:
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "random"])
+def test_gates_remember_a_million_steps(backend: str, method: str, gate: str, constant: bool) -> None:
+    steps = 4096 if backend == "reference" and method == "sequential" else 131072
     forget = np.float64(1e-7)
     raw = np.log1p(-forget) if gate == "log" else np.log1p(-forget) - np.log(forget)
-    a = np.full((1000, 1), raw, np.float32)
-    b = np.ones((1000, 1), np.float32)
-    exact = oracle.walk(a, b, axis=0, gate=gate, convex=True)[0]
-    h = seqpar.linear_recurrence(a, b, gate=gate, convex=True)
-    assert (np.abs(h - exact) <= 1e-5 * exact).all()
+    a = np.full((steps, 3), raw, np.float32)
+    b = np.ones((steps, 3), np.float32) if constant else numbers((steps, 3), "float32")
+    for convex in (False, True):
+        exact = oracle.walk(a, b, axis=0, gate=gate, convex=convex)[0]
+        h = seqpar.linear_recurrence(a, b, gate=gate, convex=convex, backend=backend, method=method)
+        assert np.abs(h - exact).max() <= 1e-6 * np.abs(exact).max()
 
 
 def test_results_do_not_depend_on_repetition_threads_or_neighbours() -> None:
