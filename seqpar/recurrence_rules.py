@@ -84,7 +84,7 @@ class _LinearRecurrence(_Recurrence):
         shape = shape_of(a, b)
         return Abstract(shape, b.dtype), Abstract(without(shape, spec.axis), state_of(b.dtype))
 
-    def empty(self, xp: Any, spec: Walk, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    def empty(self, xp: Any, spec: Walk, operands: Sequence[Any]) -> tuple[Array, ...]:
         h, final = algorithm.sequential(xp, spec, *operands)
         return h, final
 
@@ -95,7 +95,7 @@ class _LinearRecurrence(_Recurrence):
     def backward_operands(
         self,
         spec: Walk,
-        operands: Sequence[Array | None],
+        operands: Sequence[Any],
         results: Sequence[Array],
         cotangents: Sequence[Array | None],
     ) -> tuple[Array | None, ...] | None:
@@ -108,7 +108,7 @@ class _LinearRecurrence(_Recurrence):
         self,
         xp: Any,
         spec: Walk,
-        operands: Sequence[Array | None],
+        operands: Sequence[Any],
         tangents: Sequence[Array | None],
         results: Sequence[Array],
         solve: Solve,
@@ -149,7 +149,7 @@ class _LinearRecurrence(_Recurrence):
         self,
         xp: Any,
         spec: Walk,
-        operands: Sequence[Array | None],
+        operands: Sequence[Any],
         results: Sequence[Array],
         cotangents: Sequence[Array | None],
         wanted: Sequence[bool],
@@ -185,7 +185,7 @@ class _LinearRecurrence(_Recurrence):
         self,
         xp: Any,
         spec: Walk,
-        operands: Sequence[Array | None],
+        operands: Sequence[Any],
         linear: Sequence[Abstract | None],
         cotangents: Sequence[Array | None],
         solve: Solve,
@@ -209,7 +209,7 @@ class _LinearRecurrence(_Recurrence):
         )
 
     def batch(
-        self, xp: Any, spec: Walk, operands: Sequence[Array | None], axes: Sequence[int | None]
+        self, xp: Any, spec: Walk, operands: Sequence[Any], axes: Sequence[int | None]
     ) -> tuple[Walk, tuple[Array | None, ...]]:
         def front(x: Array | None, axis: int | None) -> Array | None:
             if x is None:
@@ -219,7 +219,7 @@ class _LinearRecurrence(_Recurrence):
             # Not moveaxis: under a second vmap PyTorch has no batching rule for it.
             return xp.permute_dims(x, (axis, *(i for i in range(x.ndim) if i != axis)))
 
-        batched = tuple(front(x, axis) for x, axis in zip(operands, axes, strict=True))
+        batched: tuple[Any, ...] = tuple(front(x, axis) for x, axis in zip(operands, axes, strict=True))
         a, b = batched[:2]
         if a.shape[0] == 1 and b.shape[0] == 1:
             # Only h0 or resets are batched: the batch has to come in through b, as a view.
@@ -264,7 +264,7 @@ class _Backward(_Recurrence):
         return da, db, Abstract(without(shape, spec.axis), state)
 
     def finish(
-        self, xp: Any, spec: Walk, operands: Sequence[Array | None], results: tuple[Array, ...]
+        self, xp: Any, spec: Walk, operands: Sequence[Any], results: tuple[Array, ...]
     ) -> tuple[Array, ...]:
         a, b, h0, _, h, _, _ = operands
         like = h if b is None else b
@@ -275,10 +275,10 @@ class _Backward(_Recurrence):
             dh0 if h0 is None else algorithm.sum_to(xp, dh0, tuple(h0.shape)),
         )
 
-    def empty(self, xp: Any, spec: Walk, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    def empty(self, xp: Any, spec: Walk, operands: Sequence[Any]) -> tuple[Array, ...]:
         return self.reference(xp, spec, operands)
 
-    def reference(self, xp: Any, spec: Walk, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    def reference(self, xp: Any, spec: Walk, operands: Sequence[Any]) -> tuple[Array, ...]:
         """The definition, by the rules of the forward operation."""
         a, b, h0, resets, h, g, g_final = operands
 

@@ -127,17 +127,17 @@ def time_axis(operation: str, axis: Any, shape: Shape) -> int:
     rank = len(shape)
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
         raise OptionError(f"{operation}: axis={axis!r} is not an integer. Give the number of the time axis.")
-    axis = axis.__index__()
-    if rank == 1 and axis == -2:
+    number = int(axis.__index__())
+    if rank == 0:
+        raise ShapeError(f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis.")
+    if rank == 1 and number == -2:
         return 0
-    if rank == 0 or not -rank <= axis < rank:
+    if not -rank <= number < rank:
         raise ShapeError(
-            f"{operation}: axis={axis} is out of range for an input of shape {shape}. "
+            f"{operation}: axis={number} is out of range for an input of shape {shape}. "
             f"Give an axis from {-rank} to {rank - 1}."
-            if rank
-            else f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis."
         )
-    return axis % rank
+    return number % rank
 
 
 def broadcast(operation: str, names: tuple[str, str], left: Shape, right: Shape, axis: int) -> Shape:

@@ -11,7 +11,6 @@ from seqpar.dispatch.registry import Backend
 from seqpar.validation import COMPLEX, REAL
 from seqpar_host.configs import ChunkedConfig, SequentialConfig
 
-
 # Splitting time walks every step three times, so it takes cores that would otherwise idle to win: 4.9 ms against 4.7 for
 # one row of 4M steps on 2 cores.
 CORES_TO_SPLIT_TIME = 4

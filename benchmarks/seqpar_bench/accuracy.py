@@ -52,7 +52,7 @@ def _largest(h: Array, truth: Array) -> float:
     return float(np.max(np.abs(np.asarray(h, np.float64) - truth)))
 
 
-def _methods() -> Iterator[tuple[str, Any, dict[str, str]]]:
+def _methods() -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Every kernel that can run these cases, as a name, a way to make its arrays, and the options that force it."""
     jax = JAX()
     places: list[tuple[str, Any, tuple[str, ...]]] = [("numpy", np.asarray, ("host", "reference"))]

@@ -201,7 +201,8 @@ class _BFloat16:
 
 def _wide(x: Any) -> Array:
     x = np.asarray(x)
-    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+    wide: Array = x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+    return wide
 
 
 def _load(a: Any, b: Any, h0: Any, resets: Any, axis: int, gate: str) -> tuple[Any, ...]:
@@ -257,4 +258,5 @@ def _loop(
 
 def _summed(x: Array, shape: tuple[int, ...]) -> Array:
     axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
-    return x.sum(axis=axes, keepdims=True)
+    total: Array = x.sum(axis=axes, keepdims=True)
+    return total
