@@ -129,7 +129,9 @@ def time_axis(operation: str, axis: Any, shape: Shape) -> int:
         raise OptionError(f"{operation}: axis={axis!r} is not an integer. Give the number of the time axis.")
     number = int(axis.__index__())
     if rank == 0:
-        raise ShapeError(f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis.")
+        raise ShapeError(
+            f"{operation}: a 0-dimensional input has no time axis. Give an array with at least one axis."
+        )
     if rank == 1 and number == -2:
         return 0
     if not -rank <= number < rank:

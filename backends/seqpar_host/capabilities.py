@@ -19,7 +19,9 @@ STEPS_TO_SPLIT_TIME = 1 << 18
 
 def host_backend() -> Backend:
     """The entry point of the group "seqpar.backends"."""
-    return Backend(name="host", version=seqpar.__version__, kernels=lambda: (Sequential(), Chunked(), Backward()))
+    return Backend(
+        name="host", version=seqpar.__version__, kernels=lambda: (Sequential(), Chunked(), Backward())
+    )
 
 
 class HostKernel(Kernel):
@@ -58,7 +60,12 @@ class HostKernel(Kernel):
         return launch
 
     def xla_handler(
-        self, spec: Any, config: Any, operands: Sequence[Abstract | None], results: Sequence[Abstract], include: str
+        self,
+        spec: Any,
+        config: Any,
+        operands: Sequence[Abstract | None],
+        results: Sequence[Abstract],
+        include: str,
     ) -> int:
         """Address of a function that XLA calls on the CPU, for jaxlib's headers in `include`; raises if they differ."""
         from seqpar_host.xla import xla_handler, xla_version
@@ -91,7 +98,9 @@ class Chunked(HostKernel):
     def rank(self, problem: Problem) -> float:
         # By what the machine has, not by how many threads are set: a result must not depend on a thread setting.
         cores = usable_cores()
-        splits = cores >= CORES_TO_SPLIT_TIME and problem.rows * 3 <= cores and problem.time >= STEPS_TO_SPLIT_TIME
+        splits = (
+            cores >= CORES_TO_SPLIT_TIME and problem.rows * 3 <= cores and problem.time >= STEPS_TO_SPLIT_TIME
+        )
         return 9.0 if splits else 11.0
 
     def bind(self, spec: Any, config: ChunkedConfig, layouts: Sequence[Layout | None]) -> Launch:

@@ -31,6 +31,26 @@ def complement(a: Lanes, gate: str) -> Lanes:
     return sigmoid(-a)
 
 
+def wide_coefficient(a: Lanes, gate: str) -> Lanes:
+    """c in float64 from a in float32, with 1 - c as exact as float32 can say it.
+
+    Float32 has nothing between 1 and 1 - 6e-8: exp(-1e-7) rounded to it forgets 2 % too much, 1e-3 after 131,072 steps.
+    """
+    if a.state == "float64":
+        return coefficient(a, gate)
+    if gate == "logit":
+        e = exp(-a.call("fabs"))
+        small = (e / (e + 1.0)).cast("float64")
+        return a.less(0.0).select(small, 1.0 - small)
+    if not a.complex:
+        n, e = _reduce(a.clip(-110.0, 90.0))
+        power = _power(n.widened())
+        return power.fma(e.cast("float64"), power)
+    c, rest = complex_exp(a), -complex_expm1(a)
+    near = (rest.real * rest.real + rest.imag * rest.imag).less(0.25)
+    return near.select(1.0 - rest.cast("float64"), c.cast("float64"))
+
+
 def exp(x: Lanes) -> Lanes:
     # Clipped where the result is 0 or inf anyway; the power of two in two halves, so that it underflows gradually.
     x = x.clip(-110.0, 90.0) if x.state == "float32" else x.clip(-750.0, 720.0)
@@ -85,6 +105,9 @@ class _Whole:
         # 64-bit arithmetic shifts need AVX-512: shift an offset, positive number logically.
         lifted = self.builder.lshr(self.builder.add(self.value, self._all(4096)), self._all(1))
         return _Whole(self.builder, self.builder.sub(lifted, self._all(2048)))
+
+    def widened(self) -> "_Whole":
+        return _Whole(self.builder, self.builder.sext(self.value, ir.VectorType(I64, self.value.type.count)))
 
     def minus(self, other: "_Whole") -> "_Whole":
         return _Whole(self.builder, self.builder.sub(self.value, other.value))

@@ -12,7 +12,7 @@ from seqpar_host.compile import kernel_address, worker_address
 from seqpar_host.formats import FORMATS, reach_of
 from seqpar_host.job import SLOTS, Specialisation
 from seqpar_host.threads import thread_limit
-from seqpar_host.walk import TIMELESS, lanes_of, rows_of
+from seqpar_host.walk import TIMELESS, WIDEST_BLOCK, lanes_of, rows_of
 
 # A thread takes 50 microseconds to start and join, in which one core moves 3 MB out of its caches (two threads broke even
 # at 9 MB).
@@ -20,7 +20,6 @@ BYTES_PER_THREAD = 4 << 20
 TASK_BYTES = 1 << 16
 # From here on results would push everything else out of the last cache, themselves included.
 STREAMED_BYTES = 1 << 25
-WIDEST_BLOCK = 8192  # columns: their states stay in the first cache, or nearly
 LONG_PART = 8192  # columns
 
 

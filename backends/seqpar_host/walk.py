@@ -12,10 +12,11 @@ in registers, which makes a vector of their states that takes one step at a time
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 
 from seqpar_host.formats import FORMATS, Place
-from seqpar_host.gates import coefficient, complement
+from seqpar_host.gates import coefficient, complement, wide_coefficient
 from seqpar_host.job import HEADER, PER_SLOT, SLOTS, Job, Specialisation
 from seqpar_host.simd import (
     I64,
@@ -31,9 +32,10 @@ from seqpar_host.simd import (
     turn_back,
     while_loop,
 )
-from seqpar_host.untyped import intrinsic
+from seqpar_host.untyped import cgutils, intrinsic
 
 TIMELESS = {"h0", "final", "g_final", "dh0"}
+WIDEST_BLOCK = 8192  # columns of one task: their states stay in the first cache, or nearly
 
 
 def kernel(job: int) -> int:
@@ -72,6 +74,8 @@ class _Body:
                 self.reaches[name] = of.reaches[index]
         main = self.formats["b" if of.kernel == "walk" else "g"]
         self.state, self.complex = main.state, main.complex
+        # Gates are there for long memories: their walk is carried in float64, whatever the format.
+        self.carry = main.state if of.gate == "value" else "float64"
         self.lanes = 1 if of.mode == "single" else lanes_of(main.name)
         self.height = rows_of(main.name)
         self.backward = of.kernel == "backward"
@@ -83,12 +87,12 @@ class _Body:
     def before(
         self, load: Callable[..., Lanes], truths: Callable[..., Mask]
     ) -> tuple[Lanes, Lanes, Mask | None]:
-        """(c, u or b or g, reset) of a step."""
-        a = load("a")
-        c = coefficient(a, self.of.gate)
-        u = load("g" if self.backward else "b")
+        """(c, u or b or g, reset) of a step, in the precision of the carry."""
+        a, wide = load("a"), self.carry != self.state
+        c = wide_coefficient(a, self.of.gate) if wide else coefficient(a, self.of.gate)
+        u = load("g" if self.backward else "b").cast(self.carry)
         if self.of.convex and not self.backward:
-            u = complement(a, self.of.gate) * u
+            u = (1.0 - c if wide else complement(a, self.of.gate)) * u
         return c, u, truths("resets") if "resets" in self.slots else None
 
     def step(self, c: Lanes, u: Lanes, reset: Mask | None, k: Lanes) -> tuple[Lanes, Lanes]:
@@ -129,7 +133,7 @@ class _Body:
     # --- lanes beside time ---
 
     def rows(self) -> None:
-        """Row after row, the states in the row of final states, which stays in the first cache."""
+        """Row after row, the states in a row of their own, which stays in the first cache."""
         lanes, builder = self.lanes, self.builder
         zero = Int(builder, I64(0))
         whole = self.extent // lanes
@@ -137,10 +141,11 @@ class _Body:
         rest = zero.less(self.extent - end)
         mask = (self.extent - end).first(lanes)
         # The rest of a row keeps its states in a register: a masked load cannot take what a masked store just wrote.
-        last, total = Variable(self.zero), Variable(self.zero.cast("float64"))
+        last, total = Variable(self.zero.cast(self.carry)), Variable(self.zero.cast("float64"))
+        carried = self.row_of_states()
 
         with loop(builder, whole) as index:
-            self.place(self.leaves, zero, index * lanes).store(self.entering(index * lanes))
+            carried(index * lanes).store(self.entering(index * lanes))
             if self.of.summed:
                 self.place("da", zero, index * lanes).store(self.zero.cast("float64"))
         with builder.if_then(rest):
@@ -149,15 +154,28 @@ class _Body:
             with loop(builder, whole) as index:
                 # Down in time is down in memory: the other way round the prefetchers lose track (12 GB/s for 35).
                 column = (whole - 1 - index if self.of.descending else index) * lanes
-                carried = self.place(self.leaves, zero, column)
-                k = carried.load(self.state, lanes)
-                carried.store(self.across(step, column, None, k, self.sum_in_memory(column)))
+                k = carried(column).load(self.carry, lanes)
+                carried(column).store(self.across(step, column, None, k, self.sum_in_memory(column)))
             with builder.if_then(rest):
                 last.set(self.across(step, end, mask, last.get(), self.sum_in(total)))
+        if self.carry != self.state:
+            with loop(builder, whole) as index:
+                k = carried(index * lanes).load(self.carry, lanes)
+                self.place(self.leaves, zero, index * lanes).store(k)
         with builder.if_then(rest):
             self.place(self.leaves, zero, end).store(last.get(), mask)
             if self.of.summed:
                 self.place("da", zero, end).store(total.get(), mask)
+
+    def row_of_states(self) -> Callable[[Int], Place]:
+        """Where `rows` keeps its states: in the results' final states, or on the stack if those are too narrow."""
+        if self.carry == self.state:
+            return lambda column: self.place(self.leaves, Int(self.builder, I64(0)), column)
+        format = FORMATS["complex128" if self.complex else "float64"]
+        # By its size, not as an array type: numba would zero that number by number, minutes of compilation.
+        slot = cgutils.alloca_once(self.builder, ir.DoubleType(), size=WIDEST_BLOCK * format.itemsize // 8)
+        base = Int(self.builder, self.builder.ptrtoint(slot, I64))
+        return lambda column: Place(format, "packed", base + column * format.itemsize, column)
 
     def narrow(self) -> None:
         """At most one vector beside time: the state stays in a register. One lane is a plain loop over one row."""
@@ -191,7 +209,7 @@ class _Body:
 
         c, u, reset = self.before(load, truths)
         h, k = self.step(c, u, reset, k)
-        self.after(h, load, truths, store)
+        self.after(h.cast(self.state), load, truths, store)
         return k
 
     def previous_row(self, step: Int, column: Int, mask: Mask | None) -> Lanes:
@@ -221,8 +239,8 @@ class _Body:
 
     def entering(self, column: Int, mask: Mask | None = None) -> Lanes:
         if self.enters not in self.slots:
-            return self.zero
-        return self.place(self.enters, Int(self.builder, I64(0)), column).load(self.state, self.lanes, mask)
+            return self.zero.cast(self.carry)
+        return self.place(self.enters, Int(self.builder, I64(0)), column).load(self.carry, self.lanes, mask)
 
     @property
     def zero(self) -> Lanes:
@@ -318,7 +336,7 @@ class _Body:
                     ),
                 )
             state = after
-            states.append(h)
+            states.append(h.cast(self.state))
         k.set(state)
         for index, (row, h) in enumerate(zip(rows, turn_back(states), strict=True)):
 
@@ -338,10 +356,9 @@ class _Body:
         return Place(self.formats[name], "packed", base + row * per_row, per_row)
 
     def gather(self, name: str, rows: list[Int]) -> Lanes:
-        zero = constant(self.builder, self.state, len(rows), 0.0, self.complex)
         if name not in self.slots:
-            return zero
-        ones = [self.single(name, row).load(self.state, 1) for row in rows]
+            return constant(self.builder, self.carry, len(rows), 0.0, self.complex)
+        ones = [self.single(name, row).load(self.carry, 1) for row in rows]
         while len(ones) > 1:
             ones = [join(low, high) for low, high in zip(ones[::2], ones[1::2], strict=True)]
         return ones[0]
