@@ -5,16 +5,17 @@ differentiation are in `seqpar.recurrence_rules`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.execute import Runner, runner
 from seqpar.dispatch.faces import Call, face
 from seqpar.dispatch.memos import on_invalidate
-from seqpar.dispatch.options import Request, requested
+from seqpar.dispatch.options import Request, check_config, requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import DtypeError, unknown_name
-from seqpar.recurrence_rules import LINEAR_RECURRENCE, Walk
+from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
+from seqpar.recurrence_rules import BACKWARD, LINEAR_RECURRENCE, Walk
 from seqpar.validation import (
     COMPLEX,
     Shape,
@@ -22,7 +23,6 @@ from seqpar.validation import (
     boolean,
     broadcast,
     broadcasts_to,
-    check_config,
     complex_of,
     floating,
     is_scalar,
@@ -41,18 +41,69 @@ Fix = Callable[[Any, Array], Array]
 """From an argument as given to its canonical form; the second argument tells dtype and device. Kept, so it holds no array."""
 
 
-class LinearRecurrence(NamedTuple):
+A = TypeVar("A")
+
+
+class LinearRecurrence(NamedTuple, Generic[A]):
     """What `linear_recurrence(..., return_final=True)` returns."""
 
-    h: Array
+    h: A
     """Every state, shaped like the inputs together."""
-    final: Array
+    final: A
     """The state after the last step of the walk, without the time axis; float32 for half-precision input."""
 
 
+@overload
 def linear_recurrence(
     a: Array | complex,
-    b: Array,
+    b: A,
+    h0: Array | complex | None = None,
+    *,
+    axis: int = ...,
+    reverse: bool = ...,
+    resets: Array | None = ...,
+    gate: Gate = ...,
+    convex: bool = ...,
+    return_final: Literal[False] = False,
+    method: str = ...,
+    backend: str | None = ...,
+    config: Any = ...,
+) -> A: ...
+@overload
+def linear_recurrence(
+    a: Array | complex,
+    b: A,
+    h0: Array | complex | None = None,
+    *,
+    axis: int = ...,
+    reverse: bool = ...,
+    resets: Array | None = ...,
+    gate: Gate = ...,
+    convex: bool = ...,
+    return_final: Literal[True],
+    method: str = ...,
+    backend: str | None = ...,
+    config: Any = ...,
+) -> LinearRecurrence[A]: ...
+@overload
+def linear_recurrence(
+    a: Array | complex,
+    b: A,
+    h0: Array | complex | None = None,
+    *,
+    axis: int = ...,
+    reverse: bool = ...,
+    resets: Array | None = ...,
+    gate: Gate = ...,
+    convex: bool = ...,
+    return_final: bool,
+    method: str = ...,
+    backend: str | None = ...,
+    config: Any = ...,
+) -> A | LinearRecurrence[A]: ...
+def linear_recurrence(
+    a: Array | complex,
+    b: Any,
     h0: Array | complex | None = None,
     *,
     axis: int = -2,
@@ -96,7 +147,8 @@ def linear_recurrence(
     method
         "auto", "sequential", "chunked" or "tree".
     backend
-        None for the best one, or "host", "triton", "cuda", "xla", "reference". A forced choice that cannot run raises.
+        None for the best one, or "host", "xla" (in JAX), "reference", or what an installed backend calls itself. A forced
+        choice that cannot run raises and says why.
     config
         A method's knobs, as `seqpar.explain` prints them.
 
@@ -279,6 +331,8 @@ def _prepare(
     config: Any = None,
 ) -> Call:
     """The same call, checked and canonical but not run: for `explain` and `vjp`."""
+    if config is not None:
+        check_config(NAME, config)
     binding = binding_of(NAME, ("a", "h0"), ("h0", "resets"), a=a, b=b, h0=h0, resets=resets)
     plan = _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
     return Call(
@@ -292,4 +346,6 @@ def _prepare(
     )
 
 
+LINEAR_RECURRENCE.reference_kernels = KERNELS
+BACKWARD.reference_kernels = BACKWARD_KERNELS
 face(linear_recurrence, _prepare)

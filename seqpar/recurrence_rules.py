@@ -276,9 +276,9 @@ class _Backward(_Recurrence):
         )
 
     def empty(self, xp: Any, spec: Walk, operands: Sequence[Any]) -> tuple[Array, ...]:
-        return self.reference(xp, spec, operands)
+        return self.by_rules(xp, spec, operands)
 
-    def reference(self, xp: Any, spec: Walk, operands: Sequence[Any]) -> tuple[Array, ...]:
+    def by_rules(self, xp: Any, spec: Walk, operands: Sequence[Any]) -> tuple[Array, ...]:
         """The definition, by the rules of the forward operation."""
         a, b, h0, resets, h, g, g_final = operands
 
@@ -312,5 +312,6 @@ def _zeros(xp: Any, shape: tuple[int, ...], like: Array, dtype: Any = None) -> A
     return xp.zeros(shape, dtype=like.dtype if dtype is None else dtype, device=device(like))
 
 
-LINEAR_RECURRENCE = register(_LinearRecurrence())
-BACKWARD = register(_Backward())
+LINEAR_RECURRENCE, BACKWARD = _LinearRecurrence(), _Backward()
+register(LINEAR_RECURRENCE)
+register(BACKWARD)

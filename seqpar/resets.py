@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.errors import DtypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 
 NAME = "resets_from_lengths"
 
@@ -37,26 +39,22 @@ def resets_from_lengths(
     >>> resets_from_lengths([2, 3, 1], reverse=True).astype(int)
     array([0, 1, 0, 0, 1, 0])
     """
-    import numpy as np
-
     if isinstance(lengths, (list, tuple, range)):
         like: Any = np.empty(0)
         given = np.asarray(lengths) if len(lengths) else np.empty(0, dtype=np.int64)
     else:
         like = lengths
-        given = np.asarray(lengths.tolist() if hasattr(lengths, "tolist") else lengths)
-        if given.size == 0:
-            given = given.astype(np.int64)
+        given = _on_host(lengths)
     if given.ndim != 1:
         raise ShapeError(
-            f"{NAME}: lengths has shape {given.shape}. Give one list of lengths, one per sequence."
+            f"{NAME}: lengths.shape={given.shape} is not one list. Give one length per sequence."
         )
     if given.dtype.kind not in "iu":
         raise DtypeError(
-            f"{NAME}: lengths of dtype {given.dtype} are not integers. Give whole numbers of steps."
+            f"{NAME}: lengths.dtype={given.dtype} is not an integer. Give whole numbers of steps."
         )
     if (given < 0).any():
-        raise OptionError(f"{NAME}: lengths contain {int(given.min())}. Give lengths of zero or more.")
+        raise OptionError(f"{NAME}: lengths contains {int(given.min())}. Give lengths of zero or more.")
 
     total = int(given.sum())
     ends = np.cumsum(given)[given > 0]
@@ -70,8 +68,16 @@ def resets_from_lengths(
         if first and total:
             mask[0] = True
     binding = binding_for(type(like))
-    if binding.framework == "numpy":
-        return mask
-    return binding.namespace(like).asarray(
-        mask.tolist(), dtype=binding.namespace(like).bool, device=binding.device_of(like)
-    )
+    return mask if binding.framework == "numpy" else binding.from_numpy(mask, like)
+
+
+def _on_host(lengths: Array) -> Any:
+    """The values, however the framework lets them be read."""
+    try:
+        given = np.asarray(lengths.tolist() if hasattr(lengths, "tolist") else lengths)
+    except Exception as error:
+        raise ArrayTypeError(
+            f"{NAME}: lengths={type(lengths).__name__} has no values that could be read now ({type(error).__name__}). "
+            "Make the mask outside of jit, vmap or compile, and pass it in."
+        ) from error
+    return given if given.size else given.astype(np.int64)

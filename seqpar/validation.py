@@ -4,7 +4,6 @@ Each raises in the form: the operation, what was given, the rule it broke, what 
 """
 
 from collections.abc import Sequence
-from dataclasses import is_dataclass
 from typing import Any
 
 from seqpar.dispatch.binding import Binding
@@ -69,14 +68,6 @@ def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], 
     return binding
 
 
-def check_config(operation: str, config: Any) -> None:
-    """Refuse what cannot be a config before anything is keyed by it."""
-    if not is_dataclass(config) or isinstance(config, type):
-        raise OptionError(
-            f"{operation}: config={config!r} is not a config. Give a config object such as seqpar.explain(...).config."
-        )
-
-
 def same_device(operation: str, binding: Binding, **arrays: Any) -> None:
     """Refuse arrays on different devices; nothing is moved behind the user's back."""
     first: tuple[str, Any] | None = None
@@ -106,7 +97,7 @@ def floating(operation: str, name: str, dtype: str) -> str:
 
 def boolean(operation: str, name: str, dtype: str) -> None:
     """Refuse a mask that is not boolean."""
-    if dtype not in ("bool", "bool_"):
+    if dtype != "bool":
         raise DtypeError(
             f"{operation}: {name}.dtype={dtype} is not boolean. Give a mask, for example {name} != 0."
         )

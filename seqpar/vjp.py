@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from seqpar.algorithms.arrays import sum_to
+from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.execute import execute
 from seqpar.dispatch.faces import Call, prepare
 from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Array
-from seqpar.validation import is_scalar
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
+from seqpar.validation import COMPLEX, binding_of, floating, is_scalar, same_device
 
 
 def vjp(
@@ -32,7 +34,7 @@ def vjp(
     Returns
     -------
     ``(result, pullback)``; ``pullback(cotangent)`` takes what is shaped like the result and returns one gradient per
-    primal, in its shape and dtype.
+    primal, in its shape and dtype (None for a primal of None).
 
     Examples
     --------
@@ -48,12 +50,54 @@ def vjp(
     if own is not None:
         return own
     results = execute(call.binding, call.operation, call.spec, call.operands, call.request)
+    given = call.shape(results)
 
     def pullback(cotangent: Any) -> tuple[Array, ...]:
-        grads = _operand_gradients(call, results, call.unshape(cotangent))
+        _check_structure(given, cotangent)
+        parts = zip(results, call.unshape(cotangent), strict=True)
+        cotangents = tuple(_cotangent(call.binding, *each) for each in parts)
+        grads = _operand_gradients(call, results, cotangents)
         return tuple(_restore(call, *each) for each in zip(grads, call.operands, primals, strict=False))
 
-    return call.shape(results), pullback
+    return given, pullback
+
+
+def _check_structure(result: Any, cotangent: Any) -> None:
+    """Several results want as many cotangents, one result one array."""
+    if isinstance(result, tuple):
+        if not isinstance(cotangent, (tuple, list)) or len(cotangent) != len(result):
+            raise OptionError(
+                f"vjp: cotangent={type(cotangent).__name__} does not match the result, {type(result).__name__} of "
+                f"{len(result)} arrays. Give one cotangent for each, or None for a zero."
+            )
+    elif isinstance(cotangent, (tuple, list)):
+        raise OptionError(
+            f"vjp: cotangent={type(cotangent).__name__} for one result. Give one array shaped like it."
+        )
+
+
+def _cotangent(binding: Binding, result: Array, cotangent: Any) -> Array | None:
+    """A cotangent in the dtype of its result, checked against it before any kernel reads it."""
+    if cotangent is None:
+        return None
+    found = binding_of("vjp", (), (), cotangent=cotangent)
+    if found is not binding:
+        raise ArrayTypeError(
+            f"vjp: cotangent is a {found.framework} array and the result a {binding.framework} array. Give both in one."
+        )
+    same_device("vjp", binding, result=result, cotangent=cotangent)
+    if tuple(cotangent.shape) != tuple(result.shape):
+        raise ShapeError(
+            f"vjp: cotangent.shape={tuple(cotangent.shape)} is not the shape of its result, {tuple(result.shape)}. "
+            "Give one number for each of the result."
+        )
+    dtype = floating("vjp", "cotangent", binding.dtype_name(cotangent.dtype))
+    wanted = binding.dtype_name(result.dtype)
+    if dtype in COMPLEX and wanted not in COMPLEX:
+        raise DtypeError(
+            f"vjp: cotangent.dtype={dtype} for a real result of dtype {wanted}. Give a real cotangent."
+        )
+    return cotangent if dtype == wanted else binding.cast(cotangent, wanted)
 
 
 def _operand_gradients(

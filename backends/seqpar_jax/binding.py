@@ -74,6 +74,10 @@ class JaxBinding:
     def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         return jnp.empty(shape, dtype=dtype)
 
+    def from_numpy(self, x: Any, like: Array) -> Array:
+        devices = self.device_of(like)
+        return jnp.asarray(x) if devices is None else jax.device_put(x, next(iter(devices)))
+
     def threads(self) -> int | None:
         return None
 

@@ -84,6 +84,9 @@ class TorchBinding:
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Tensor) -> Tensor:
         return torch.full(shape, number, dtype=DTYPES[dtype], device=like.device)
 
+    def from_numpy(self, x: Any, like: Tensor) -> Tensor:
+        return torch.from_numpy(x).to(like.device)
+
     def threads(self) -> int:
         return torch.get_num_threads()
 

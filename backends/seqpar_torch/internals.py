@@ -48,7 +48,7 @@ try:
 except (AttributeError, ImportError) as error:  # pragma: no cover
     raise BackendError(
         f"seqpar: PyTorch {torch.__version__} has moved what the binding is built on ({error}). "
-        "Install a version between 2.13 and the newest that this release of seqpar was tried with."
+        "Install the version that this release of seqpar was tested with (constraints.txt: 2.13), or use NumPy arrays."
     ) from error
 
 

@@ -44,6 +44,9 @@ class Binding(Protocol):
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         """An array of one number, on the device of `like`."""
 
+    def from_numpy(self, x: Any, like: Array) -> Array:
+        """A NumPy array as an array of this framework, on the device of `like`."""
+
     def threads(self) -> int | None:
         """The framework's own thread setting, or None when it has none."""
 

@@ -127,6 +127,8 @@ def _consider(kernel: Kernel, problem: Problem, request: Request) -> Candidate:
         )
     elif request.numerics == "deterministic" and not kernel.deterministic:
         refusal = "numerics='deterministic' was asked for, this kernel is not bitwise repeatable"
+    elif problem.framework == "jax" and kernel.form == "buffers" and not kernel.xla:
+        refusal = "offers no function that XLA could call"
     else:
         if request.config is not None:
             config = request.config

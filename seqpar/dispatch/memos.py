@@ -5,12 +5,6 @@ from collections.abc import Callable
 
 _lock = threading.RLock()
 _forgets: list[Callable[[], None]] = []
-_generation = 0
-
-
-def generation() -> int:
-    """Counts what may have changed a choice."""
-    return _generation
 
 
 def on_invalidate(forget: Callable[[], None]) -> None:
@@ -20,8 +14,6 @@ def on_invalidate(forget: Callable[[], None]) -> None:
 
 def invalidate() -> None:
     """Forget every memoised choice: after tuning, loading results or adding a backend."""
-    global _generation
     with _lock:
-        _generation += 1
         for forget in _forgets:
             forget()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from seqpar.algorithms.arrays import sum_to
+from seqpar.dispatch.problem import Kernel
 
 Array = Any
 
@@ -30,10 +31,9 @@ operations: dict[str, "Operation"] = {}
 """Every operation by name, as bindings find them when all they were given is a string."""
 
 
-def register(operation: "Operation") -> "Operation":
+def register(operation: "Operation") -> None:
     """Make an operation known to bindings under its name."""
     operations[operation.name] = operation
-    return operation
 
 
 def fit(xp: Any, grad: Array, like: Array) -> Array:
@@ -55,6 +55,8 @@ class Operation(ABC):
     results: ClassVar[tuple[str, ...]]
     differentiable: ClassVar[tuple[bool, ...]]
     """Which operands have a derivative at all (a mask has none)."""
+    reference_kernels: tuple[Kernel, ...] = ()
+    """Its plain algorithms; the module of the public function hands them in."""
     fused_backward: ClassVar[str | None] = None
     """Name of the operation that computes the whole first-order vjp in one pass, if there is one."""
 

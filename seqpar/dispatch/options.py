@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import is_dataclass
 from typing import Any, Literal, NamedTuple
 
 from seqpar.errors import OptionError, unknown_name
@@ -38,6 +39,14 @@ def requested(method: str, backend: str | None, config: Any) -> Request:
     )
 
 
+def check_config(operation: str, config: Any) -> None:
+    """Refuse what cannot be a config before anything is keyed by it."""
+    if not is_dataclass(config) or isinstance(config, type):
+        raise OptionError(
+            f"{operation}: config={config!r} is not a config. Give a config object such as seqpar.explain(...).config."
+        )
+
+
 @contextmanager
 def options(
     *,
@@ -65,6 +74,8 @@ def options(
         raise OptionError(
             f"options: method={method!r} is not a name. Give a string, for example method='chunked'."
         )
+    if config is not None:
+        check_config("options", config)
     outer = _overlay.get()
     token = _overlay.set(
         Request(

@@ -66,6 +66,9 @@ class ArrayAPIBinding:
         xp = self.namespace(like)
         return xp.full(shape, number, dtype=getattr(xp, dtype), device=self.device_of(like))
 
+    def from_numpy(self, x: Any, like: Array) -> Array:
+        return self.namespace(like).asarray(x, device=self.device_of(like))
+
     def threads(self) -> int | None:
         return None
 

@@ -59,12 +59,6 @@ class Problem:
         )
 
 
-class Config(Protocol):
-    """A method's knobs: any frozen dataclass. Self-describing, so that a stored row can never select by position."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-
 @dataclass(frozen=True, kw_only=True)
 class NoKnobs:
     """The config of a method that has nothing to tune."""
@@ -96,7 +90,10 @@ class Kernel(ABC):
     method: ClassVar[str]
     form: ClassVar[Literal["arrays", "buffers"]]
     config: ClassVar[type] = NoKnobs
+    """The method's knobs: a frozen dataclass. Self-describing, so that a stored row can never select by position."""
     deterministic: ClassVar[bool] = True
+    xla: ClassVar[bool] = False
+    """Form "buffers": does `xla_handler` give XLA a function to call, so that JAX can use the kernel?"""
     summary: ClassVar[str] = ""
     """What the kernel covers, in one line, for the capability table of the docs."""
 
@@ -117,6 +114,21 @@ class Kernel(ABC):
 
     def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
         raise NotImplementedError(f"{self.label} works on arrays, not on buffers")
+
+    def xla_handler(
+        self,
+        spec: Any,
+        config: Any,
+        operands: Sequence[tuple[tuple[int, ...], str] | None],
+        results: Sequence[tuple[tuple[int, ...], str]],
+        include: str,
+    ) -> int:
+        """Address of an XLA FFI handler for these (shape, dtype) on the CPU, alive as long as the process.
+
+        XLA passes the operands that are not None and then the results, row-major. `include` is the folder of jaxlib's
+        headers. Raises `BackendError` when they lay their frames out otherwise; then JAX runs the next best kernel.
+        """
+        raise NotImplementedError(f"{self.label} offers no function that XLA could call")
 
     @property
     def label(self) -> str:

@@ -14,8 +14,8 @@ from functools import cache
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.memos import invalidate, on_invalidate
+from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Kernel
-from seqpar.dispatch.reference import reference_kernels
 from seqpar.errors import BackendError
 
 GROUP = "seqpar.backends"
@@ -99,7 +99,7 @@ def kernels(operation: str, framework: str) -> tuple[Kernel, ...]:
     for backend in backends().values():
         if backend.kernels is not None and (not backend.frameworks or framework in backend.frameworks):
             provided += [kernel for kernel in backend.kernels() if kernel.operation == operation]
-    return (*provided, *reference_kernels(operation))
+    return (*provided, *operations[operation].reference_kernels)
 
 
 def kernel_names() -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 import seqpar
 from seqpar.dispatch.memos import invalidate
 from seqpar.dispatch.profile import host_profile
-from seqpar.dispatch.reference import ChunkedLoop
+from seqpar.linear_recurrence_reference import ChunkedLoop
 
 
 def record(time: int = 64, **changes: Any) -> dict[str, Any]:

@@ -111,11 +111,23 @@ def test_a_failed_call_leaves_no_trace() -> None:
 @pytest.mark.parametrize(
     ("lengths", "error", "text"),
     [
-        ([2, -1], OptionError, "contain -1"),
-        ([[2], [3]], ShapeError, "one list of lengths"),
-        ([1.5], DtypeError, "not integers"),
+        ([2, -1], OptionError, "contains -1"),
+        ([[2], [3]], ShapeError, "one length per sequence"),
+        ([1.5], DtypeError, "is not an integer"),
     ],
 )
 def test_wrong_lengths_are_named(lengths: Any, error: type[SeqparError], text: str) -> None:
     with pytest.raises(error, match=text):
         seqpar.resets_from_lengths(lengths)
+
+
+@pytest.mark.parametrize("function", [seqpar.explain, seqpar.vjp])
+def test_a_config_that_is_none_is_named_everywhere(function: Any) -> None:
+    for config in (3, [3], dict):
+        with pytest.raises(OptionError, match=r"linear_recurrence: config=.* is not a config"):
+            function(seqpar.linear_recurrence, A, B, config=config)
+        with (
+            pytest.raises(OptionError, match=r"options: config=.* is not a config"),
+            seqpar.options(config=config),
+        ):
+            pass

@@ -5,6 +5,7 @@ import pytest
 
 import seqpar
 from ladder import Rung
+from seqpar.errors import ArrayTypeError
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -42,3 +43,15 @@ def test_the_mask_lives_where_the_lengths_do(rung: Rung) -> None:
     mask = seqpar.resets_from_lengths(rung.array(np.array([2, 3])))
     assert type(mask).__module__.partition(".")[0].startswith(rung.framework[:3])
     assert rung.numpy(mask).tolist() == [False, False, True, False, False]
+
+
+def test_a_committed_jax_array_keeps_the_mask_on_its_device() -> None:
+    jax = pytest.importorskip("jax")
+    lengths = jax.device_put(np.array([2, 3]), jax.devices()[0])
+    assert seqpar.resets_from_lengths(lengths).devices() == {jax.devices()[0]}
+
+
+def test_traced_lengths_are_refused_with_advice() -> None:
+    jax = pytest.importorskip("jax")
+    with pytest.raises(ArrayTypeError, match=r"resets_from_lengths: lengths=.*outside of jit"):
+        jax.jit(seqpar.resets_from_lengths)(np.array([2, 3]))

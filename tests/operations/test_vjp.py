@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import oracle
 import seqpar
 from ladder import Rung
-from seqpar.errors import OptionError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 
 
 def numbers(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> Any:
@@ -148,3 +148,42 @@ def test_gradients_of_any_shape_axis_and_layout_agree_with_the_definition(data: 
     own_shapes = (*shapes.input_shapes, stateless)
     for name, actual, exact, own in zip(("da", "db", "dh0"), grads, (da, db, dh0), own_shapes, strict=True):
         np.testing.assert_allclose(actual, exact.reshape(own), rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("cotangent", "error", "text"),
+    [
+        (
+            np.ones((2, 2, 3)),
+            ShapeError,
+            r"cotangent\.shape=\(2, 2, 3\) is not the shape of its result, \(2, 6, 3\)",
+        ),
+        (np.ones((2, 6, 3), int), DtypeError, r"cotangent\.dtype=int64 is not one of"),
+        (np.ones((2, 6, 3), complex), DtypeError, r"cotangent\.dtype=complex128 for a real result"),
+        ([np.ones((2, 6, 3))], OptionError, r"cotangent=list for one result"),
+        (1.0, ArrayTypeError, r"cotangent=1\.0 is a number"),
+    ],
+)
+def test_a_wrong_cotangent_is_named_before_a_kernel_reads_it(cotangent: Any, error: type, text: str) -> None:
+    x = numbers((2, 6, 3))
+    _, pullback = seqpar.vjp(seqpar.linear_recurrence, x, x)
+    with pytest.raises(error, match="vjp: " + text):
+        pullback(cotangent)
+
+
+def test_several_results_want_as_many_cotangents() -> None:
+    x = numbers((2, 6, 3))
+    result, pullback = seqpar.vjp(seqpar.linear_recurrence, x, x, return_final=True)
+    for wrong in (np.ones((2, 6, 3)), (np.ones((2, 6, 3)),), (np.ones((2, 6, 3)), np.ones((2, 2)))):
+        with pytest.raises((OptionError, ShapeError), match="vjp: cotangent"):
+            pullback(wrong)
+    only_final = pullback((None, np.ones_like(result.final)))
+    both = pullback((np.zeros_like(result.h), np.ones_like(result.final)))
+    assert all(np.allclose(one, other) for one, other in zip(only_final, both, strict=True))
+
+
+def test_a_cotangent_of_another_precision_is_taken_in_that_of_the_result() -> None:
+    x = numbers((2, 6, 3), "float32")
+    h, pullback = seqpar.vjp(seqpar.linear_recurrence, x, x)
+    for one, other in zip(pullback(np.ones((2, 6, 3))), pullback(np.ones_like(h)), strict=True):
+        assert one.dtype == np.float32 and np.array_equal(one, other)

@@ -5,12 +5,11 @@ They take part in a choice like any other kernel and rank last.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from seqpar.algorithms import linear_recurrence as algorithm
-from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Array, Kernel, Problem
+from seqpar.recurrence_rules import BACKWARD
 
 
 class ReferenceKernel(Kernel):
@@ -97,13 +96,11 @@ class Backward(ReferenceKernel):
     summary = "the vjp by its rules: one adjoint walk and elementwise work"
 
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
-        return operations[self.operation].reference(xp, spec, operands)  # type: ignore[attr-defined, no-any-return]
+        return BACKWARD.by_rules(xp, spec, operands)
 
     def rank(self, problem: Problem) -> float:
         return 100.0
 
 
-@cache
-def reference_kernels(operation: str) -> tuple[Kernel, ...]:
-    """The reference methods of an operation."""
-    return tuple(kind() for kind in (Sequential, Chunked, Tree, Backward) if kind.operation == operation)
+KERNELS = (Sequential(), Chunked(), Tree())
+BACKWARD_KERNELS = (Backward(),)
