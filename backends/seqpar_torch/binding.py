@@ -21,7 +21,7 @@ from seqpar_torch import operators
 from seqpar_torch.autograd import apply
 from seqpar_torch.call import Call
 from seqpar_torch.internals import autocast, dispatch_modes, dual_level, has_memory, older_vmap, transformed
-from seqpar_torch.memory import DTYPES, NAMES, resolved
+from seqpar_torch.memory import DTYPES, NAMES, empty, resolved
 from seqpar_torch.reverse import pull_back
 
 Tensor = torch.Tensor
@@ -79,7 +79,7 @@ class TorchBinding:
         return x.data_ptr()
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Tensor) -> Tensor:
-        return torch.empty(shape, dtype=DTYPES[dtype], device=like.device)
+        return empty(shape, DTYPES[dtype], like.device)
 
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Tensor) -> Tensor:
         return torch.full(shape, number, dtype=DTYPES[dtype], device=like.device)

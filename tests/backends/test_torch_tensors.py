@@ -251,3 +251,14 @@ def test_the_first_use_may_be_inside_a_compiled_function():
         """
     )
     assert out.strip() == "[1.0, 1.5, 1.75]"
+
+
+def test_results_in_huge_pages_are_the_results_in_small_ones() -> None:
+    from seqpar_torch import memory
+
+    a, b = torch.rand(2, 2048, 520), torch.randn(2, 2048, 520)  # results of 8.5 MB
+    huge = seqpar.linear_recurrence(a, b)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "_madvise", lambda: None)
+        small = seqpar.linear_recurrence(a, b)
+    assert torch.equal(huge, small)
