@@ -4,13 +4,11 @@ All compute h[t] = a[t] * h[t-1] + b[t] from zeros along `axis`, in the dtype of
 framework before it is asked for.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 Array = Any
-Peer = Callable[[Array, Array], Array]
 
 
 def numpy_loop(a: Array, b: Array, axis: int = -2) -> Array:
