@@ -1,24 +1,15 @@
 """NumPy arrays as the host kernels see them, and random problems of every kind."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from seqpar import validation
+from seqpar.dispatch.problem import Kernel, Layout
+from seqpar.recurrence_rules import Walk, without
 from seqpar.testing.oracle import Array
-from seqpar_host import backward_kernel, walk_kernel
-from seqpar_host.kernels import Buffer
-
-STATES = {"float16": "float32", "bfloat16": "float32"}
-
-
-@dataclass(frozen=True)
-class Walk:
-    axis: int
-    reverse: bool = False
-    gate: str = "value"
-    convex: bool = False
-    adjoint: bool = False
+from seqpar_host.kernels import Backward, Sequential
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -30,15 +21,20 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 
 def state_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(STATES.get(dtype.name, dtype.name))
+    return np.dtype(validation.state_of(dtype.name))
 
 
-def buffer(x: Array | None) -> Buffer | None:
-    return None if x is None else Buffer(x.ctypes.data, x.shape, x.strides, x.dtype.name)
-
-
-def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]
+def launch(
+    kernel: Kernel,
+    spec: Walk,
+    arrays: Sequence[Array | None],
+    threads: int | None = None,
+    config: Any = None,
+) -> None:
+    """Run a kernel on operands and results, the way that every call takes."""
+    layouts = [None if x is None else Layout(x.shape, x.strides, x.dtype.name) for x in arrays]
+    bound = kernel.bind(spec, config or kernel.config(), layouts)
+    bound([0 if x is None else x.ctypes.data for x in arrays], threads)
 
 
 def walk(
@@ -48,8 +44,7 @@ def walk(
     shape = np.broadcast_shapes(a.shape, b.shape)
     h = np.full(shape, np.nan, b.dtype)
     final = np.full(without(shape, spec.axis), np.nan, state_of(b.dtype))
-    operands = [buffer(x) for x in (a, b, h0, resets)]
-    walk_kernel.run(spec, operands, [buffer(h), buffer(final)], threads)
+    launch(Sequential(), spec, [a, b, h0, resets, h, final], threads)
     return h, final
 
 
@@ -72,8 +67,8 @@ def backward(
     da = np.full(da_shape, np.nan, wide if summed else a.dtype)
     db = np.full(shape, np.nan, h.dtype)
     dh0 = np.full(without(shape, axis), np.nan, state_of(h.dtype))
-    operands = [buffer(x) for x in (a, b if spec.convex else None, h0, resets, h, g, g_final)]
-    backward_kernel.run(spec, operands, [buffer(x) for x in (da, db, dh0)], threads)
+    operands = [a, b if spec.convex else None, h0, resets, h, g, g_final]
+    launch(Backward(), spec, [*operands, da, db, dh0], threads)
     return da, db, dh0
 
 

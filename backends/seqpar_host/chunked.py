@@ -9,36 +9,28 @@ before is not finite, that chunk is walked anew from the state before it, in ord
 remains: within a chunk, a product of float64 coefficients below 1e-308 counts as 0.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seqpar.dispatch.problem import Launch, Layout
+from seqpar.recurrence_rules import Walk
 from seqpar_host.compile import launcher
 from seqpar_host.configs import ChunkedConfig
 from seqpar_host.formats import FORMATS
-from seqpar_host.plan import Layout, Part, Plan, Walk, make_plan
+from seqpar_host.job import WALK
+from seqpar_host.launch import MOST_SLOTS
+from seqpar_host.plan import Part, Plan, make_plan, row_major
 from seqpar_host.threads import thread_limit
 
 Array = npt.NDArray[Any]
-Launch = Callable[..., None]
 
 
-class _Without:
-    """A walk with one of its options changed."""
-
-    def __init__(self, walk: Walk) -> None:
-        self.axis, self.reverse, self.gate, self.adjoint = walk.axis, walk.reverse, walk.gate, walk.adjoint
-        self.convex = False
-
-
-def bind(
-    walk: Walk, config: ChunkedConfig, layouts: Sequence[tuple[tuple[int, ...], tuple[int, ...], str] | None]
-) -> Launch:
+def bind(walk: Walk, config: ChunkedConfig, layouts: Sequence[Layout | None]) -> Launch:
     """A launch of (addresses of a, b, h0, resets, h, final; threads) for these layouts."""
-    a, b, h0, resets, h, final = (layout and Layout(*layout) for layout in layouts)
+    a, b, h0, resets, h, final = layouts
     assert a is not None and b is not None and h is not None and final is not None
     shape, edge = h.shape, final.shape
     steps, length = shape[walk.axis], config.chunk
@@ -49,18 +41,18 @@ def bind(
     wide = np.dtype(np.complex128 if format.complex else np.float64)
 
     def of_chunks(number: int, dtype: np.dtype[Any]) -> Layout:
-        return _contiguous((number, *edge), dtype)
+        return row_major((number, *edge), dtype.name)
 
     def one_number(rank: int, dtype: np.dtype[Any]) -> Layout:
         return Layout((1,) * rank, (0,) * rank, dtype.name)
 
-    def plan(spec: Any, given: Sequence[Layout | None], first: int, size: int, number: int) -> Plan:
+    def plan(spec: Walk, given: Sequence[Layout | None], first: int, size: int, number: int) -> Plan:
         return make_plan("walk", spec, given, shape, Part(first, size, number))
 
     first = None if h0 is None else Layout((1, *h0.shape), (0, *h0.strides), h0.dtype)
     local = plan(walk, [a, b, None, resets, None, of_chunks(count, state)], 0, length, count)
     product = plan(
-        _Without(walk),
+        walk._replace(convex=False),
         [a, one_number(len(shape), wide), one_number(len(shape), wide), resets, None, of_chunks(count, wide)],
         0,
         length,
@@ -77,13 +69,14 @@ def bind(
         )
 
     run, zero, one = launcher(), np.zeros((), wide), np.ones((), wide)
+    absent = (0,) * (MOST_SLOTS - len(WALK))
 
     def launch(addresses: Sequence[int], threads: int | None = None) -> None:
-        limit = thread_limit() if threads is None else min(threads, thread_limit())
+        limit = thread_limit(threads)
         at_a, at_b, at_h0, at_resets, at_h, at_final = addresses
 
         def start(of: Plan, *pointers: int) -> None:
-            run(of.address, min(of.threads, limit), *pointers, 0, 0, 0, 0)
+            run(of.address, min(of.threads, limit), *pointers, *absent)
 
         starts = np.zeros((count + 1, *edge), state)
         locals_, products = np.empty((count, *edge), state), np.empty((count, *edge), wide)
@@ -101,8 +94,3 @@ def bind(
         start(rest, at_a, at_b, starts[count:].ctypes.data, at_resets, at_h, at_final)
 
     return launch
-
-
-def _contiguous(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
-    strides = [dtype.itemsize * math.prod(shape[dim + 1 :]) for dim in range(len(shape))]
-    return Layout(shape, tuple(strides), dtype.name)

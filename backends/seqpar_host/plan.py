@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from seqpar.dispatch.problem import Layout
+from seqpar.recurrence_rules import Walk
 from seqpar_host.compile import kernel_address, worker_address
 from seqpar_host.formats import FORMATS, reach_of
 from seqpar_host.job import SLOTS, Specialisation
 from seqpar_host.threads import thread_limit
-from seqpar_host.walk import TIMELESS, WIDEST_BLOCK, lanes_of, rows_of
+from seqpar_host.walk import TILE_ROWS, TIMELESS, WIDEST_BLOCK, lanes_of
 
 # A thread takes 50 microseconds to start and join, in which one core moves 3 MB out of its caches (two threads broke even
 # at 9 MB).
@@ -21,14 +23,6 @@ TASK_BYTES = 1 << 16
 # From here on results would push everything else out of the last cache, themselves included.
 STREAMED_BYTES = 1 << 25
 LONG_PART = 8192  # columns
-
-
-class Layout(NamedTuple):
-    """One operand without its address: shape, strides in bytes, dtype name."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: str
 
 
 class Part(NamedTuple):
@@ -40,21 +34,6 @@ class Part(NamedTuple):
     first: int
     steps: int
     chunks: int
-
-
-class Walk(Protocol):
-    """What is asked for; any hashable object with these attributes."""
-
-    @property
-    def axis(self) -> int: ...
-    @property
-    def reverse(self) -> bool: ...
-    @property
-    def gate(self) -> str: ...
-    @property
-    def convex(self) -> bool: ...
-    @property
-    def adjoint(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +110,7 @@ def make_plan(
     )
     column = sum(FORMATS[slot.layout.dtype].itemsize for name, slot in slots.items() if name not in TIMELESS)
     column *= max(1, steps)
-    block = _block(extent, math.prod(sizes[:-1]), column, mode, rows_of(main), thread_limit())
+    block = _block(extent, math.prod(sizes[:-1]), column, mode, thread_limit())
     tasks = math.prod(sizes[:-1]) * -(-extent // block)
     size = column * extent * math.prod(sizes[:-1])
     grain = max(1, min(TASK_BYTES // max(1, column * block), -(-tasks // 64)))
@@ -158,6 +137,15 @@ def make_plan(
     array = np.array(words, dtype=np.int64)
     threads = max(1, min(-(-tasks // grain), size // BYTES_PER_THREAD))
     return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)
+
+
+def row_major(shape: Sequence[int], dtype: str) -> Layout:
+    """The layout of memory without gaps."""
+    strides, size = [], FORMATS[dtype].itemsize
+    for length in reversed(shape):
+        strides.append(size)
+        size *= length
+    return Layout(tuple(shape), tuple(reversed(strides)), dtype)
 
 
 def _slot(
@@ -208,13 +196,13 @@ def _reach(name: str, slot: _Slot, mode: str) -> str:
     return reach_of(slot.others[-1], FORMATS[slot.layout.dtype].itemsize)
 
 
-def _block(extent: int, others: int, column: int, mode: str, rows: int, threads: int) -> int:
+def _block(extent: int, others: int, column: int, mode: str, threads: int) -> int:
     """Columns (rows, along) of one task. How a task is cut changes no bit of the result."""
     if mode in ("narrow", "single"):
         return max(1, extent)
     if mode == "along":
         wanted = -(-TASK_BYTES // max(1, column))
-        return -(-max(1, min(wanted, extent)) // rows) * rows
+        return -(-max(1, min(wanted, extent)) // TILE_ROWS) * TILE_ROWS
     # Parts of rows walk at half the speed of whole ones: two threads gain nothing by them, unless the parts are long.
     pieces = -(-threads // max(1, others))
     if pieces == 2 and extent < 2 * LONG_PART:

@@ -3,15 +3,19 @@
 import os
 import sys
 
+from seqpar.dispatch.profile import usable_cores
 from seqpar_host.launch import MOST_THREADS
 
 
-def thread_limit() -> int:
-    """The smaller of numba's setting and the processors this process may run on; one inside a DataLoader's worker."""
+def thread_limit(asked: int | None = None) -> int:
+    """The smallest of what the caller asked for, numba's setting and the processors this process may run on.
+
+    One inside a DataLoader's worker.
+    """
     loader = sys.modules.get("torch.utils.data._utils.worker")
     if loader is not None and loader.get_worker_info() is not None:
         return 1
-    limit = _processors()
+    limit = usable_cores() if asked is None else min(asked, usable_cores())
     setting = os.environ.get("NUMBA_NUM_THREADS", "")
     if setting.isdigit():
         limit = min(limit, int(setting))
@@ -20,9 +24,3 @@ def thread_limit() -> int:
     if layer is not None and layer._is_initialized:
         limit = min(limit, layer.get_num_threads())
     return max(1, min(limit, MOST_THREADS))
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -35,6 +35,8 @@ from seqpar_host.simd import (
 from seqpar_host.untyped import cgutils, intrinsic
 
 TIMELESS = {"h0", "final", "g_final", "dh0"}
+# Along time, two rows wait for the latency of multiply-add; eight ask for more streams than a core prefetches.
+TILE_ROWS = 4
 WIDEST_BLOCK = 8192  # columns of one task: their states stay in the first cache, or nearly
 
 
@@ -77,7 +79,6 @@ class _Body:
         # Gates are there for long memories: their walk is carried in float64, whatever the format.
         self.carry = main.state if of.gate == "value" else "float64"
         self.lanes = 1 if of.mode == "single" else lanes_of(main.name)
-        self.height = rows_of(main.name)
         self.backward = of.kernel == "backward"
         # The state enters and leaves, in both kernels, through these.
         self.enters, self.leaves = ("g_final", "dh0") if self.backward else ("h0", "final")
@@ -259,7 +260,7 @@ class _Body:
 
     def along(self) -> None:
         """A few rows at a time, a tile of one vector of steps each."""
-        builder, lanes, height = self.builder, self.lanes, self.height
+        builder, lanes, height = self.builder, self.lanes, TILE_ROWS
         zero = Int(builder, I64(0))
         # The first tile ends where a cache line of the result does, so that each line is touched once.
         out = "db" if self.backward else "h" if "h" in self.slots else "a"
@@ -375,8 +376,3 @@ def _bind(function: Callable[..., Any], row: Int) -> Callable[..., Any]:
 def lanes_of(format: str) -> int:
     """Numbers in one vector: 64 bytes of states, 64 of complex parts each."""
     return 16 if FORMATS[format].state == "float32" else 8
-
-
-def rows_of(format: str) -> int:
-    """Rows of one tile. Two wait for the latency of multiply-add; eight ask for more streams than a core prefetches."""
-    return 4

@@ -21,10 +21,11 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from seqpar.errors import BackendError
+from seqpar.recurrence_rules import Walk
 from seqpar_host.compile import handle_address
 from seqpar_host.formats import FORMATS
-from seqpar_host.kernels import Kernel, backward_kernel, walk_kernel
-from seqpar_host.plan import Layout, Walk
+from seqpar_host.plan import make_plan, row_major
 from seqpar_host.threads import thread_limit
 
 # The members handle.py relies on, in their order.
@@ -44,6 +45,7 @@ _MESSAGE = ctypes.create_string_buffer(
     b"seqpar: XLA called a host kernel with a frame or buffers other than it was made for. "
     b"Choose backend='xla' and report the versions of jaxlib and seqpar."
 )
+Described = tuple[tuple[int, ...], str]  # shape and dtype name
 _lock = threading.Lock()
 _kept: list[Any] = []
 _handlers: dict[Any, int] = {}
@@ -54,7 +56,7 @@ def xla_version(include: str) -> tuple[int, int]:
     """The FFI version of the jaxlib whose headers lie in `include` (jax.ffi.include_dir()); raises if its frames differ."""
     header = Path(include) / "xla" / "ffi" / "api" / "c_api.h"
     if not header.is_file():
-        raise RuntimeError(
+        raise BackendError(
             f"xla_version: {header} is missing, so XLA's frames cannot be checked. Choose backend='xla'."
         )
     text = re.sub(r"//[^\n]*", "", header.read_text())
@@ -62,12 +64,12 @@ def xla_version(include: str) -> tuple[int, int]:
         found = re.search(rf"struct XLA_FFI_{name} \{{(.*?)\n\}}", text, re.DOTALL)
         given = re.findall(r"(\w+);", found.group(1)) if found else []
         if tuple(given[: len(members)]) != members:
-            raise RuntimeError(
+            raise BackendError(
                 f"xla_version: XLA_FFI_{name} of this jaxlib has the members {given}, not {list(members)}. "
                 "Choose backend='xla', or take a jaxlib that this seqpar knows."
             )
     if not re.search(r"internal_api;\s*_XLA_FFI_API_STRUCT_FIELD\(XLA_FFI_Error_Create\)", text):
-        raise RuntimeError(
+        raise BackendError(
             "xla_version: XLA_FFI_Api of this jaxlib has another order of functions. Choose backend='xla'."
         )
     numbers = [re.search(rf"#define XLA_FFI_API_{part} (\d+)", text) for part in ("MAJOR", "MINOR")]
@@ -76,31 +78,35 @@ def xla_version(include: str) -> tuple[int, int]:
 
 
 def xla_handler(
+    kernel: str,
     walk: Walk,
-    operands: Sequence[tuple[tuple[int, ...], str] | None],
-    results: Sequence[tuple[tuple[int, ...], str]],
+    operands: Sequence[Described | None],
+    results: Sequence[Described],
     *,
     version: tuple[int, int],
 ) -> int:
-    """The address of an XLA FFI handler for one walk and one set of (shape, dtype name), all canonical and row-major.
+    """The address of an XLA FFI handler for one kernel ("walk" or "backward"), one walk and operands all row-major.
 
-    Two results make it the walk, three the backward kernel. XLA passes the operands that are not None, in this order, and
+    XLA passes the operands that are not None, in this order, and
     all results. The address stays good for the life of the process; equal arguments give the same one.
     """
-    key = (walk, tuple(operands), tuple(results), version)
+    key = (kernel, walk, tuple(operands), tuple(results), version)
     with _lock:
         if key not in _handlers:
-            kernel = walk_kernel if len(results) == 2 else backward_kernel
-            _handlers[key] = _make(kernel, walk, [*operands, *results], version)
+            _handlers[key] = _make(kernel, walk, operands, results, version)
         return _handlers[key]
 
 
 def _make(
-    kernel: Kernel, walk: Walk, specs: Sequence[tuple[tuple[int, ...], str] | None], version: tuple[int, int]
+    kernel: str,
+    walk: Walk,
+    operands: Sequence[Described | None],
+    results: Sequence[Described],
+    version: tuple[int, int],
 ) -> int:
-    layouts = [None if spec is None else _row_major(*spec) for spec in specs]
-    plan = kernel.plan(walk, layouts)
-    count = len(kernel.operands)
+    layouts = [None if x is None else row_major(*x) for x in (*operands, *results)]
+    plan = make_plan(kernel, walk, layouts)
+    count = len(operands)
     present = [slot for slot, layout in enumerate(layouts) if layout is not None]
     words = [plan.address, min(plan.threads, thread_limit()), version[0] | version[1] << 32]
     words += [ctypes.addressof(_MESSAGE)]
@@ -114,14 +120,6 @@ def _make(
     array = np.array(words, dtype=np.int64)
     _kept.extend([plan, array])
     return _trampoline(handle_address(), array.ctypes.data)
-
-
-def _row_major(shape: tuple[int, ...], dtype: str) -> Layout:
-    strides, size = [], FORMATS[dtype].itemsize
-    for length in reversed(shape):
-        strides.append(size)
-        size *= length
-    return Layout(tuple(shape), tuple(reversed(strides)), dtype)
 
 
 def _trampoline(function: int, words: int) -> int:

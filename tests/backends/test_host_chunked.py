@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from host_memory import Walk, buffer, coefficients, numbers, state_of, walk, without
+from host_memory import coefficients, launch, numbers, state_of, walk
+from seqpar.recurrence_rules import Walk, without
 from seqpar.testing import oracle
 from seqpar_host import ChunkedConfig
-from seqpar_host.chunked import bind
-from seqpar_host.plan import Layout
+from seqpar_host.kernels import Chunked
 
 SHAPES = [((2, 61, 5), 1), ((2, 50, 37), 1), ((5, 143), 1), ((200,), 0), ((40, 20), 0), ((2, 33, 3, 7), 1)]
 
@@ -16,9 +16,7 @@ def chunked(spec, chunk, a, b, h0=None, resets=None, threads=None):
     shape = np.broadcast_shapes(a.shape, b.shape)
     h = np.full(shape, np.nan, b.dtype)
     final = np.full(without(shape, spec.axis), np.nan, state_of(b.dtype))
-    buffers = [buffer(x) for x in (a, b, h0, resets, h, final)]
-    launch = bind(spec, ChunkedConfig(chunk=chunk), [x and Layout(*x[1:]) for x in buffers])
-    launch([x.address if x else 0 for x in buffers], threads)
+    launch(Chunked(), spec, [a, b, h0, resets, h, final], threads, ChunkedConfig(chunk=chunk))
     return h, final
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from host_memory import Walk, walk
+from host_memory import walk
+from seqpar.recurrence_rules import Walk
 
 EDGES = [
     0.0,

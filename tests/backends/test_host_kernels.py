@@ -1,17 +1,16 @@
 """The host kernels against the definition: every format, gate, flag, mode and layout."""
 
 import mmap
-from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from host_memory import Walk, backward, buffer, coefficients, dtype_of, numbers, state_of, walk, without
+from host_memory import backward, coefficients, dtype_of, launch, numbers, state_of, walk
+from seqpar.recurrence_rules import Walk, without
 from seqpar.testing import oracle
-from seqpar_host import walk_kernel
-from seqpar_host.kernels import Buffer
+from seqpar_host.kernels import Sequential
 
 FORMATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 # (shape, axis): one vector of neighbours, several with a rest, time last with a rest of rows and steps, one axis only.
@@ -229,14 +228,12 @@ def test_results_past_the_caches_are_the_same(mode, monkeypatch):
 
     def run(axis):
         h, final = aligned(shape), np.zeros(without(shape, axis), np.float32)
-        walk_kernel.run(Walk(axis), [buffer(a), buffer(b), None, None], [buffer(h), buffer(final)])
+        launch(Sequential(), Walk(axis), [a, b, None, None, h, final])
         return h, backward(Walk(axis), a, None, None, None, h, g, None)
 
     before = run(axis)
     monkeypatch.setattr("seqpar_host.plan.STREAMED_BYTES", 0)
-    walk_kernel.forget()
     after = run(axis)
-    walk_kernel.forget()
     assert np.array_equal(before[0], after[0])
     for x, y in zip(before[1], after[1], strict=True):
         assert np.array_equal(x, y)
@@ -257,7 +254,6 @@ def test_offsets_beyond_32_bits(far):
         memory = mmap.mmap(-1, 2 * reach + (1 << 16), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
     except (OSError, ValueError) as error:
         pytest.skip(f"no room for a sparse {2 * reach >> 30} GB: {error}")
-    raw = np.frombuffer(memory, np.uint8)
     strides = [2 * int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
     strides[at] = 2 * reach
     b = np.ndarray(shape, np.float16, memory, 0, tuple(strides))
@@ -265,13 +261,11 @@ def test_offsets_beyond_32_bits(far):
     a = np.full(shape, 0.5, np.float16)
     spec = Walk(axis)
     h, final = np.zeros(shape, np.float16), np.zeros(without(shape, axis), np.float32)
-    described = Buffer(raw.ctypes.data, shape, tuple(strides), "float16")
-    walk_kernel.run(spec, [buffer(a), described, None, None], [buffer(h), buffer(final)])
+    launch(Sequential(), spec, [a, b, None, None, h, final])
     near = np.array(b)
     right, last = walk(spec, a, near)
     assert np.array_equal(h, right)
     assert np.array_equal(final, last)
-    walk_kernel.run(
-        replace(spec, reverse=True), [buffer(a), described, None, None], [buffer(h), buffer(final)]
-    )
-    assert np.array_equal(h, walk(replace(spec, reverse=True), a, near)[0])
+    back = spec._replace(reverse=True)
+    launch(Sequential(), back, [a, b, None, None, h, final])
+    assert np.array_equal(h, walk(back, a, near)[0])

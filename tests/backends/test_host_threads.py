@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from host_memory import Walk, backward, coefficients, numbers, walk
-from seqpar_host import backward_kernel, thread_limit, walk_kernel
+from host_memory import backward, coefficients, launch, numbers, walk
+from seqpar.recurrence_rules import Walk
+from seqpar_host import ChunkedConfig, SequentialConfig, chunked, compile
+from seqpar_host.kernels import Chunked, Sequential
+from seqpar_host.threads import thread_limit
 
 
 @pytest.fixture
 def eager_threads(monkeypatch):
-    """Every call uses the threads it may, however small."""
+    """Every call uses the threads it asks for, however small it is and however few processors there are."""
     monkeypatch.setattr("seqpar_host.plan.BYTES_PER_THREAD", 1)
     monkeypatch.setattr("seqpar_host.plan.TASK_BYTES", 1)
-    walk_kernel.forget(), backward_kernel.forget()
-    yield
-    walk_kernel.forget(), backward_kernel.forget()
+    monkeypatch.setattr("seqpar_host.threads.usable_cores", lambda: 256)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +51,8 @@ def test_eight_python_threads_at_once():
     wrong = []
 
     def work():
-        for _ in range(20):
-            if not np.array_equal(walk(Walk(1), a, b, threads=3)[0], right):
-                wrong.append(1)
+        again = (walk(Walk(1), a, b, threads=3)[0] for _ in range(20))
+        wrong.extend(h for h in again if not np.array_equal(h, right))
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
@@ -65,9 +66,11 @@ FORK = """
 import os, sys
 sys.path.insert(0, {here!r})
 import numpy as np
-import seqpar_host.plan
+import seqpar_host.plan, seqpar_host.threads
 seqpar_host.plan.BYTES_PER_THREAD = 1
-from host_memory import Walk, walk
+seqpar_host.threads.usable_cores = lambda: 4
+from host_memory import walk
+from seqpar.recurrence_rules import Walk
 a = np.random.default_rng(0).random((8, 64, 200), dtype=np.float32)
 right = walk(Walk(1), a, a, threads=4)[0]
 children = []
@@ -88,11 +91,12 @@ def test_a_forked_child_may_call_after_a_parallel_call():
 
 
 def test_the_limit_is_the_smallest_of_all_settings(monkeypatch):
-    monkeypatch.setattr("seqpar_host.threads._processors", lambda: 6)
+    monkeypatch.setattr("seqpar_host.threads.usable_cores", lambda: 6)
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.setitem(sys.modules, "numba.np.ufunc.parallel", None)
     monkeypatch.setitem(sys.modules, "torch.utils.data._utils.worker", None)
-    assert thread_limit() == 6
+    assert thread_limit() == thread_limit(9) == 6
+    assert thread_limit(3) == 3
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
     assert thread_limit() == 4
 
@@ -105,9 +109,25 @@ def test_the_limit_is_the_smallest_of_all_settings(monkeypatch):
     assert thread_limit() == 1
 
 
+@pytest.mark.parametrize("kernel", [Sequential(), Chunked()], ids=lambda kernel: kernel.method)
+@pytest.mark.usefixtures("eager_threads")
+def test_no_launch_takes_more_threads_than_the_limit(kernel, monkeypatch):
+    taken = []
+    record = lambda plan, threads, *pointers: taken.append(threads)  # noqa: E731
+    for module in (compile, chunked):
+        monkeypatch.setattr(module, "launcher", lambda: record)
+    monkeypatch.setattr("seqpar_host.threads.usable_cores", lambda: 6)
+    config = ChunkedConfig(chunk=100) if kernel.method == "chunked" else SequentialConfig()
+    a, final = np.ones((64, 1000), np.float32), np.ones(64, np.float32)
+    for asked, most in ((None, 6), (200, 6), (3, 3), (1, 1)):
+        taken.clear()
+        launch(kernel, Walk(1), [a, a, None, None, a, final], asked, config)
+        assert max(taken) == most
+
+
 def test_asking_for_the_limit_starts_no_thread_layer():
     code = (
-        "import sys, seqpar_host; seqpar_host.thread_limit();"
+        "import sys, seqpar_host.threads; seqpar_host.threads.thread_limit();"
         "layer = sys.modules.get('numba.np.ufunc.parallel'); assert layer is None or not layer._is_initialized;"
         "assert 'torch' not in sys.modules"
     )

@@ -6,24 +6,27 @@ from itertools import count
 import numpy as np
 import pytest
 
-from host_memory import Walk, backward, coefficients, numbers, walk, without
-from seqpar_host import xla_handler, xla_version
+from host_memory import backward, coefficients, numbers, walk
+from seqpar.errors import BackendError
+from seqpar.recurrence_rules import Walk, without
+from seqpar_host.kernels import Backward, Sequential
+from seqpar_host.xla import xla_version
 
 jax = pytest.importorskip("jax")
 NAMES = (f"seqpar_test_{number}" for number in count())
 
 
-def target(spec, operands, results):
+def target(kernel, spec, operands, results):
     """A function of JAX arrays that calls the kernel."""
-    version = xla_version(jax.ffi.include_dir())
-    described = [None if x is None else (x.shape, x.dtype.name) for x in operands]
-    address = xla_handler(spec, described, [(x.shape, x.dtype.name) for x in results], version=version)
+    described = [None if x is None else (x.shape, x.dtype.name) for x in (*operands, *results)]
+    operands, results_ = described[: len(operands)], described[len(operands) :]
+    address = kernel.xla_handler(spec, kernel.config(), operands, results_, jax.ffi.include_dir())
     name = next(NAMES)
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     jax.ffi.register_ffi_target(name, new(address, None, None), platform="cpu", api_version=1)
     call = jax.ffi.ffi_call(name, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in results])
-    return jax.jit(lambda *arrays: call(*arrays)), address
+    return call, address
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
@@ -35,36 +38,27 @@ def test_jitted_results_are_those_of_numpy_to_the_bit(shape, axis, dtype):
     resets = random.random(shape) < 0.1
     spec = Walk(axis, reverse=True)
     h, final = walk(spec, a, b, None, resets)
-    function, address = target(spec, [a, b, None, resets], [h, final])
-    for actual, right in zip(function(a, b, resets), (h, final), strict=True):
+    function, address = target(Sequential(), spec, [a, b, None, resets], [h, final])
+    for actual, right in zip(jax.jit(function)(a, b, resets), (h, final), strict=True):
         assert np.array_equal(actual, right)
-    assert target(spec, [a, b, None, resets], [h, final])[1] == address
+    assert target(Sequential(), spec, [a, b, None, resets], [h, final])[1] == address
     g = numbers(random, shape, dtype)
     grads = backward(spec, a, None, None, resets, h, g, None)
-    function, _ = target(spec, [a, None, None, resets, h, g, None], grads)
-    for actual, right in zip(function(a, resets, h, g), grads, strict=True):
+    function, _ = target(Backward(), spec, [a, None, None, resets, h, g, None], grads)
+    for actual, right in zip(jax.jit(function)(a, resets, h, g), grads, strict=True):
         assert np.array_equal(actual, right)
 
 
 def test_another_shape_is_an_error_and_not_a_wrong_read():
     x = np.ones((2, 8, 3), np.float32)
     h, final = walk(Walk(1), x, x)
-    version = xla_version(jax.ffi.include_dir())
-    described = [(x.shape, "float32"), (x.shape, "float32"), None, None]
-    address = xla_handler(
-        Walk(1), described, [(h.shape, "float32"), (final.shape, "float32")], version=version
-    )
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    name = next(NAMES)
-    jax.ffi.register_ffi_target(name, new(address, None, None), platform="cpu", api_version=1)
-    call = jax.ffi.ffi_call(name, [jax.ShapeDtypeStruct(r.shape, r.dtype) for r in (h, final)])
+    function, _ = target(Sequential(), Walk(1), [x, x, None, None], [h, final])
     with pytest.raises(Exception, match="frame or buffers other than it was made for"):
-        jax.block_until_ready(call(x[:1], x))
+        jax.block_until_ready(function(x[:1], x))
 
 
 def test_a_jaxlib_with_other_frames_is_refused(tmp_path):
-    with pytest.raises(RuntimeError, match="is missing"):
+    with pytest.raises(BackendError, match="is missing"):
         xla_version(str(tmp_path / "nowhere"))
     header = tmp_path / "xla" / "ffi" / "api" / "c_api.h"
     header.parent.mkdir(parents=True)
@@ -72,7 +66,7 @@ def test_a_jaxlib_with_other_frames_is_refused(tmp_path):
     header.write_text(
         source.replace("XLA_FFI_DataType dtype;\n  void* data;", "void* data;\n  XLA_FFI_DataType dtype;")
     )
-    with pytest.raises(RuntimeError, match="XLA_FFI_Buffer of this jaxlib has the members"):
+    with pytest.raises(BackendError, match="XLA_FFI_Buffer of this jaxlib has the members"):
         xla_version(str(tmp_path))
 
 
@@ -80,5 +74,5 @@ def test_edges_without_time_keep_their_shape():
     x = np.ones((4, 6), np.float32)
     h, final = walk(Walk(0), x, x)
     assert final.shape == without(x.shape, 0)
-    function, _ = target(Walk(0), [x, x, None, None], [h, final])
-    assert np.array_equal(function(x, x)[1], final)
+    function, _ = target(Sequential(), Walk(0), [x, x, None, None], [h, final])
+    assert np.array_equal(jax.jit(function)(x, x)[1], final)
