@@ -11,7 +11,7 @@ from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.execute import Runner, runner
 from seqpar.dispatch.faces import Call, face
 from seqpar.dispatch.memos import on_invalidate
-from seqpar.dispatch.options import Request, check_config, requested
+from seqpar.dispatch.options import Request, check_wish, requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import DtypeError, unknown_name
 from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
@@ -24,8 +24,11 @@ from seqpar.validation import (
     broadcast,
     broadcasts_to,
     complex_of,
+    flag,
     floating,
+    is_complex_number,
     is_scalar,
+    number_of,
     pad,
     reshaped,
     same_device,
@@ -181,13 +184,15 @@ def linear_recurrence(
         wish = Request(method, backend, config, source="explicit" if explicit else "")
         results = binding.call(LINEAR_RECURRENCE, plan.walk, plan.canonical(a, b, h0, resets), wish)
         return LinearRecurrence(*results) if return_final else results[0]
-    if config is not None:
-        check_config(NAME, config)
+    if method != "auto" or backend is not None or config is not None:
+        check_wish(NAME, method, backend, config)
     request = requested(method, backend, config)
     facts = binding.facts
     key = (
-        binding, type(a) if is_scalar(a) else facts(a), facts(b), type(h0) if is_scalar(h0) else facts(h0), facts(resets),
-        axis, reverse, gate, convex, request,
+        binding, is_complex_number(a) if is_scalar(a) else facts(a), facts(b),
+        is_complex_number(h0) if is_scalar(h0) else facts(h0), facts(resets),
+        # With their types, because True == 1 == 1.0, and an axis=True must not pass for an axis=1.
+        axis, type(axis), reverse, type(reverse), gate, convex, type(convex), request,
     )  # fmt: skip
     try:
         plan = _plans.get(key) or _remember(
@@ -261,7 +266,7 @@ def _plan(
     given_h0 = "" if h0 is None or is_scalar(h0) else floating(NAME, "h0", binding.dtype_name(h0.dtype))
     numbers = [x for x in (a, h0) if is_scalar(x)]
     is_complex = any(name in COMPLEX for name in (given_a, given_b, given_h0)) or any(
-        map(_is_complex_number, numbers)
+        map(is_complex_number, numbers)
     )
     if is_complex and gate == "logit":
         raise DtypeError(
@@ -273,14 +278,14 @@ def _plan(
 
     fix_a: Fix | None
     if is_scalar(a):
-        fix_a = lambda x, like: binding.full(x, (1,) * rank, dtype_a, like)  # noqa: E731
+        fix_a = lambda x, like: binding.full(number_of(NAME, "a", x), (1,) * rank, dtype_a, like)  # noqa: E731
     else:
         fix_a = _fix(binding, pad(shape_a, rank), dtype_a, shape_a, given_a)
     fix_b = _fix(binding, pad(tuple(b.shape), rank), dtype_b, tuple(b.shape), given_b)
 
     fix_h0: Fix | None = None
     if is_scalar(h0):
-        fix_h0 = lambda x, like: binding.full(x, (1,) * (rank - 1), state, like)  # noqa: E731
+        fix_h0 = lambda x, like: binding.full(number_of(NAME, "h0", x), (1,) * (rank - 1), state, like)  # noqa: E731
     elif h0 is not None:
         meaning = f"the shape {shape} without its time axis {time - rank}"
         broadcasts_to(NAME, "h0", tuple(h0.shape), stateless, meaning)
@@ -298,12 +303,8 @@ def _plan(
                 NAME, "resets", given, shape[:-1], f"the shape {shape} without its feature (last) axis"
             )
             fix_resets = _fix(binding, (*pad(given, rank - 1), 1), "", given, "")
-    walk = Walk(time, bool(reverse), gate, bool(convex), False)
+    walk = Walk(time, flag(NAME, "reverse", reverse), gate, flag(NAME, "convex", convex), False)
     return _Plan(walk, (fix_a, fix_b, fix_h0, fix_resets))
-
-
-def _is_complex_number(x: Any) -> bool:
-    return isinstance(x, complex) or getattr(getattr(x, "dtype", None), "kind", "") == "c"
 
 
 def _fix(binding: Binding, shape: Shape, dtype: str, given_shape: Shape, given_dtype: str) -> Fix | None:
@@ -331,8 +332,7 @@ def _prepare(
     config: Any = None,
 ) -> Call:
     """The same call, checked and canonical but not run: for `explain` and `vjp`."""
-    if config is not None:
-        check_config(NAME, config)
+    check_wish(NAME, method, backend, config)
     binding = binding_of(NAME, ("a", "h0"), ("h0", "resets"), a=a, b=b, h0=h0, resets=resets)
     plan = _plan(binding, a, b, h0, resets, axis, reverse, gate, convex)
     return Call(

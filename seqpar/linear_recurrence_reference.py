@@ -52,8 +52,8 @@ class Chunked(ReferenceKernel):
     summary = "chunks of about sqrt(T) steps, all at once; O(sqrt T) calls into the framework"
 
     def refuses(self, problem: Problem, config: ChunkedLoop) -> str | None:
-        if config.chunk is not None and config.chunk < 1:
-            return f"chunk={config.chunk} is not a positive number of steps"
+        if config.chunk is not None and (type(config.chunk) is not int or config.chunk < 1):
+            return f"chunk={config.chunk!r} is not a positive number of steps"
         return super().refuses(problem, config)
 
     def run(
@@ -79,8 +79,8 @@ class Tree(ReferenceKernel):
     summary = "a prefix scan over pairs of steps, O(log T) calls into the framework"
 
     def refuses(self, problem: Problem, config: Leaves) -> str | None:
-        if config.leaf < 1:
-            return f"leaf={config.leaf} is not a positive number of steps"
+        if type(config.leaf) is not int or config.leaf < 1:
+            return f"leaf={config.leaf!r} is not a positive number of steps"
         return super().refuses(problem, config)
 
     def run(self, xp: Any, spec: Any, config: Leaves, operands: Sequence[Array | None]) -> tuple[Array, ...]:

@@ -127,19 +127,19 @@ class _LinearRecurrence(_Recurrence):
             dc = algorithm.coefficient_derivative(xp, wide, spec.gate) * xp.astype(da, state, copy=False)
             if spec.adjoint:
                 # k[t+1] = c[t] * h[t]: what dc leaks into the carry enters at the next step of the walk.
-                leak = _select(xp, resets, dc * h)
+                leak = _select(xp, resets, dc * _select(xp, resets, h))
                 extra = algorithm.previous(xp, leak, None, spec.axis, spec.reverse)
             else:
-                extra = _select(xp, resets, dc * algorithm.previous(xp, h, h0, spec.axis, spec.reverse))
+                # Selected before and after: what a reset drops may be NaN, and so may its derivative.
+                before = _select(xp, resets, algorithm.previous(xp, h, h0, spec.axis, spec.reverse))
+                extra = _select(xp, resets, dc * before)
                 if spec.convex:
                     extra = extra - dc * b
             rhs = extra if rhs is None else rhs + extra
         shape = tuple(h.shape)
-        rhs = (
-            _zeros(xp, shape, b)
-            if rhs is None
-            else xp.astype(xp.broadcast_to(rhs, shape), b.dtype, copy=False)
-        )
+        rhs = _zeros(xp, shape, b) if rhs is None else xp.astype(rhs, b.dtype, copy=False)
+        if tuple(rhs.shape) != shape:  # only then: PyTorch's older vmap has no rule for it
+            rhs = xp.broadcast_to(rhs, shape)
         dh, dfinal = solve(spec._replace(convex=False), a, rhs, dh0, resets)
         if leak is not None and shape[spec.axis]:
             dfinal = dfinal + leak[(slice(None),) * spec.axis + (0 if spec.reverse else -1, ...)]
@@ -166,9 +166,9 @@ class _LinearRecurrence(_Recurrence):
             # dc[t] = (adjoint state at t) * (plain state entering t), whichever of the two was the primal.
             if spec.adjoint:
                 before = algorithm.previous(xp, other, g_final, spec.axis, not spec.reverse)
-                dc = _select(xp, resets, h * before)
+                dc = _select(xp, resets, _select(xp, resets, h) * before)
             else:
-                before = algorithm.previous(xp, h, h0, spec.axis, spec.reverse)
+                before = _select(xp, resets, algorithm.previous(xp, h, h0, spec.axis, spec.reverse))
                 dc = _select(xp, resets, other * before)
                 if spec.convex:
                     dc = dc - other * b

@@ -26,10 +26,34 @@ _COMPLEX_OF = {
 
 
 def is_scalar(x: Any) -> bool:
-    """A Python number (a NumPy scalar counts), to be taken in the dtype of the arrays around it."""
-    return isinstance(x, (int, float, complex)) or (
-        type(x).__module__ == "numpy" and getattr(x, "shape", 0) == ()
-    )
+    """A Python number, or a NumPy scalar or 0-dimensional array of one: taken in the dtype of the arrays around it."""
+    if isinstance(x, (int, float, complex)):
+        return True
+    return type(x).__module__ == "numpy" and getattr(x, "shape", None) == () and x.dtype.kind in "biufc"
+
+
+def number_of(operation: str, name: str, x: Any) -> complex:
+    """A scalar as a Python number that an array can hold."""
+    number: complex = x.item() if hasattr(x, "item") else x
+    try:
+        complex(number)
+    except OverflowError:
+        raise OptionError(
+            f"{operation}: {name} is an integer of {len(str(abs(number)))} digits. Give a number within the range of float64."
+        ) from None
+    return number
+
+
+def is_complex_number(x: Any) -> bool:
+    """Does a scalar have an imaginary part by its type?"""
+    return isinstance(x, complex) or getattr(getattr(x, "dtype", None), "kind", "") == "c"
+
+
+def flag(operation: str, name: str, value: Any) -> bool:
+    """A boolean option; anything else would be guessed at."""
+    if value is True or value is False or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise OptionError(f"{operation}: {name}={value!r} is not a boolean. Give {name}=True or {name}=False.")
 
 
 def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], **arrays: Any) -> Binding:
@@ -50,7 +74,7 @@ def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], 
         if isinstance(x, (list, tuple, range)):
             raise ArrayTypeError(
                 f"{operation}: {name} is a {type(x).__name__}, not an array. Convert it first, for example "
-                f"with np.asarray({name}, dtype=np.float32)."
+                f"with np.asarray({name})."
             )
         try:
             found = binding_for(type(x))

@@ -11,7 +11,7 @@ from seqpar.dispatch.faces import Call, prepare
 from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
-from seqpar.validation import COMPLEX, binding_of, floating, is_scalar, same_device
+from seqpar.validation import COMPLEX, binding_of, floating, is_complex_number, is_scalar, same_device
 
 
 def vjp(
@@ -130,7 +130,7 @@ def _restore(call: Call, grad: Array | None, canonical: Array | None, primal: An
     # Canonical operands differ from what was given by axes of size one and by a cast.
     grad = xp.reshape(grad, shape)
     dtype = call.binding.dtype_name(grad.dtype if is_scalar(primal) else primal.dtype)
-    real = not isinstance(primal, complex) if is_scalar(primal) else not dtype.startswith("complex")
+    real = not is_complex_number(primal) if is_scalar(primal) else not dtype.startswith("complex")
     if real and call.binding.dtype_name(grad.dtype).startswith("complex"):
         grad = xp.real(grad)
     return grad if is_scalar(primal) or grad.dtype == primal.dtype else call.binding.cast(grad, dtype)

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 
 from seqpar_host.formats import FORMATS, Place
-from seqpar_host.gates import coefficient, complement, wide_coefficient
+from seqpar_host.gates import coefficient, complement, wide_pair
 from seqpar_host.job import HEADER, PER_SLOT, SLOTS, Job, Specialisation
 from seqpar_host.simd import (
     I64,
@@ -89,11 +89,13 @@ class _Body:
         self, load: Callable[..., Lanes], truths: Callable[..., Mask]
     ) -> tuple[Lanes, Lanes, Mask | None]:
         """(c, u or b or g, reset) of a step, in the precision of the carry."""
-        a, wide = load("a"), self.carry != self.state
-        c = wide_coefficient(a, self.of.gate) if wide else coefficient(a, self.of.gate)
-        u = load("g" if self.backward else "b").cast(self.carry)
+        a, u = load("a"), load("g" if self.backward else "b").cast(self.carry)
+        if self.carry == self.state:
+            c, rest = coefficient(a, self.of.gate), complement(a, self.of.gate)
+        else:
+            c, rest = wide_pair(a, self.of.gate)
         if self.of.convex and not self.backward:
-            u = (1.0 - c if wide else complement(a, self.of.gate)) * u
+            u = rest * u
         return c, u, truths("resets") if "resets" in self.slots else None
 
     def step(self, c: Lanes, u: Lanes, reset: Mask | None, k: Lanes) -> tuple[Lanes, Lanes]:

@@ -98,7 +98,21 @@ class JaxBinding:
     def vjp(
         self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
     ) -> tuple[Any, Callable[..., Any]] | None:
-        return jax.vjp(lambda *arrays: function(*arrays, **options), *primals)
+        result, transpose = jax.vjp(lambda *arrays: function(*arrays, **options), *primals)
+
+        def pullback(cotangent: Any) -> Any:
+            if (
+                isinstance(result, tuple)
+                and isinstance(cotangent, (tuple, list))
+                and len(cotangent) == len(result)
+            ):
+                parts = [
+                    jnp.zeros_like(x) if g is None else g for g, x in zip(cotangent, result, strict=True)
+                ]
+                cotangent = type(result)(*parts)
+            return transpose(cotangent)
+
+        return result, pullback
 
 
 @partial(jax.jit, static_argnums=(1, 2))

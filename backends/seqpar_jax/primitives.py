@@ -351,7 +351,12 @@ def _define(primitive: Primitive, abstract: Any, jvp: Any, batch: Any) -> None:
         return jax.jit(lambda *arrays: primitive.bind(*arrays, **static))
 
     on_invalidate(compiled.cache_clear)
-    primitive.def_impl(lambda *arrays, **static: compiled(**static)(*arrays))
+
+    def run(*arrays: Array, **static: Any) -> Any:
+        with jax.disable_jit(False):  # under jax.disable_jit() the compiled form would be this function again
+            return compiled(**static)(*arrays)
+
+    primitive.def_impl(run)
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp
     batching.primitive_batchers[primitive] = batch

@@ -76,7 +76,12 @@ class TorchBinding:
         return Layout(tuple(x.shape), tuple([size * stride for stride in x.stride()]), NAMES[x.dtype])
 
     def address(self, x: Tensor) -> int:
-        return x.data_ptr()
+        pointer = x.data_ptr()
+        if pointer == 0 and x.numel():  # torch's symbolic zeros have a shape and no memory
+            raise ArrayTypeError(
+                "seqpar: a tensor that stands for zeros has no memory. Give x.clone(), which has."
+            )
+        return pointer
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Tensor) -> Tensor:
         return empty(shape, DTYPES[dtype], like.device)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from seqpar.validation import number_of
 from seqpar_torch.internals import transformed
 
 Tensor = torch.Tensor
@@ -48,5 +49,8 @@ def _watched(tensors: Sequence[Tensor]) -> bool:
     return transformed() or any(x.requires_grad for x in tensors)
 
 
-def _number(x: complex, device: torch.device) -> Tensor:
-    return torch.tensor(x, dtype=torch.complex128 if isinstance(x, complex) else torch.float64, device=device)
+def _number(x: Any, device: torch.device) -> Tensor:
+    number = number_of("vjp", "a primal", x)
+    return torch.tensor(
+        number, dtype=torch.complex128 if isinstance(number, complex) else torch.float64, device=device
+    )

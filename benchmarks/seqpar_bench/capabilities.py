@@ -3,12 +3,13 @@
     python -m seqpar_bench.capabilities
 
 prints it as Markdown; `docs/write.py` puts it into the README and the reference. Dispatch asks the same predicate,
-`Kernel.refuses`, so the table and what runs cannot disagree.
+`refusal`, so the table and what runs cannot disagree.
 """
 
 from seqpar.dispatch import registry
+from seqpar.dispatch.choice import choose
 from seqpar.dispatch.operation import Abstract, operations
-from seqpar.dispatch.problem import Kernel, Problem
+from seqpar.dispatch.problem import Kernel, Problem, refusal
 from seqpar.recurrence_rules import Walk
 from seqpar_bench.tables import markdown
 
@@ -57,7 +58,7 @@ def _cell(operation: str, label: str, framework: str) -> str:
     taken = [
         dtype
         for dtype in own
-        if kernel.refuses(problem(operation, framework, dtype), _config(kernel)) is None
+        if refusal(kernel, problem(operation, framework, dtype), _config(kernel)) is None
     ]
     if not taken:
         return ""
@@ -71,10 +72,7 @@ def _config(kernel: Kernel) -> object:
 
 
 def _is_best(kernel: Kernel, operation: str, framework: str, dtype: str) -> bool:
-    given = problem(operation, framework, dtype)
-    able = [k for k in registry.kernels(operation, framework) if k.refuses(given, k.default(given)) is None]
-    best = min(able, key=lambda k: k.rank(given))
-    return best.label == kernel.label
+    return choose(problem(operation, framework, dtype)).kernel.label == kernel.label
 
 
 def problem(operation: str, framework: str, dtype: str) -> Problem:

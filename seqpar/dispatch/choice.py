@@ -2,7 +2,7 @@
 
 Order: explicit arguments, `with seqpar.options(...)`, the user's tuned results (exact sizes), shipped results, the
 nearest tuned sizes that bracket the problem, the kernel's own heuristic, the reference algorithms. Every candidate
-passes the same predicate, `Kernel.refuses`, whichever way it came in.
+passes the same predicate, `refusal`, whichever way it came in.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from seqpar.dispatch import registry, store
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.options import NO_WISH, Request
-from seqpar.dispatch.problem import Kernel, Problem, describe
+from seqpar.dispatch.problem import Kernel, Problem, describe, refusal
 from seqpar.errors import NotEligibleError, unknown_name
 
 Provenance = Literal["explicit", "overlay", "tuned", "shipped", "nearest", "heuristic", "reference"]
@@ -105,7 +105,7 @@ def _choose(problem: Problem, request: Request) -> Choice:
     for row in store.lookup(problem):
         for candidate in eligible:
             config = row.config_for(candidate.kernel)
-            if config is not None and candidate.kernel.refuses(problem, config) is None:
+            if config is not None and refusal(candidate.kernel, problem, config) is None:
                 return Choice(
                     kernel=candidate.kernel, config=config, provenance=row.provenance, candidates=candidates
                 )
@@ -116,24 +116,20 @@ def _choose(problem: Problem, request: Request) -> Choice:
 
 def _consider(kernel: Kernel, problem: Problem, request: Request) -> Candidate:
     config = kernel.default(problem)
-    refusal: str | None = None
+    why: str | None = None
     if request.backend is not None and kernel.backend != request.backend:
-        refusal = f"backend={request.backend!r} was asked for"
+        why = f"backend={request.backend!r} was asked for"
     elif request.method not in ("auto", kernel.method):
-        refusal = f"method={request.method!r} was asked for"
+        why = f"method={request.method!r} was asked for"
     elif request.config is not None and type(request.config) is not kernel.config:
-        refusal = (
-            f"config={describe(request.config)} was asked for, this kernel takes {kernel.config.__name__}"
-        )
+        why = f"config={describe(request.config)} was asked for, this kernel takes {kernel.config.__name__}"
     elif request.numerics == "deterministic" and not kernel.deterministic:
-        refusal = "numerics='deterministic' was asked for, this kernel is not bitwise repeatable"
-    elif problem.framework == "jax" and kernel.form == "buffers" and not kernel.xla:
-        refusal = "offers no function that XLA could call"
+        why = "numerics='deterministic' was asked for, this kernel is not bitwise repeatable"
     else:
         if request.config is not None:
             config = request.config
-        refusal = kernel.refuses(problem, config)
-    return Candidate(kernel=kernel, config=config, refusal=refusal, rank=kernel.rank(problem))
+        why = refusal(kernel, problem, config)
+    return Candidate(kernel=kernel, config=config, refusal=why, rank=kernel.rank(problem))
 
 
 def _check_names(operation: str, request: Request, kernels: tuple[Kernel, ...]) -> None:

@@ -39,9 +39,14 @@ def requested(method: str, backend: str | None, config: Any) -> Request:
     )
 
 
-def check_config(operation: str, config: Any) -> None:
-    """Refuse what cannot be a config before anything is keyed by it."""
-    if not is_dataclass(config) or isinstance(config, type):
+def check_wish(operation: str, method: Any, backend: Any, config: Any) -> None:
+    """Refuse what cannot be a method, a backend or a config, before anything is keyed by it."""
+    for name, value in (("method", method), ("backend", backend)):
+        if not isinstance(value, str) and not (name == "backend" and value is None):
+            raise OptionError(
+                f"{operation}: {name}={value!r} is not a name. Give a string, as seqpar.explain prints it."
+            )
+    if config is not None and (not is_dataclass(config) or isinstance(config, type)):
         raise OptionError(
             f"{operation}: config={config!r} is not a config. Give a config object such as seqpar.explain(...).config."
         )
@@ -70,12 +75,7 @@ def options(
     """
     if numerics not in (None, "any", "deterministic"):
         raise unknown_name("options", "numerics", numerics, ("any", "deterministic"))
-    if not isinstance(method, str):
-        raise OptionError(
-            f"options: method={method!r} is not a name. Give a string, for example method='chunked'."
-        )
-    if config is not None:
-        check_config("options", config)
+    check_wish("options", method, backend, config)
     outer = _overlay.get()
     token = _overlay.set(
         Request(

@@ -1,7 +1,7 @@
 """The facts a choice depends on, and the things that are chosen between.
 
 `Problem` says what is to be computed. `Kernel` says who can compute it: one method, by one backend, on one kind of
-device. `Kernel.refuses` is the single eligibility predicate; dispatch, search space, stored rows, tests and docs ask it.
+device. `refusal` is the single eligibility predicate; dispatch, search space, stored rows, tests and docs ask it.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def refuses(self, problem: Problem, config: Any) -> str | None:
-        """Why this kernel with this config cannot run the problem, or None when it can."""
+        """Why this kernel with this config cannot run the problem, or None when it can. Asked through `refusal`."""
 
     def default(self, problem: Problem) -> Any:
         """The config to use when nothing was measured."""
@@ -133,6 +133,13 @@ class Kernel(ABC):
     @property
     def label(self) -> str:
         return f"{self.backend}.{self.method}"
+
+
+def refusal(kernel: Kernel, problem: Problem, config: Any) -> str | None:
+    """Why a kernel with a config cannot run a problem: the one predicate that choices, tables and tuning ask."""
+    if problem.framework == "jax" and kernel.form == "buffers" and not kernel.xla:
+        return "offers no function that XLA could call"
+    return kernel.refuses(problem, config)
 
 
 @functools.cache

@@ -104,12 +104,12 @@ def test_a_program_for_a_gpu_is_xla_code() -> None:
 def test_a_host_kernel_that_xla_cannot_call_is_a_fallback_with_one_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from seqpar_host import capabilities
+    from seqpar_host import kernels
 
     def refuse(*_: Any) -> int:
         raise RuntimeError("frames of another layout")
 
-    monkeypatch.setattr(capabilities.HostKernel, "xla_handler", refuse)
+    monkeypatch.setattr(kernels.HostKernel, "xla_handler", refuse)
     b = jnp.ones((2, 11, 7), jnp.float32)
     with pytest.warns(RuntimeWarning, match="frames of another layout"):
         text = program(seqpar.linear_recurrence, b, b)

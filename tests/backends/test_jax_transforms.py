@@ -208,3 +208,20 @@ def test_arrays_on_another_device_stay_there() -> None:
         else:
             raise AssertionError("arrays on two devices were taken")
     """)
+
+
+def test_disable_jit_still_computes() -> None:
+    x = jnp.full((2, 5, 3), 0.5)
+    with jax.disable_jit():
+        eager = seqpar.linear_recurrence(0.5, x)
+        grad = jax.grad(lambda x: seqpar.linear_recurrence(0.5, x).sum())(x)
+    assert np.array_equal(eager, seqpar.linear_recurrence(0.5, x))
+    assert np.allclose(grad, jax.grad(lambda x: seqpar.linear_recurrence(0.5, x).sum())(x))
+
+
+def test_a_cotangent_of_none_is_a_zero() -> None:
+    x = jnp.full((2, 5, 3), 0.5)
+    result, pullback = seqpar.vjp(seqpar.linear_recurrence, x, x, return_final=True)
+    zeros = jnp.zeros_like(result.h)
+    for one, other in zip(pullback((None, result.final)), pullback((zeros, result.final)), strict=True):
+        assert np.array_equal(one, other)

@@ -344,3 +344,27 @@ def test_vjp_gives_numbers_a_gradient():
     # h = (1.5*..): h1 = 0.5*2+1, h2 = 0.5*h1+1, h3 = 0.5*h2+1
     np.testing.assert_allclose(float(dh0), 0.5 + 0.25 + 0.125)
     np.testing.assert_allclose(float(da), 2 + (2 + 0.5 * 2) + (2 + 0.5 * (2 + 0.5 * 2)))
+
+
+def test_nan_before_a_reset_stays_there_at_second_order() -> None:
+    a = torch.full((1, 6, 1), 0.5, dtype=torch.float64, requires_grad=True)
+    b = torch.ones(1, 6, 1, dtype=torch.float64)
+    b[0, 1] = float("nan")
+    b.requires_grad_()
+    resets = torch.zeros(1, 6, dtype=torch.bool)
+    resets[0, 3] = True
+    h = linear_recurrence(a, b, resets=resets)
+    (g,) = torch.autograd.grad((h[:, 3:] ** 2).sum(), a, create_graph=True)
+    for grad in torch.autograd.grad((g[:, 3:] ** 2).sum(), (a, b)):
+        assert torch.isfinite(grad[:, 3:]).all()
+
+
+def test_forward_mode_jacobians_of_the_older_vmap_work() -> None:
+    x = torch.rand(1, 4, 1, dtype=torch.float64)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return linear_recurrence(0.5, x)
+
+    reverse = torch.autograd.functional.jacobian(function, x)
+    forward = torch.autograd.functional.jacobian(function, x, vectorize=True, strategy="forward-mode")
+    assert torch.allclose(forward, reverse)

@@ -375,3 +375,15 @@ def test_dask_stays_lazy_until_it_is_asked() -> None:
     np.testing.assert_allclose(
         np.asarray(h), oracle.walk(np.full((1, 1, 1), 0.5), np.ones((2, 40, 3)), axis=1)[0]
     )
+
+
+def test_a_number_of_another_kind_is_another_call(rung: Rung) -> None:
+    b = rung.array(np.ones(3))
+    for number in (np.array(0.5), np.array(0.5j), np.float32(0.5), np.complex64(0.5j), 0.5, 0.5j):
+        h = rung.call(seqpar.linear_recurrence, number, b)
+        c = complex(number)
+        expected = np.array([1, 1 + c, 1 + c + c * c])
+        assert np.allclose(rung.numpy(h), expected)
+        assert ("complex" in rung.dtype(h)) == (c.imag != 0)
+        final = seqpar.linear_recurrence(0.5, b, number, return_final=True).final
+        assert np.allclose(rung.numpy(final), 1.75 + c / 8)

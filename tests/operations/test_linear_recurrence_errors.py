@@ -40,6 +40,15 @@ WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
     ("method", {"method": "sequental"}, OptionError, r"method='sequental' is not one of .*Did you mean 'sequential'\?"),
     ("backend", {"backend": "hosts"}, OptionError, r"backend='hosts' is not one of .*Did you mean 'host'\?"),
     ("config", {"config": seqpar.options}, SeqparError, r"config=<function options .*> is not a config"),
+    ("method a list", {"method": ["chunked"]}, OptionError, r"method=\['chunked'\] is not a name"),
+    ("backend a list", {"backend": ["host"]}, OptionError, r"backend=\['host'\] is not a name"),
+    ("reverse a word", {"reverse": "no"}, OptionError, r"reverse='no' is not a boolean"),
+    ("convex a number", {"convex": 1}, OptionError, r"convex=1 is not a boolean"),
+    ("axis a boolean", {"axis": True}, OptionError, r"axis=True is not an integer"),
+    ("axis a float", {"axis": 1.0}, OptionError, r"axis=1\.0 is not an integer"),
+    ("a date", {"a": np.datetime64("2020")}, SeqparError, r"datetime64"),
+    ("a word of numpy's", {"a": np.str_("x")}, DtypeError, r"a\.dtype=str"),
+    ("a huge integer", {"a": 10**400}, OptionError, r"a is an integer of 401 digits"),
     ("masked", {"b": np.ma.ones((4, 100, 8))}, ArrayTypeError, r"MaskedArray .*filled"),
 ]  # fmt: skip
 
@@ -131,3 +140,10 @@ def test_a_config_that_is_none_is_named_everywhere(function: Any) -> None:
             seqpar.options(config=config),
         ):
             pass
+
+
+def test_what_was_right_before_does_not_make_a_wrong_call_pass() -> None:
+    seqpar.linear_recurrence(0.5, B, axis=1, reverse=True)
+    for wrong in ({"axis": True}, {"axis": 1.0}, {"axis": 1, "reverse": 1}):
+        with pytest.raises(OptionError):
+            seqpar.linear_recurrence(0.5, B, **wrong)

@@ -187,3 +187,12 @@ def test_a_cotangent_of_another_precision_is_taken_in_that_of_the_result() -> No
     h, pullback = seqpar.vjp(seqpar.linear_recurrence, x, x)
     for one, other in zip(pullback(np.ones((2, 6, 3))), pullback(np.ones_like(h)), strict=True):
         assert one.dtype == np.float32 and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+@pytest.mark.parametrize("number", [0.5j, np.complex64(0.5j), np.complex128(0.5j), np.array(0.5j)])
+def test_a_complex_number_of_any_make_keeps_its_imaginary_gradient(framework: str, number: Any) -> None:
+    b = np.ones(3) if framework == "numpy" else pytest.importorskip("torch").ones(3)
+    h, pullback = seqpar.vjp(seqpar.linear_recurrence, number, b)
+    da = complex(pullback(h * 0 + 1)[0])
+    assert da == pytest.approx(2 + 1j if framework == "numpy" else 2 - 1j)
