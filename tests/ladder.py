@@ -69,7 +69,9 @@ class Rung(Enum):
                     return torch.asarray(x.astype(np.float32), device=device).to(torch.bfloat16)
                 return torch.asarray(x.copy(), device=device)
             case "jax":
-                return importlib.import_module("jax.numpy").asarray(x)
+                # JAX's default device is a GPU where there is one, which is another rung.
+                jax = importlib.import_module("jax")
+                return jax.device_put(x, jax.devices("gpu" if self is Rung.JAX_GPU else "cpu")[0])
             case "dask":
                 return importlib.import_module("dask.array").from_array(
                     x, chunks=tuple(max(1, n) for n in x.shape)

@@ -19,9 +19,17 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from array_api_compat import device
 
-from .arrays import along, broadcast_shape, filled, in_time_order, previous, state_dtype, sum_to
-from .gates import coefficient, coefficient_derivative, complement
-from .transfer import Transfer, entering_by_halving, entering_by_loop, slope_of
+from seqpar.algorithms.arrays import (
+    along,
+    broadcast_shape,
+    filled,
+    in_time_order,
+    previous,
+    state_dtype,
+    sum_to,
+)
+from seqpar.algorithms.gates import coefficient, coefficient_derivative, complement
+from seqpar.algorithms.transfer import Transfer, entering_by_halving, entering_by_loop, slope_of
 
 Array = Any
 

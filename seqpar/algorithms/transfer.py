@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from math import log
 from typing import Any, NamedTuple, TypeVar
 
-from .arrays import along, in_time_order
-from .scaled import Scaled, multipliers, scaled, times
+from seqpar.algorithms.arrays import along, in_time_order
+from seqpar.algorithms.scaled import Scaled, multipliers, scaled, times
 
 Array = Any
 

@@ -1,10 +1,11 @@
 """The conformance suite: what every kernel must do, whoever wrote it.
 
-Each test forces one kernel of the backend under test through the public call, on problems it does not refuse, and holds
-the answer against `seqpar.testing.oracle`.
+Each test forces one kernel on one example through the binding of the suite's arrays, and holds the answer against
+`seqpar.testing.oracle`. An example that the kernel refuses is skipped with the kernel's reason; a kernel that refuses all of
+them fails.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,38 +13,34 @@ import pytest
 
 import seqpar
 from seqpar.dispatch import registry
+from seqpar.dispatch.frameworks import binding_for
+from seqpar.dispatch.operation import operations
+from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.errors import NotEligibleError
 from seqpar.testing import oracle
+from seqpar.testing.examples import EXAMPLES, Example
 
-Options = dict[str, Any]
+Array = Any
 
-PROBLEMS: list[tuple[tuple[int, ...], str, Options]] = [
-    ((2, 33, 5), "float32", {}),
-    ((2, 33, 5), "float64", {"reverse": True}),
-    ((3, 257, 17), "float32", {"resets": 0.05}),
-    ((3, 257, 17), "float32", {"resets": 0.05, "reverse": True, "h0": True}),
-    ((2, 40, 3), "float64", {"gate": "log"}),
-    ((2, 40, 3), "float32", {"gate": "log", "convex": True}),
-    ((2, 40, 3), "float32", {"gate": "logit", "convex": True, "h0": True}),
-    ((2, 40, 3), "float64", {"convex": True, "resets": 0.2}),
-    ((7, 101), "float32", {"axis": -1}),
-    ((101, 2, 7), "float64", {"axis": 0, "h0": True}),
-    ((1, 1, 1), "float64", {"h0": True}),
-    ((2, 64, 4), "complex64", {}),
-    ((2, 64, 4), "complex128", {"h0": True, "reverse": True}),
-    ((2, 64, 4), "float16", {"h0": True}),
-]
+FORWARD, BACKWARD = "linear_recurrence", "linear_recurrence_backward"
+RESULTS = {FORWARD: ("h", "final"), BACKWARD: ("da", "db", "dh0")}
+KERNELS = {"forward": (FORWARD,), "backward": (BACKWARD,), "kernel": (FORWARD, BACKWARD)}
+"""Which operations' kernels a test runs on, by the name of its argument."""
 
 
 class BackendConformance:
     """Subclass it, set `backend`, and let pytest collect the subclass.
 
-    `array` and `numpy` convert between NumPy and the arrays the backend works on; NumPy itself by default.
+    `array` and `numpy` convert between NumPy and the arrays the backend works on; NumPy itself by default. Let `array` keep
+    the strides where the framework has strides. `configs` holds configs to run with instead of a method's own, for methods
+    whose own does nothing on sequences of a thousand steps; `examples` what to run.
     """
 
     backend: ClassVar[Backend]
+    configs: ClassVar[Sequence[Any]] = ()
+    examples: ClassVar[Sequence[Example]] = EXAMPLES
 
     def array(self, x: Any) -> Any:
         """An array of the backend's framework."""
@@ -52,6 +49,26 @@ class BackendConformance:
     def numpy(self, x: Any) -> Any:
         """The values of such an array."""
         return np.asarray(x)
+
+    def kernels(self) -> Sequence[Kernel]:
+        """The kernels under test: all that the backend has, unless a subclass picks some."""
+        assert self.backend.kernels is not None, f"{self.backend.name} provides no kernels"
+        return self.backend.kernels()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test per kernel, named by its label, and example."""
+        if "example" in metafunc.fixturenames:
+            walks_only = "backward" in metafunc.fixturenames
+            examples = [example for example in self.examples if not (walks_only and example.adjoint)]
+            metafunc.parametrize("example", examples, ids=str)
+        for argument, wanted in KERNELS.items():
+            if argument in metafunc.fixturenames:
+                found = [kernel for kernel in self.kernels() if kernel.operation in wanted]
+                labels = [
+                    f"{kernel.operation}:{kernel.label}" if argument == "kernel" else kernel.label
+                    for kernel in found
+                ]
+                metafunc.parametrize(argument, found, ids=labels)
 
     @pytest.fixture(autouse=True)
     def _registered(self) -> Iterator[None]:
@@ -64,155 +81,113 @@ class BackendConformance:
         finally:
             registry.remove_backend(self.backend.name)
 
-    def kernels(self, operation: str) -> list[Kernel]:
-        """The backend's kernels of one operation."""
-        assert self.backend.kernels is not None, f"{self.backend.name} provides no kernels"
-        return [kernel for kernel in self.backend.kernels() if kernel.operation == operation]
+    # --- the tests ----------------------------------------------------------------------------------------------------
 
     def test_kernels_say_what_they_are(self) -> None:
-        assert self.backend.kernels is not None
-        found = list(self.backend.kernels())
+        found = list(self.kernels())
         assert found, "a backend without kernels has nothing to conform"
         labels = [(kernel.operation, kernel.backend, kernel.method) for kernel in found]
         assert len(set(labels)) == len(labels), f"two kernels with one name: {labels}"
         names = self.backend.provides or (self.backend.name,)
         for kernel in found:
+            assert kernel.operation in operations, f"{kernel.label} computes an unknown {kernel.operation}"
             assert kernel.backend in names, (
                 f"{kernel.label} is not reached by backend={kernel.backend!r}: see `provides`"
             )
             assert kernel.form in ("arrays", "buffers")
             assert kernel.summary, f"{kernel.label} has no line for the capability table"
 
-    @pytest.mark.parametrize(("shape", "dtype", "options"), PROBLEMS, ids=str)
-    def test_states_agree_with_the_definition(
-        self, shape: tuple[int, ...], dtype: str, options: Options
-    ) -> None:
-        for kernel in self.kernels("linear_recurrence"):
-            case = _Case(self, shape, dtype, options)
-            result = case.run(kernel)
-            if result is None:
-                continue
-            exact, bound = (
-                oracle.walk(*case.canonical, **case.walk),
-                oracle.error_bound(*case.canonical, **case.walk),
-            )
-            for name, actual, expected, most in zip(("h", "final"), result, exact, bound, strict=True):
-                oracle.assert_within(self.numpy(actual), expected, most, f"{kernel.label} {name}")
+    def test_no_kernel_refuses_everything(self, kernel: Kernel) -> None:
+        reasons = []
+        for example in self.examples:
+            if 0 in example.shape or example.adjoint:
+                continue  # empty arrays reach no kernel, so they prove nothing
+            try:
+                self.force(kernel, example, self.operands(kernel, example))
+                return
+            except NotEligibleError as error:
+                reasons.append(f"\n  {example}: {_refusal(kernel, error)}")
+        raise AssertionError(f"{kernel.label} ({kernel.operation}) runs no example:{''.join(reasons)}")
 
-    @pytest.mark.parametrize(("shape", "dtype", "options"), PROBLEMS, ids=str)
-    def test_gradients_agree_with_the_definition(
-        self, shape: tuple[int, ...], dtype: str, options: Options
-    ) -> None:
-        for kernel in self.kernels("linear_recurrence_backward"):
-            case = _Case(self, shape, dtype, options)
-            walk = self.kernels("linear_recurrence")
-            if not walk or case.run(walk[0]) is None or dtype.startswith("complex"):
-                continue
-            given = dict(case.options, return_final=True, backend=kernel.backend)
-            primals = (*case.operands, case.h0) if case.h0 is not None else case.operands
-            result, pullback = seqpar.vjp(seqpar.linear_recurrence, *primals, **given)
-            g = case.random(shape, dtype, 7)
-            g_final = case.random(case.stateless, "float32" if dtype == "float16" else dtype, 8)
-            grads = pullback(type(result)(self.array(g), self.array(g_final)))
-            h = self.numpy(result.h)
-            exact = oracle.backward(*case.canonical, h, g, g_final, **_without_adjoint(case.walk))
-            bound = oracle.backward_error_bound(*case.canonical, g, g_final, **_without_adjoint(case.walk))
-            names = ("da", "db", "dh0")[: len(grads)]
-            for name, actual, expected, most in zip(names, grads, exact, bound, strict=False):
-                oracle.assert_within(self.numpy(actual), expected, most, f"{kernel.label} {name}")
+    def test_states_agree_with_the_definition(self, forward: Kernel, example: Example) -> None:
+        self.check(forward, self.run(forward, example), example.exact(), example.bounds())
 
-    def test_a_reset_stops_nan(self) -> None:
-        for kernel in self.kernels("linear_recurrence"):
-            case = _Case(self, (2, 50, 3), "float32", {"resets": 0.1}, spoil=True)
-            result = case.run(kernel)
-            if result is None:
-                continue
-            expected = oracle.walk(*case.canonical, **case.walk)[0]
-            assert np.isfinite(self.numpy(result[0])[np.isfinite(expected)]).all(), kernel.label
+    def test_gradients_agree_with_the_definition(self, backward: Kernel, example: Example) -> None:
+        results = self.run(backward, example)
+        self.check(backward, results, *example.backward_exact_and_bounds())
 
-    def test_repeated_calls_agree_to_the_bit_where_that_is_promised(self) -> None:
-        for kernel in self.kernels("linear_recurrence"):
-            case = _Case(self, (4, 300, 33), "float32", {})
-            first = case.run(kernel)
-            if first is None or not kernel.deterministic:
-                continue
-            for _ in range(3):
-                again = case.run(kernel)
-                assert again is not None and np.array_equal(self.numpy(first[0]), self.numpy(again[0])), (
-                    kernel.label
-                )
+    def test_repeated_calls_agree_to_the_bit_where_that_is_promised(self, kernel: Kernel) -> None:
+        if not kernel.deterministic:
+            pytest.skip(f"{kernel.label} does not promise it")
+        example = Example(shape=(4, 300, 33))
+        first = [self.numpy(x).copy() for x in self.run(kernel, example)]
+        for _ in range(3):
+            for x, y in zip(first, self.run(kernel, example), strict=True):
+                assert np.array_equal(x, self.numpy(y)), kernel.label
 
-    def test_results_are_fresh_memory(self) -> None:
-        for kernel in self.kernels("linear_recurrence"):
-            for steps in (1, 2):
-                case = _Case(self, (2, steps, 3), "float32", {"h0": True})
-                result = case.run(kernel)
-                if result is None or not isinstance(result[0], np.ndarray):
-                    continue
-                arrays = [*case.operands, case.h0, *result]
-                for i, x in enumerate(arrays):
-                    assert not any(np.shares_memory(x, y) for y in arrays[max(i + 1, 3) :]), kernel.label
+    @pytest.mark.parametrize("steps", [0, 1, 2])
+    def test_results_are_fresh_memory(self, kernel: Kernel, steps: int) -> None:
+        example = Example(shape=(2, steps, 3), h0=True)
+        operands = self.operands(kernel, example)
+        given = [self.numpy(x) for x in operands if x is not None]
+        results = [self.numpy(x) for x in self.run(kernel, example, operands)]
+        for i, result in enumerate(results):
+            for other in (*given, *results[:i]):
+                assert not np.shares_memory(result, other), kernel.label
 
+    def test_operands_are_left_alone(self, kernel: Kernel) -> None:
+        example = Example(shape=(2, 33, 5), h0=True, resets=0.1, convex=True)
+        operands = self.operands(kernel, example)
+        before = [None if x is None else self.numpy(x).copy() for x in operands]
+        self.run(kernel, example, operands)
+        for x, y in zip(before, operands, strict=True):
+            assert x is None or np.array_equal(x, self.numpy(y)), kernel.label
 
-class _Case:
-    """One problem: operands in the backend's framework, and as the oracle takes them."""
+    def test_the_public_call_reaches_the_kernel(self, forward: Kernel) -> None:
+        example = Example(shape=(2, 33, 5))
+        self.run(forward, example)
+        a, b, *_ = self.operands(forward, example)
+        forced: Any = {"backend": forward.backend, "method": forward.method}
+        assert seqpar.explain(seqpar.linear_recurrence, a, b, **forced).choice.kernel.label == forward.label
+        result = seqpar.linear_recurrence(a, b, return_final=True, **forced)
+        self.check(forward, result, example.exact(), example.bounds())
 
-    def __init__(
-        self,
-        suite: BackendConformance,
-        shape: tuple[int, ...],
-        dtype: str,
-        options: Options,
-        *,
-        spoil: bool = False,
-    ) -> None:
-        options = dict(options)
-        self.axis = options.get("axis", -2) % len(shape)
-        self.stateless = shape[: self.axis] + shape[self.axis + 1 :]
-        a, b = self.random(shape, dtype, 1), self.random(shape, dtype, 2)
-        if options.get("gate") == "log":
-            a = a - a.dtype.type(1)
-        rate = options.pop("resets", None)
-        feature = self.axis != len(shape) - 1
-        masked = shape[:-1] if feature else shape
-        resets = None if rate is None else np.random.default_rng(3).random(masked) < rate
-        if spoil:
-            b[:, 2], a[:, 5] = np.nan, np.inf
-        h0 = (
-            self.random(self.stateless, "float32" if dtype == "float16" else dtype, 4)
-            if options.pop("h0", 0)
-            else None
-        )
-        self.operands = (suite.array(a), suite.array(b))
-        self.h0 = None if h0 is None else suite.array(h0)
-        self.options = options | ({} if resets is None else {"resets": suite.array(resets)})
-        self.canonical = (a, b, h0, resets[..., None] if resets is not None and feature else resets)
-        self.walk = {k: v for k, v in options.items() if k != "axis"} | {"axis": self.axis}
+    # --- what they are made of ----------------------------------------------------------------------------------------
 
-    @staticmethod
-    def random(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
-        rng = np.random.default_rng([seed, *shape])
-        x = rng.uniform(-1, 1, shape)
-        return (x * np.exp(1j * rng.uniform(0, 6.28, shape)) if dtype.startswith("complex") else x).astype(
-            dtype
-        )
+    def operands(self, kernel: Kernel, example: Example) -> list[Array | None]:
+        """The operands of an example for a kernel's operation, in the suite's framework."""
+        given = example.backward_operands() if kernel.operation == BACKWARD else example.operands()
+        return [None if x is None else self.array(x) for x in given]
 
-    def run(self, kernel: Kernel) -> tuple[Any, Any] | None:
-        """Results of this kernel, or None where it says that it cannot run the problem."""
+    def force(self, kernel: Kernel, example: Example, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Results of this kernel and no other."""
+        config = next((config for config in self.configs if type(config) is kernel.config), None)
+        wish = Request(method=kernel.method, backend=kernel.backend, config=config, source="explicit")
+        binding = binding_for(type(operands[0]))
+        return binding.call(operations[kernel.operation], example.walk, operands, wish)
+
+    def run(
+        self, kernel: Kernel, example: Example, operands: Sequence[Array | None] | None = None
+    ) -> tuple[Array, ...]:
+        """The same, or the end of the test where the kernel says that it cannot run the example."""
         try:
-            result = seqpar.linear_recurrence(
-                *self.operands,
-                self.h0,
-                return_final=True,
-                backend=kernel.backend,
-                method=kernel.method,
-                **self.options,
-            )
+            return self.force(kernel, example, operands or self.operands(kernel, example))
         except NotEligibleError as error:
-            assert f"{kernel.label}: " in str(error), "a refusal must say why"
-            return None
-        return result.h, result.final
+            pytest.skip(_refusal(kernel, error))
+
+    def check(
+        self, kernel: Kernel, results: Sequence[Array], exact: Sequence[Array], bounds: Sequence[Array]
+    ) -> None:
+        """Every result is within its bound."""
+        for name, actual, expected, bound in zip(
+            RESULTS[kernel.operation], results, exact, bounds, strict=True
+        ):
+            oracle.assert_within(self.numpy(actual), expected, bound, f"{kernel.label} {name}")
 
 
-def _without_adjoint(walk: Options) -> Options:
-    return {k: v for k, v in walk.items() if k != "adjoint"}
+def _refusal(kernel: Kernel, error: NotEligibleError) -> str:
+    """The kernel's own reason among those of all kernels."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    own = [line for line in lines if line.startswith(f"{kernel.label}: ")]
+    assert own, f"{kernel.label} refuses and does not say why: {error}"
+    return own[0]

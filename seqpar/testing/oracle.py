@@ -14,6 +14,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+@np.errstate(all="ignore")  # non-finite values are data
 def walk(
     a: Any,
     b: Any,
@@ -32,6 +33,7 @@ def walk(
     return _loop(c, u, h0, resets, shape, axis, reverse, adjoint)
 
 
+@np.errstate(all="ignore")  # non-finite values are data
 def backward(
     a: Any,
     b: Any,
@@ -74,6 +76,7 @@ def backward(
     return da, np.moveaxis(db, 0, axis), k
 
 
+@np.errstate(all="ignore")  # non-finite values are data
 def error_bound(
     a: Any,
     b: Any,
@@ -105,6 +108,7 @@ def error_bound(
     return error + rounded, error_final + eps * size_final + tiny
 
 
+@np.errstate(all="ignore")  # non-finite values are data
 def backward_error_bound(
     a: Any,
     b: Any,
@@ -211,14 +215,13 @@ def _load(a: Any, b: Any, h0: Any, resets: Any, axis: int, gate: str) -> tuple[A
     axis = axis % len(shape)
     narrow = {"float64": np.float64, "complex64": np.complex64, "complex128": np.complex128}
     a = _wide(a.astype(narrow.get(b.dtype.name, np.float32)))
-    with np.errstate(over="ignore", invalid="ignore"):
-        if gate == "value":
-            c, one_minus_c = a, 1 - a
-        elif gate == "log":
-            c, one_minus_c = np.exp(a), -np.expm1(a)
-        else:
-            assert gate == "logit"
-            c, one_minus_c = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(a))
+    if gate == "value":
+        c, one_minus_c = a, 1 - a
+    elif gate == "log":
+        c, one_minus_c = np.exp(a), -np.expm1(a)
+    else:
+        assert gate == "logit"
+        c, one_minus_c = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(a))
     edge = shape[:axis] + shape[axis + 1 :]
     h0 = np.zeros(edge) if h0 is None else np.broadcast_to(_wide(h0), edge)
     resets = np.zeros((1,) * len(shape), bool) if resets is None else np.asarray(resets)
@@ -246,13 +249,12 @@ def _loop(
     c, u, resets = (_moved(x, shape, axis) for x in (c, u, resets))
     k = h0.astype(np.result_type(c, u, h0))
     h = np.zeros(u.shape, k.dtype)
-    with np.errstate(all="ignore"):
-        for t in _order(shape[axis], reverse):
-            if adjoint:
-                h[t] = u[t] + k
-                k = np.where(resets[t], 0, c[t] * h[t])
-            else:
-                h[t] = k = np.where(resets[t], u[t], c[t] * k + u[t])
+    for t in _order(shape[axis], reverse):
+        if adjoint:
+            h[t] = u[t] + k
+            k = np.where(resets[t], 0, c[t] * h[t])
+        else:
+            h[t] = k = np.where(resets[t], u[t], c[t] * k + u[t])
     return np.moveaxis(h, 0, axis), k
 
 

@@ -1,10 +1,12 @@
 """The shipped suite on our own kernels, and on a toy backend as a third party would write it."""
 
+import importlib
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,17 @@ import seqpar
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import Backend
+from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
+from seqpar.recurrence_rules import BACKWARD
 from seqpar.testing import BackendConformance
+from seqpar.testing.examples import EXAMPLES, Example
+from seqpar_host.configs import ChunkedConfig
+
+REFERENCE = (*KERNELS, *BACKWARD_KERNELS)
 
 
 class ToyWalk(Kernel):
-    """A loop over time in float64, for plain walks over NumPy arrays."""
+    """A loop over time, for plain walks over NumPy arrays."""
 
     operation = "linear_recurrence"
     backend = "toy"
@@ -39,7 +47,7 @@ class ToyWalk(Kernel):
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
         a, b, h0, _ = operands
         shape = np.broadcast_shapes(a.shape, b.shape)
-        state = np.float32 if b.dtype == np.float16 else b.dtype
+        state = np.float32 if b.dtype.itemsize == 2 else b.dtype
         c, u = (np.moveaxis(np.broadcast_to(x, shape), spec.axis, 0).astype(state) for x in (a, b))
         h = np.empty(u.shape, state)
         k = np.zeros(u.shape[1:], state) if h0 is None else np.broadcast_to(h0, u.shape[1:]).copy()
@@ -48,16 +56,85 @@ class ToyWalk(Kernel):
         return np.moveaxis(h, 0, spec.axis).astype(b.dtype), k
 
 
-def toy_backend(walk: type[Kernel] = ToyWalk) -> Backend:
-    return Backend(name="toy", version="1.0", kernels=lambda: (walk(),))
+class ToyBackward(Kernel):
+    """The backward pass by the rules of the operation."""
+
+    operation = "linear_recurrence_backward"
+    backend = "toy"
+    method = "sequential"
+    form = "arrays"
+    summary = "the rules, as an example"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        return None
+
+    def rank(self, problem: Problem) -> float:
+        return 50.0
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        return BACKWARD.by_rules(xp, spec, operands)
 
 
-class TestHost(BackendConformance):
-    backend = registry.backends()["host"]
+def toy_backend(*kinds: type[Kernel]) -> Backend:
+    return Backend(
+        name="toy", version="1.0", kernels=lambda: [kind() for kind in kinds or (ToyWalk, ToyBackward)]
+    )
 
 
 class TestToy(BackendConformance):
     backend = toy_backend()
+
+
+class TestReference(BackendConformance):
+    backend = Backend(name="reference", version=seqpar.__version__, kernels=lambda: REFERENCE)
+
+
+class TestHost(BackendConformance):
+    backend = registry.backends()["host"]
+    configs = (ChunkedConfig(chunk=16),)
+
+
+if find_spec("torch") is not None:
+
+    class TestHostOnTorch(TestHost):
+        def array(self, x: Any) -> Any:
+            if x.dtype.name == "bfloat16":
+                return self.array(x.view(np.int16)).view(self.torch.bfloat16)
+            # Tensors have no negative strides.
+            return self.torch.from_numpy(
+                x if min(x.strides, default=0) >= 0 and x.flags.writeable else x.copy()
+            )
+
+        def numpy(self, x: Any) -> Any:
+            return (x.float() if x.dtype == self.torch.bfloat16 else x).numpy()
+
+        @property
+        def torch(self) -> Any:
+            return importlib.import_module("torch")
+
+
+if find_spec("jax") is not None:
+
+    class OnJax(BackendConformance):
+        """Arrays of JAX on the CPU, also where there is a GPU. They have no strides."""
+
+        examples = [example for example in EXAMPLES if example.memory == "rows"]
+
+        def array(self, x: Any) -> Any:
+            jax = importlib.import_module("jax")
+            return jax.device_put(x, jax.devices("cpu")[0])
+
+    class TestXla(OnJax):
+        backend = registry.backends()["jax"]
+
+    class TestHostOnJax(OnJax):
+        backend = registry.backends()["host"]
+
+        def kernels(self) -> Sequence[Kernel]:
+            return [kernel for kernel in super().kernels() if kernel.xla]
+
+
+# --- the suite itself ---------------------------------------------------------------------------------------------------
 
 
 class Wrong(ToyWalk):
@@ -71,17 +148,55 @@ class Forgetful(ToyWalk):
         return super().run(xp, spec, config, (*operands[:2], None, None))
 
 
-@pytest.mark.parametrize("broken", [Wrong, Forgetful])
-def test_the_suite_catches_a_broken_kernel(broken: type[Kernel]) -> None:
-    class Suite(BackendConformance):
-        backend = toy_backend(broken)
+class WrongBackward(ToyBackward):
+    method = "chunked"
 
-    registry.add_backend(Suite.backend)
-    try:
-        with pytest.raises(AssertionError, match=r"toy\.sequential h"):
-            Suite().test_states_agree_with_the_definition((101, 2, 7), "float64", {"axis": 0, "h0": True})
-    finally:
-        registry.remove_backend("toy")
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        da, db, dh0 = super().run(xp, spec, config, operands)
+        return da, db, dh0 * (1 + 1e-4)
+
+
+class Unwilling(ToyWalk):
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        return "would rather not"
+
+
+@pytest.fixture
+def suite(request: pytest.FixtureRequest) -> Iterator[BackendConformance]:
+    """The suite for a toy backend with the kernels that the test names."""
+    found = BackendConformance()
+    found.backend = toy_backend(*request.param)  # type: ignore[misc]
+    registry.add_backend(found.backend)
+    yield found
+    registry.remove_backend("toy")
+
+
+EXAMPLE = Example(shape=(101, 2, 7), dtype="float64", axis=0, h0=True)
+
+
+@pytest.mark.parametrize("suite", [(Wrong,), (Forgetful,)], indirect=True)
+def test_the_suite_catches_a_broken_kernel(suite: BackendConformance) -> None:
+    with pytest.raises(AssertionError, match=r"toy\.sequential h"):
+        suite.test_states_agree_with_the_definition(suite.kernels()[0], EXAMPLE)
+
+
+@pytest.mark.parametrize("suite", [(ToyBackward, WrongBackward)], indirect=True)
+def test_the_suite_runs_the_backward_kernel_that_it_names(suite: BackendConformance) -> None:
+    right, wrong = suite.kernels()
+    suite.test_gradients_agree_with_the_definition(right, EXAMPLE)
+    with pytest.raises(AssertionError, match=r"toy\.chunked dh0"):
+        suite.test_gradients_agree_with_the_definition(wrong, EXAMPLE)
+
+
+@pytest.mark.parametrize("suite", [(Unwilling,)], indirect=True)
+def test_the_suite_fails_a_kernel_that_refuses_everything(suite: BackendConformance) -> None:
+    with pytest.raises(AssertionError, match=r"toy\.sequential .* runs no example:\n.*: would rather not"):
+        suite.test_no_kernel_refuses_everything(suite.kernels()[0])
+    with pytest.raises(pytest.skip.Exception, match=r"toy\.sequential: would rather not"):
+        suite.test_states_agree_with_the_definition(suite.kernels()[0], EXAMPLE)
+
+
+# --- how backends are found -----------------------------------------------------------------------------------------------
 
 
 def test_a_backend_added_by_hand_takes_part_in_choices_until_it_is_removed() -> None:

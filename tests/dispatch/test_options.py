@@ -1,15 +1,74 @@
 """`seqpar.options`: the one overlay."""
 
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 
 import seqpar
+from ladder import Rung
+from seqpar.algorithms.linear_recurrence import sequential
 from seqpar.dispatch.options import requested
+from seqpar.dispatch.problem import Kernel, Problem
+from seqpar.dispatch.registry import Backend, add_backend, remove_backend
 from seqpar.errors import NotEligibleError, OptionError
+from seqpar.recurrence_rules import BACKWARD
 
 X = np.full((2, 6, 3), 0.5)
+
+
+class Toy(Kernel):
+    """A kernel that says when it ran, and does not promise equal bits."""
+
+    backend = "toy"
+    method = "sequential"
+    form = "arrays"
+    deterministic = False
+
+    def __init__(self, place: float, ran: list[str]) -> None:
+        self.place, self.ran = place, ran
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        return None
+
+    def rank(self, problem: Problem) -> float:
+        return self.place
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        self.ran.append(self.operation)
+        return self.compute(xp, spec, operands)
+
+    def compute(self, xp: Any, spec: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+
+class ToyWalk(Toy):
+    operation = "linear_recurrence"
+
+    def compute(self, xp: Any, spec: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        return sequential(xp, spec, *operands)
+
+
+class ToyBackward(Toy):
+    operation = "linear_recurrence_backward"
+
+    def compute(self, xp: Any, spec: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        return BACKWARD.by_rules(xp, spec, operands)
+
+
+@contextmanager
+def toys(rank: float) -> Iterator[list[str]]:
+    """The operations whose toy kernels have run so far, while there is a backend of them."""
+    ran: list[str] = []
+    kernels = (ToyWalk(rank, ran), ToyBackward(rank, ran))
+    add_backend(Backend(name="toy", version="1.0", kernels=lambda: kernels))
+    try:
+        yield ran
+    finally:
+        remove_backend("toy")
 
 
 def runs(**options: object) -> str:
@@ -52,19 +111,38 @@ def test_provenance_says_where_the_wish_came_from() -> None:
         assert seqpar.explain(seqpar.linear_recurrence, X, X).provenance == "overlay"
 
 
-def test_a_pullback_uses_the_options_of_its_forward_pass() -> None:
-    with seqpar.options(backend="reference"):
-        h, pullback = seqpar.vjp(seqpar.linear_recurrence, X, X)
-        inside = pullback(np.ones_like(h))
-    outside = pullback(np.ones_like(h))
-    assert all(np.array_equal(x, y) for x, y in zip(inside, outside, strict=True))
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+def test_a_pullback_uses_the_options_of_its_forward_pass(framework: str) -> None:
+    rung = Rung(framework)
+    if not rung.available():
+        pytest.skip(f"{framework} is not installed")
+    x, g = rung.array(X), rung.array(np.ones_like(X))
+    with toys(rank=200.0) as ran:
+        _, plain_pullback = seqpar.vjp(seqpar.linear_recurrence, x, x)
+        with seqpar.options(backend="toy"):
+            _, toy_pullback = seqpar.vjp(seqpar.linear_recurrence, x, x)
+            assert ran == ["linear_recurrence"]
+            plain_pullback(g)
+        assert ran == ["linear_recurrence"]
+        toy_pullback(g)
+        assert ran == ["linear_recurrence", "linear_recurrence_backward"]
 
 
 def test_numerics_must_be_one_of_two() -> None:
     with pytest.raises(OptionError, match="numerics='fast' is not one of"), seqpar.options(numerics="fast"):  # type: ignore[arg-type]
         pass
-    with seqpar.options(numerics="deterministic"):
-        assert runs() == "host.sequential"
+
+
+def test_deterministic_numerics_pass_over_a_kernel_that_is_not() -> None:
+    with toys(rank=1.0) as ran:
+        assert runs() == "toy.sequential"
+        with seqpar.options(numerics="deterministic"):
+            assert runs() == "host.sequential"
+            _, pullback = seqpar.vjp(seqpar.linear_recurrence, X, X)
+            with pytest.raises(NotEligibleError, match=r"toy\.sequential: .* is not bitwise repeatable"):
+                runs(backend="toy")
+        pullback(X)
+        assert ran == []
 
 
 def test_a_config_of_another_method_is_refused_by_name() -> None:
