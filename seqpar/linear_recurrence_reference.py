@@ -21,7 +21,7 @@ class ReferenceKernel(Kernel):
     def refuses(self, problem: Problem, config: Any) -> str | None:
         if problem.framework == "jax" and problem.time > 256:
             # Measured: 2 to 5 s of compilation at 256 steps by any method, 40 to 300 s at 65,536.
-            return "unrolls its loops into a program that compiles for minutes; backend='xla' has the same methods as loops"
+            return "unrolls its loops: beyond 256 steps the program compiles for minutes. backend='xla' has the same as loops"
         return None
 
 

@@ -31,6 +31,11 @@ def resets_from_lengths(
     -------
     A boolean mask of shape ``(sum(lengths),)``.
 
+    Notes
+    -----
+    For PyTorch or JAX give the lengths as an array of that framework, since a list makes a NumPy mask. Under `jax.jit` make
+    the mask outside and pass it in.
+
     Examples
     --------
     >>> from seqpar import resets_from_lengths
@@ -41,7 +46,7 @@ def resets_from_lengths(
     """
     if isinstance(lengths, (list, tuple, range)):
         like: Any = np.empty(0)
-        given = np.asarray(lengths) if len(lengths) else np.empty(0, dtype=np.int64)
+        given = _on_host(lengths)
     else:
         like = lengths
         given = _on_host(lengths)
@@ -75,6 +80,10 @@ def _on_host(lengths: Array) -> Any:
     """The values, however the framework lets them be read."""
     try:
         given = np.asarray(lengths.tolist() if hasattr(lengths, "tolist") else lengths)
+    except ValueError as error:
+        raise ShapeError(
+            f"{NAME}: lengths={lengths!r} is not one list. Give one length per sequence."
+        ) from error
     except Exception as error:
         raise ArrayTypeError(
             f"{NAME}: lengths={type(lengths).__name__} has no values that could be read now ({type(error).__name__}). "

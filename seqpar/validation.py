@@ -74,7 +74,7 @@ def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], 
         if isinstance(x, (list, tuple, range)):
             raise ArrayTypeError(
                 f"{operation}: {name} is a {type(x).__name__}, not an array. Convert it first, for example "
-                f"with np.asarray({name})."
+                f"with {_converter(arrays)}({name})."
             )
         try:
             found = binding_for(type(x))
@@ -86,10 +86,22 @@ def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], 
             raise ArrayTypeError(
                 f"{operation}: {first} is a {binding.framework} array and {name} a {found.framework} array. "
                 "Give all arrays in one framework; nothing is converted behind your back."
+                + (
+                    " resets_from_lengths makes its mask where the array of lengths is."
+                    if name == "resets"
+                    else ""
+                )
             )
     if binding is None:
         raise ArrayTypeError(f"{operation}: no array was given. Give at least one array with a time axis.")
     return binding
+
+
+def _converter(arrays: dict[str, Any]) -> str:
+    """How a list becomes an array of the framework that the other arguments are in."""
+    known = {"torch": "torch.as_tensor", "jax": "jnp.asarray", "jaxlib": "jnp.asarray", "cupy": "cp.asarray"}
+    modules = [type(x).__module__.partition(".")[0] for x in arrays.values()]
+    return next((known[module] for module in modules if module in known), "np.asarray")
 
 
 def same_device(operation: str, binding: Binding, **arrays: Any) -> None:
@@ -123,7 +135,8 @@ def boolean(operation: str, name: str, dtype: str) -> None:
     """Refuse a mask that is not boolean."""
     if dtype != "bool":
         raise DtypeError(
-            f"{operation}: {name}.dtype={dtype} is not boolean. Give a mask, for example {name} != 0."
+            f"{operation}: {name}.dtype={dtype} is not boolean. Give a mask: {name} != 0, or for lengths "
+            "of sequences seqpar.resets_from_lengths(lengths)."
         )
 
 
@@ -164,17 +177,24 @@ def broadcast(operation: str, names: tuple[str, str], left: Shape, right: Shape,
     for i, (m, n) in enumerate(zip(wide_left, wide_right, strict=True)):
         if m != n and m != 1 and n != 1:
             time = axis % rank == i if -rank <= axis < rank else rank == 1
-            where = f"along axis={axis} (time)" if time else f"along axis {i - rank}"
-            mend = (
-                f"Give {names[0]} and {names[1]} the same number of steps."
-                if time
-                else "Sizes must be equal, or one of them 1."
-            )
+            where = f"along axis={axis} (time)" if time else f"along axis={i - rank}"
+            short = names[0] if len(left) < len(right) else names[1]
+            if len(left) != len(right) and _fit(*((*s, 1) if len(s) < rank else s for s in (left, right))):
+                mend = f"Shapes align at the last axis: {short}[..., None] would fit."
+            elif time:
+                mend = f"Give {names[0]} and {names[1]} the same number of steps."
+            else:
+                mend = "Sizes must be equal, or one of them 1."
             raise ShapeError(
                 f"{operation}: {names[0]}.shape={tuple(left)} does not broadcast against "
                 f"{names[1]}.shape={tuple(right)} {where}. {mend}"
             )
     return tuple(n if m == 1 else m for m, n in zip(wide_left, wide_right, strict=True))
+
+
+def _fit(left: Shape, right: Shape) -> bool:
+    rank = max(len(left), len(right))
+    return all(m == n or 1 in (m, n) for m, n in zip(pad(left, rank), pad(right, rank), strict=True))
 
 
 def broadcasts_to(operation: str, name: str, shape: Shape, target: Shape, meaning: str) -> None:

@@ -45,6 +45,10 @@ def vjp(
     >>> da, db
     (array([0. , 0.5, 1.5]), array([0.25, 0.5 , 1.  ]))
     """
+    if not primals:
+        raise OptionError(
+            "vjp: no positional argument was given, so nothing would get a gradient. Give a and b by position."
+        )
     call = prepare(function, *primals, **options)
     own = call.binding.vjp(function, primals, options)
     if own is not None:

@@ -33,7 +33,8 @@ def bind(walk: Walk, config: ChunkedConfig, layouts: Sequence[Layout | None]) ->
     a, b, h0, resets, h, final = layouts
     assert a is not None and b is not None and h is not None and final is not None
     shape, edge = h.shape, final.shape
-    steps, length = shape[walk.axis], config.chunk
+    steps = shape[walk.axis]
+    length = min(config.chunk, max(1, steps))
     # The last chunk, whole or not, ends in the results' own final state.
     count = max(0, (steps - 1) // length)
     format = FORMATS[b.dtype]

@@ -5,6 +5,7 @@
 exp is 2**n * (1 + e), e = expm1(r) by its series on |r| <= ln(2)/2; 1 - c never comes from a subtraction of c.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +45,18 @@ def wide_pair(a: Lanes, gate: str) -> tuple[Lanes, Lanes]:
     if not a.complex:
         n, e = _reduce(a.clip(-110.0, 90.0))
         power, wide = _power(n.widened()), e.cast("float64")
-        return power.fma(wide, power), -power.fma(wide, power - 1.0)
+        c, rest = power.fma(wide, power), -power.fma(wide, power - 1.0)
+        # Outside of float32's range the definition has 0 and inf, and a state that was lost must not come back.
+        gone, beyond = a.less(-110.0), (-a).less(-LARGEST_EXPONENT)
+        c = beyond.select(c.like(math.inf), gone.select(c.like(0.0), c))
+        return c, beyond.select(rest.like(-math.inf), gone.select(rest.like(1.0), rest))
     c, rest = complex_exp(a), -complex_expm1(a)
     near = (rest.real * rest.real + rest.imag * rest.imag).less(0.25)
     c, rest = c.cast("float64"), rest.cast("float64")
     return near.select(1.0 - rest, c), rest
+
+
+LARGEST_EXPONENT = 88.72283  # exp of more is inf in float32
 
 
 def exp(x: Lanes) -> Lanes:

@@ -85,8 +85,8 @@ class Chunked(HostKernel):
     summary = "time in chunks over cores: for few long rows on four cores or more"
 
     def refuses(self, problem: Problem, config: ChunkedConfig) -> str | None:
-        if config.chunk < 1:
-            return f"chunk={config.chunk} is not a positive number of steps"
+        if type(config.chunk) is not int or config.chunk < 1:
+            return f"chunk={config.chunk!r} is not a positive number of steps"
         return super().refuses(problem, config)
 
     def rank(self, problem: Problem) -> float:

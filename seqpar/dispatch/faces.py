@@ -38,5 +38,9 @@ def prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
         face = _faces[function]
     except (KeyError, TypeError):
         known = ", ".join(f"seqpar.{f.__name__}" for f in _faces)
-        raise OptionError(f"{function!r} is not an operation of seqpar. Give one of: {known}.") from None
+        what = repr(function) if callable(function) else f"a {type(function).__name__}"
+        raise OptionError(
+            f"seqpar: {what} is not an operation of seqpar. Give one of {known}, and its arguments behind it, as in "
+            "seqpar.explain(seqpar.linear_recurrence, a, b)."
+        ) from None
     return face(*args, **kwargs)

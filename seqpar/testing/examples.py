@@ -174,6 +174,7 @@ EXAMPLES = (
     Example(shape=(3, 40, 18), memory="gaps", h0=True),
     Example(shape=(3, 40, 5), memory="repeated", h0=True),
     # Not even NaN gets past a reset.
+    Example(shape=(2, 50, 3), gate="log", resets=0.1, spoiled=True),
     Example(shape=(2, 50, 3), resets=0.1, spoiled=True),
     Example(shape=(2, 50, 3), resets=0.1, reverse=True, h0=True, spoiled=True),
     Example(shape=(7, 101), axis=-1, convex=True, resets=0.1, spoiled=True),

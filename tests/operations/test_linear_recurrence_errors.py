@@ -16,7 +16,9 @@ WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
     ("steps", {"b": B[:, :99]}, ShapeError,
      r"a\.shape=\(4, 100, 8\) does not broadcast against b\.shape=\(4, 99, 8\) along axis=-2 \(time\)\. "
      r"Give a and b the same number of steps"),
-    ("batch", {"b": B[:3]}, ShapeError, r"along axis -3\. Sizes must be equal"),
+    ("batch", {"b": B[:3]}, ShapeError, r"along axis=-3\. Sizes must be equal"),
+    ("per step without features", {"a": A[:, :, 0]}, ShapeError, r"a\[\.\.\., None\] would fit"),
+    ("per step of two axes", {"a": A[0, :, 0], "b": B[0, :, :7]}, ShapeError, r"a\[\.\.\., None\] would fit"),
     ("axis too large", {"axis": 3}, ShapeError, r"axis=3 is out of range .* from -3 to 2"),
     ("axis not a number", {"axis": "time"}, OptionError, r"axis='time' is not an integer"),
     ("axis a list", {"axis": [1]}, OptionError, r"axis=\[1\] is not an integer"),

@@ -112,7 +112,7 @@ def test_no_steps_pull_the_final_cotangent_to_the_initial_state() -> None:
 
 def test_a_function_that_is_no_operation_is_refused() -> None:
     with pytest.raises(
-        OptionError, match=r"not an operation of seqpar\. Give one of: seqpar\.linear_recurrence"
+        OptionError, match=r"not an operation of seqpar\. Give one of seqpar\.linear_recurrence"
     ):
         seqpar.vjp(np.cumsum, np.ones(3))
 
