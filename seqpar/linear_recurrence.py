@@ -128,14 +128,15 @@ def linear_recurrence(
     ----------
     a
         Coefficients. Broadcasts against `b` without being materialised: a Python number, one value per channel ``(D,)``,
-        one per step ``(T, 1)``, or full size. May be wider than `b` (float32 gates with bfloat16 values).
+        one per step ``(T, 1)``, or full size. Shapes align at the last axis, as in NumPy. May be wider than `b` (float32 gates with bfloat16 values).
     b
         Inputs: float16, bfloat16, float32, float64, complex64 or complex128. The result has its kind; complex if any
         input is complex.
     h0
         The state before the first step, broadcast to the shape without the time axis. Zeros if None.
     axis
-        The time axis, counted in the shape of `a` and `b` together. A 1-D input uses its only axis.
+        The time axis, counted in the shape of `a` and `b` together; for ``(batch, time)`` give ``axis=-1``. A 1-D input uses
+        its only axis.
     reverse
         Walk from the last step to the first; `h0` then enters after the last step and the final state is ``h[0]``.
     resets
@@ -146,14 +147,15 @@ def linear_recurrence(
     convex
         Use ``(1 - a) * b`` in place of `b`, with ``1 - a`` formed without cancellation from "log" and "logit" gates.
     return_final
-        Also return the final state, to start the next call with: chunk after chunk equals one call.
+        Also return the final state, to start the next call with: chunk after chunk equals one call (to the bit with values
+        and "sequential"; with gates up to one rounding of the state to its dtype between chunks).
     method
         "auto", "sequential", "chunked" or "tree".
     backend
         None for the best one, or "host", "xla" (in JAX), "reference", or what an installed backend calls itself. A forced
         choice that cannot run raises and says why.
     config
-        A method's knobs, as `seqpar.explain` prints them.
+        A method's knobs: ``seqpar.explain(...).config``, perhaps changed by `dataclasses.replace`.
 
     Returns
     -------

@@ -62,7 +62,8 @@ def options(
 ) -> Iterator[None]:
     """Fix backend, method, config or numerics for every call inside a `with` block of this thread.
 
-    Arguments of a call win over the block, an inner block wins over an outer one, and a backward pass uses what its
+    ``numerics="deterministic"`` admits only kernels that repeat to the bit, "any" (the default) all of them. Arguments of a
+    call win over the block, an inner block wins over an outer one, and a backward pass uses what its
     forward pass captured. Leaving the block restores the state before it, whatever happened inside.
 
     Examples
