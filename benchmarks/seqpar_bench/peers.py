@@ -23,6 +23,18 @@ def numpy_loop(a: Array, b: Array, axis: int = -2) -> Array:
     return h
 
 
+def torch_indexing_loop(a: Array, b: Array) -> Array:
+    """A torch loop as one writes it down: h = a[:, t] * h + b[:, t]. For (batch, time, features)."""
+    import torch
+
+    state = torch.zeros_like(b[:, 0])
+    states = []
+    for t in range(b.shape[1]):
+        state = a[:, t] * state + b[:, t]
+        states.append(state)
+    return torch.stack(states, 1)
+
+
 def torch_loop(a: Array, b: Array, axis: int = -2) -> Array:
     """A torch loop of one multiply and one add per step. Differentiable.
 
