@@ -1,7 +1,7 @@
 """`linear_recurrence`: h[t] = a[t] * h[t-1] + b[t], parallel over everything but time, or over time too.
 
 The public function checks its arguments and makes them canonical; the operation behind it, its adjoint and its rules of
-differentiation are in `seqpar.recurrence_rules`.
+differentiation are in `seqpar.linear_recurrence_operation`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.options import Request, check_wish, requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import DtypeError, unknown_name
+from seqpar.linear_recurrence_operation import BACKWARD, LINEAR_RECURRENCE, Walk
 from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
-from seqpar.recurrence_rules import BACKWARD, LINEAR_RECURRENCE, Walk
 from seqpar.validation import (
     COMPLEX,
     Shape,
@@ -128,7 +128,8 @@ def linear_recurrence(
     ----------
     a
         Coefficients. Broadcasts against `b` without being materialised: a Python number, one value per channel ``(D,)``,
-        one per step ``(T, 1)``, or full size. Shapes align at the last axis, as in NumPy. May be wider than `b` (float32 gates with bfloat16 values).
+        one per step ``(T, 1)``, or full size. Shapes align at the last axis, as in NumPy. May be wider than `b` (float32
+        gates with bfloat16 values).
     b
         Inputs: float16, bfloat16, float32, float64, complex64 or complex128. The result has its kind; complex if any
         input is complex.

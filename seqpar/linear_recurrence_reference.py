@@ -9,7 +9,7 @@ from typing import Any
 
 from seqpar.algorithms import linear_recurrence as algorithm
 from seqpar.dispatch.problem import Array, Kernel, Problem
-from seqpar.recurrence_rules import BACKWARD
+from seqpar.linear_recurrence_operation import BACKWARD
 
 
 class ReferenceKernel(Kernel):

@@ -7,7 +7,7 @@ import numpy as np
 
 from seqpar import validation
 from seqpar.dispatch.problem import Kernel, Layout
-from seqpar.recurrence_rules import Walk, without
+from seqpar.linear_recurrence_operation import Walk, without
 from seqpar.testing.oracle import Array
 from seqpar_host.kernels import Backward, Sequential
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqpar.dispatch.problem import Launch, Layout
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.compile import launcher
 from seqpar_host.configs import ChunkedConfig
 from seqpar_host.formats import FORMATS

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqpar.dispatch.problem import Layout
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.compile import kernel_address, worker_address
 from seqpar_host.formats import FORMATS, reach_of
 from seqpar_host.job import SLOTS, Specialisation

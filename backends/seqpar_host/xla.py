@@ -22,7 +22,7 @@ import numpy as np
 from llvmlite import ir
 
 from seqpar.errors import BackendError
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.compile import handle_address
 from seqpar_host.formats import FORMATS
 from seqpar_host.plan import make_plan, row_major

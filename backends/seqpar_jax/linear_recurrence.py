@@ -20,7 +20,7 @@ from seqpar.algorithms.arrays import broadcast_shape
 from seqpar.algorithms.transfer import Slope, Transfer, carried, joined_slope, passage_of, slope_of
 from seqpar.dispatch.operation import fit
 from seqpar.dispatch.problem import Array, Kernel, Problem
-from seqpar.recurrence_rules import Walk, without
+from seqpar.linear_recurrence_operation import Walk, without
 from seqpar_jax.avals import alike
 
 Shape = tuple[int, ...]

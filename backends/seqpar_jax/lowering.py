@@ -5,7 +5,6 @@ from abstract values and the platform, the choice is made, and its kernel become
 in place, a kernel over raw memory becomes a foreign call (CPU only).
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,11 +12,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
-from seqpar.dispatch.choice import Choice, ranked
+from seqpar.dispatch.choice import Choice, first_that_compiles
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Problem
-from seqpar.errors import BackendError
 from seqpar_jax import ffi
 
 Present = tuple[bool, ...]
@@ -90,22 +88,13 @@ def _code(
     problem = problem_of(operation, spec, metas, device)
     if 0 in problem.shape:
         return lambda operands: operation.empty(jnp, spec, operands)
-    for choice in ranked(problem, request):
+
+    def attempt(choice: Choice) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
         if choice.kernel.form == "arrays":
             return _on_arrays(spec, choice)
-        try:
-            return ffi.call(operation, spec, metas, problem, choice, axis_context)
-        except Exception as error:
-            if choice.provenance in ("explicit", "overlay"):
-                raise BackendError(
-                    f"{problem.operation}: {choice} does not compile for {problem}: {error}"
-                ) from error
-            warnings.warn(
-                f"{problem.operation}: {choice} does not compile for {problem}, so the next best runs: {error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    raise AssertionError("the reference algorithms run everything")  # pragma: no cover
+        return ffi.call(operation, spec, metas, problem, choice, axis_context)
+
+    return first_that_compiles(problem, request, attempt)
 
 
 def _on_arrays(spec: Any, choice: Choice) -> Callable[[Sequence[Array | None]], Sequence[Array]]:

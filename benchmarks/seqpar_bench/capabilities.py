@@ -10,7 +10,7 @@ from seqpar.dispatch import registry
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Kernel, Problem, refusal
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar_bench.tables import markdown
 
 OPERATIONS = ("linear_recurrence",)

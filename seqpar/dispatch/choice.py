@@ -5,15 +5,18 @@ nearest tuned sizes that bracket the problem, the kernel's own heuristic, the re
 passes the same predicate, `refusal`, whichever way it came in.
 """
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from seqpar.dispatch import registry, store
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Kernel, Problem, describe, refusal
-from seqpar.errors import NotEligibleError, unknown_name
+from seqpar.errors import BackendError, NotEligibleError, unknown_name
 
+Made = TypeVar("Made")
 Provenance = Literal["explicit", "overlay", "tuned", "shipped", "nearest", "heuristic", "reference"]
 
 REFERENCE_RANK = 100.0
@@ -88,6 +91,32 @@ def ranked(problem: Problem, request: Request) -> list[Choice]:
         )
         for c in others
     ]
+
+
+def first_that_compiles(problem: Problem, request: Request, attempt: Callable[[Choice], Made]) -> Made:
+    """What `attempt` makes of the best choice whose kernel compiles.
+
+    A kernel that was asked for and fails is an error; one that was chosen is passed over with one warning.
+    """
+    for choice in ranked(problem, request):
+        if choice.kernel.form == "arrays":  # compiles, if at all, when it runs
+            return attempt(choice)
+        try:
+            return attempt(choice)
+        except Exception as error:
+            if choice.provenance in ("explicit", "overlay"):
+                raise BackendError(
+                    f"{problem.operation}: {choice} does not compile for {problem}: {error}. "
+                    "Leave the choice open (method='auto', backend=None) for the next best to run."
+                ) from error
+            warnings.warn(
+                f"{problem.operation}: {choice} does not compile for {problem}, so the next best runs: {error!r}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    raise BackendError(
+        f"{problem.operation}: no kernel compiles for {problem}. Move the arrays to another framework."
+    )
 
 
 def _choose(problem: Problem, request: Request) -> Choice:

@@ -4,19 +4,17 @@ What was decided for arrays of the same shapes, strides, dtypes and options is k
 costs one dictionary look-up before its kernel starts.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from seqpar.dispatch.binding import Binding
-from seqpar.dispatch.choice import Choice, ranked
+from seqpar.dispatch.choice import Choice, first_that_compiles
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout, Problem
-from seqpar.errors import BackendError
 
 Runner = Callable[[Sequence[Array | None]], tuple[Array, ...]]
 
@@ -86,23 +84,13 @@ def runner(
     problem = problem_of(binding, operation, spec, operands)
     if 0 in problem.shape:
         return lambda arrays: operation.empty(binding.namespace(_first(arrays)), spec, arrays)
-    choices = ranked(problem, request)
-    for choice in choices:
+
+    def attempt(choice: Choice) -> Runner:
         if choice.kernel.form == "arrays":
             return _on_arrays(binding, spec, choice)
-        try:
-            return _on_buffers(binding, operation, spec, operands, choice)
-        except Exception as error:
-            if choice.provenance in ("explicit", "overlay"):
-                raise BackendError(
-                    f"{problem.operation}: {choice} does not compile for {problem}: {error}"
-                ) from error
-            warnings.warn(
-                f"{problem.operation}: {choice} does not compile for {problem}, so the next best runs: {error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    raise AssertionError("the reference algorithms run everything")  # pragma: no cover
+        return _on_buffers(binding, operation, spec, operands, choice)
+
+    return first_that_compiles(problem, request, attempt)
 
 
 def _first(arrays: Sequence[Array | None]) -> Array:

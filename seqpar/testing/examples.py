@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from seqpar.recurrence_rules import Walk, without
+from seqpar.linear_recurrence_operation import Walk, without
 from seqpar.testing import oracle
 from seqpar.validation import state_of
 

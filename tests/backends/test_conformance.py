@@ -17,8 +17,8 @@ import seqpar
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import Backend
+from seqpar.linear_recurrence_operation import BACKWARD
 from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
-from seqpar.recurrence_rules import BACKWARD
 from seqpar.testing import BackendConformance
 from seqpar.testing.examples import EXAMPLES, Example
 from seqpar_host.configs import ChunkedConfig

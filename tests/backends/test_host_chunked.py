@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from host_memory import coefficients, launch, numbers, state_of, walk
-from seqpar.recurrence_rules import Walk, without
+from seqpar.linear_recurrence_operation import Walk, without
 from seqpar.testing import oracle
 from seqpar_host import ChunkedConfig
 from seqpar_host.kernels import Chunked

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from host_memory import walk
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 
 EDGES = [
     0.0,

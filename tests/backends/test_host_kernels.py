@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from host_memory import backward, coefficients, dtype_of, launch, numbers, state_of, walk
-from seqpar.recurrence_rules import Walk, without
+from seqpar.linear_recurrence_operation import Walk, without
 from seqpar.testing import oracle
 from seqpar_host.kernels import Sequential
 

@@ -13,7 +13,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import numpy as np
 from host_memory import backward, coefficients, numbers, walk
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar.testing import oracle
 
 every = np.arange(65536, dtype=np.uint16).view(np.float16)[None, None, :]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from host_memory import backward, coefficients, launch, numbers, walk
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar_host import ChunkedConfig, SequentialConfig, chunked, compile
 from seqpar_host.kernels import Chunked, Sequential
 from seqpar_host.threads import thread_limit
@@ -70,7 +70,7 @@ import seqpar_host.plan, seqpar_host.threads
 seqpar_host.plan.BYTES_PER_THREAD = 1
 seqpar_host.threads.usable_cores = lambda: 4
 from host_memory import walk
-from seqpar.recurrence_rules import Walk
+from seqpar.linear_recurrence_operation import Walk
 a = np.random.default_rng(0).random((8, 64, 200), dtype=np.float32)
 right = walk(Walk(1), a, a, threads=4)[0]
 children = []

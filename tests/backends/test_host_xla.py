@@ -8,7 +8,7 @@ import pytest
 
 from host_memory import backward, coefficients, numbers, walk
 from seqpar.errors import BackendError
-from seqpar.recurrence_rules import Walk, without
+from seqpar.linear_recurrence_operation import Walk, without
 from seqpar_host.kernels import Backward, Sequential
 from seqpar_host.xla import xla_version
 

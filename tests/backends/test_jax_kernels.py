@@ -133,7 +133,7 @@ def test_the_backward_of_every_xla_method_is_within_the_error_bound(
     way: tuple[str, str], flags: dict[str, Any]
 ) -> None:
     from seqpar.dispatch.options import Request
-    from seqpar.recurrence_rules import BACKWARD, Walk
+    from seqpar.linear_recurrence_operation import BACKWARD, Walk
     from seqpar_jax.primitives import apply
 
     a, b, h0, resets = make((3, 37, 5), 1, gate=flags["gate"])

@@ -78,7 +78,7 @@ def test_a_forced_method_runs_as_loops_not_unrolled(method: str) -> None:
 
 def test_a_choice_that_cannot_run_raises_while_the_function_is_traced() -> None:
     long = jnp.ones((1, 3000, 2), jnp.float32)
-    with pytest.raises(NotEligibleError, match="backend='xla' has the same methods"):
+    with pytest.raises(NotEligibleError, match="backend='xla' has the same as loops"):
         jax.make_jaxpr(lambda b: seqpar.linear_recurrence(b, b, backend="reference"))(long)
     with pytest.raises(NotEligibleError, match="tree"):
         jax.make_jaxpr(lambda b: seqpar.linear_recurrence(b, b, backend="host", method="tree"))(long)
@@ -212,10 +212,10 @@ def test_eager_calls_look_at_new_results_once_choices_are_forgotten() -> None:
     from seqpar_jax import lowering
 
     seen = []
-    original = lowering.ranked
+    original = lowering.first_that_compiles
     b = jnp.ones((1, 13, 3), jnp.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lowering, "ranked", lambda *x: seen.append(x[0].operation) or original(*x))
+        patch.setattr(lowering, "first_that_compiles", lambda *x: seen.append(x[0].operation) or original(*x))
         for _ in range(2):
             seqpar.linear_recurrence(b, b)
             jax.grad(lambda b: seqpar.linear_recurrence(b, b).sum())(b)

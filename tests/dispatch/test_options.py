@@ -15,7 +15,7 @@ from seqpar.dispatch.options import requested
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import Backend, add_backend, remove_backend
 from seqpar.errors import NotEligibleError, OptionError
-from seqpar.recurrence_rules import BACKWARD
+from seqpar.linear_recurrence_operation import BACKWARD
 
 X = np.full((2, 6, 3), 0.5)
 
