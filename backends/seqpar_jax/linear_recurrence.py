@@ -6,6 +6,7 @@ steps lose: XLA fuses a step with all earlier ones of its round and recomputes t
 place of T, for devices where a round costs a kernel launch.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from seqpar.linear_recurrence_operation import Walk, without
 from seqpar_jax.avals import alike
 
 Shape = tuple[int, ...]
+# JAX before 0.9 had it among the experiments.
+enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else vars(jax.experimental)["enable_x64"]
 
 
 def sequential(walk: Walk, a: Array, b: Array, h0: Array | None, resets: Array | None) -> tuple[Array, Array]:
@@ -101,7 +104,7 @@ def _in_place(
         t, state, k = step(i, k)
         return lax.dynamic_update_slice_in_dim(h, state.astype(h.dtype), t, axis), k
 
-    carry = _carry((jnp.zeros(shape, b.dtype), _state(b, start, shape, axis)), a, b, start, resets)
+    carry = _carry((jnp.zeros(shape, b.dtype), _state(walk, b, start, shape, axis)), a, b, start, resets)
     results: tuple[Array, Array] = lax.fori_loop(0, shape[axis], at, carry)
     return results
 
@@ -120,7 +123,7 @@ def _entering_by_loop(
         entering = lax.dynamic_update_slice_in_dim(entering, state, p, axis - 1)
         return entering, carried(jnp, state, jax.tree.map(lambda x: _at(x, p, axis - 1), passage))
 
-    state = jnp.expand_dims(_state(b, start, without(shape, axis), axis - 1), axis)
+    state = jnp.expand_dims(_state(walk, b, start, without(shape, axis), axis - 1), axis)
     entering = jnp.zeros(_one(shape, axis), state.dtype)
     entering, state = lax.fori_loop(0, count, across, _carry((entering, state), a, b, resets, start))
     return entering, jnp.squeeze(state, axis - 1)
@@ -153,7 +156,7 @@ def _entering_by_doubling(
 
     rounds = (count - 1).bit_length()
     transfer = lax.fori_loop(0, rounds, double, _carry(transfer, a, b, resets, start))
-    state = jnp.expand_dims(_state(b, start, without(shape, walk.axis), axis), walk.axis)
+    state = jnp.expand_dims(_state(walk, b, start, without(shape, walk.axis), axis), walk.axis)
     after = carried(jnp, _carry(state, a, b, resets, start), passage_of(jnp, transfer))
     entering = algorithm.previous(jnp, after, jnp.squeeze(state, axis), axis, walk.reverse)
     last = 0 if walk.reverse else count - 1
@@ -164,10 +167,10 @@ def _transfer(walk: Walk, a: Array, b: Array, resets: Array | None, shape: Shape
     """What each chunk does to the state that enters it: all chunks run from zero, products of coefficients at their side."""
     axis, chunk = walk.axis, shape[walk.axis]
     step = _step(walk, a, b, resets, chunk)
-    dtype = algorithm.state_dtype(jnp, b.dtype)
+    dtype = _precision(walk, b)
 
     def coefficient(t: Array | int) -> Array:
-        return algorithm.coefficient(jnp, _at(a, t, axis).astype(dtype), walk.gate)
+        return algorithm.coefficient(jnp, _coefficients(walk, a, b, t), walk.gate)
 
     def one(t: Array | int) -> Slope:
         return slope_of(jnp, coefficient(t), axis, 1, walk.reverse)
@@ -194,11 +197,11 @@ def _step(
     walk: Walk, a: Array, b: Array, resets: Array | None, steps: int
 ) -> Callable[[Array, Array], tuple[Array, Array, Array]]:
     """One step of the definition: round i, carried state -> its time, its state, the state to carry on."""
-    dtype = algorithm.state_dtype(jnp, b.dtype)
+    dtype = _precision(walk, b)
 
     def step(i: Array, k: Array) -> tuple[Array, Array, Array]:
         t = steps - 1 - i if walk.reverse else i
-        x, u = _at(a, t, walk.axis).astype(dtype), _at(b, t, walk.axis).astype(dtype)
+        x, u = _coefficients(walk, a, b, t), _at(b, t, walk.axis).astype(dtype)
         c = algorithm.coefficient(jnp, x, walk.gate)
         reset = None if resets is None else _at(resets, t, walk.axis)
         if walk.adjoint:
@@ -214,8 +217,25 @@ def _step(
     return step
 
 
-def _state(b: Array, start: Array | None, shape: Shape, axis: int) -> Array:
-    dtype = algorithm.state_dtype(jnp, b.dtype)
+def _precision(walk: Walk, b: Array) -> Any:
+    """What the walk is carried in: gates in float64, for their long memories. `_in_64_bits` makes that possible."""
+    state = algorithm.state_dtype(jnp, b.dtype)
+    wide = {"float32": jnp.float64, "complex64": jnp.complex128}.get(jnp.dtype(state).name)
+    return state if walk.gate == "value" or wide is None else wide
+
+
+def _in_64_bits(walk: Walk) -> Any:
+    """XLA computes in 64 bits whether JAX's own arrays may have them or not."""
+    return contextlib.nullcontext() if walk.gate == "value" else enable_x64(True)
+
+
+def _coefficients(walk: Walk, a: Array, b: Array, t: Array | int) -> Array:
+    """What `a` says of a step: rounded to the state, as the contract has it, and then as wide as the walk."""
+    return _at(a, t, walk.axis).astype(algorithm.state_dtype(jnp, b.dtype)).astype(_precision(walk, b))
+
+
+def _state(walk: Walk, b: Array, start: Array | None, shape: Shape, axis: int) -> Array:
+    dtype = _precision(walk, b)
     one = _one(shape, axis)
     return jnp.zeros(one, dtype) if start is None else jnp.broadcast_to(start.astype(dtype), one)
 
@@ -277,7 +297,14 @@ class _XlaKernel(Kernel):
         return f"{', '.join(wrong)} is not a positive number of steps" if wrong else None
 
     def run(self, xp: Any, spec: Walk, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
-        return type(self).walker(spec, *operands, **vars(config))
+        return self.walk(spec, *operands, **vars(config))
+
+    def walk(
+        self, spec: Walk, a: Array, b: Array, *others: Array | None, **knobs: Any
+    ) -> tuple[Array, Array]:
+        with _in_64_bits(spec):
+            h, final = type(self).walker(spec, a, b, *others, **knobs)
+            return h, final.astype(algorithm.state_dtype(jnp, b.dtype))
 
 
 class _Sequential(_XlaKernel):
@@ -318,7 +345,7 @@ class _Backward(_XlaKernel):
         a, b, h0, resets, h, g, g_final = operands
 
         def solve(walk: Walk, *arrays: Array | None) -> tuple[Array, Array]:
-            return type(self).walker(walk, *arrays, **vars(config))
+            return self.walk(walk, *arrays, **vars(config))
 
         da, db, dh0 = algorithm.backward(xp, spec, a, b, h0, resets, h, g, g_final, solve)
         return da, fit(xp, db, h if b is None else b), dh0 if h0 is None else fit(xp, dh0, h0)

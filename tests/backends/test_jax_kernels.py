@@ -168,3 +168,24 @@ def test_a_weakly_typed_scalar_does_not_change_the_dtype() -> None:
     assert (
         seqpar.linear_recurrence(jnp.asarray(0.5, jnp.float32), jnp.full((1, 4, 1), 2.0)).dtype == jnp.float64
     )
+
+
+@pytest.mark.parametrize("method", ["sequential", "chunked", "tree"])
+@pytest.mark.parametrize("gate", ["log", "logit"])
+def test_gates_remember_a_million_steps_in_32_bits_too(method: str, gate: str) -> None:
+    steps, forget = 131072, 1e-7
+    raw = np.log1p(-forget) - (np.log(forget) if gate == "logit" else 0.0)
+    a, b = np.full((steps, 2), raw, np.float32), np.ones((steps, 2), np.float32)
+    exact = oracle.walk(a, b, axis=0, gate=gate, convex=True)[0]
+    with jax.enable_x64(False):
+        result = seqpar.linear_recurrence(
+            jnp.asarray(a),
+            jnp.asarray(b),
+            gate=gate,
+            convex=True,
+            backend="xla",
+            method=method,
+            return_final=True,
+        )
+        assert result.h.dtype == result.final.dtype == np.float32
+    assert np.abs(result.h - exact).max() <= 1e-6 * np.abs(exact).max()
