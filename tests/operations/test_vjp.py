@@ -27,8 +27,8 @@ def numbers(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> An
 def test_gradients_agree_with_the_definition(
     rung: Rung, shape_a: tuple[int, ...], gate: str, convex: bool, reverse: bool
 ) -> None:
-    if rung in (Rung.JAX_JIT, Rung.DASK):
-        pytest.skip("covered by the other rungs of the same framework, and slow")
+    if rung is Rung.JAX_JIT:
+        pytest.skip("nothing here is jitted: the rung jax runs the same calls")
     a, b, h0 = numbers(shape_a, seed=1), numbers((2, 9, 3), seed=2), numbers((3,), seed=3)
     g, g_final = numbers((2, 9, 3), seed=4), numbers((2, 3), seed=5)
     resets = np.random.default_rng(6).random((2, 9)) < 0.2
