@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from seqpar.algorithms import linear_recurrence as algorithm
-from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, fit, register
+from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, fit, register
 from seqpar.validation import COMPLEX, state_of
 
 
@@ -211,23 +211,7 @@ class _LinearRecurrence(_Recurrence):
     def batch(
         self, xp: Any, spec: Walk, operands: Sequence[Any], axes: Sequence[int | None]
     ) -> tuple[Walk, tuple[Array | None, ...]]:
-        def front(x: Array | None, axis: int | None) -> Array | None:
-            if x is None:
-                return None
-            if axis is None:
-                return xp.expand_dims(x, axis=0)
-            # Not moveaxis: under a second vmap PyTorch has no batching rule for it.
-            return xp.permute_dims(x, (axis, *(i for i in range(x.ndim) if i != axis)))
-
-        batched: tuple[Any, ...] = tuple(front(x, axis) for x, axis in zip(operands, axes, strict=True))
-        a, b = batched[:2]
-        if a.shape[0] == 1 and b.shape[0] == 1:
-            # Only h0 or resets are batched: the batch has to come in through b, as a view.
-            size = next(
-                x.shape[i] for x, i in zip(operands, axes, strict=True) if x is not None and i is not None
-            )
-            b = xp.broadcast_to(b, (size, *b.shape[1:]))
-        return spec._replace(axis=spec.axis + 1), (a, b, *batched[2:])
+        return spec._replace(axis=spec.axis + 1), batched(xp, operands, axes, (0, 1))
 
 
 class _Backward(_Recurrence):

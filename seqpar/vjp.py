@@ -53,6 +53,11 @@ def vjp(
     own = call.binding.vjp(function, primals, options)
     if own is not None:
         return own
+    if not isinstance(call, Call):
+        raise OptionError(
+            f"vjp: {call.binding.framework} has no derivatives of its own, and those of {function.__name__} are not seqpar's to "
+            "know. Give arrays of PyTorch or JAX."
+        )
     results = execute(call.binding, call.operation, call.spec, call.operands, call.request)
     given = call.shape(results)
 

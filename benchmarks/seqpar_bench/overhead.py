@@ -7,8 +7,8 @@ import numpy as np
 
 import seqpar
 from seqpar.dispatch.choice import choose
-from seqpar.dispatch.execute import abstract, problem_of
-from seqpar.dispatch.faces import prepare
+from seqpar.dispatch.execute import abstract
+from seqpar.dispatch.faces import Call, prepare
 from seqpar_bench.cases import TINY
 from seqpar_bench.frameworks import JAX, Torch
 from seqpar_bench.measure import Samples, interleave
@@ -59,7 +59,8 @@ def _microseconds_above(times: dict[str, Samples], name: str) -> float:
 def _bare_kernel(a: Array, b: Array) -> tuple[Callable[[], object], list[Array]]:
     """The kernel that runs for these arrays, bound to their memory: no checks, no choice, no allocation."""
     call = prepare(seqpar.linear_recurrence, a, b)
-    choice = choose(problem_of(call.binding, call.operation, call.spec, call.operands), call.request)
+    assert isinstance(call, Call)
+    choice = choose(call.problem(), call.request)
     metas = [abstract(call.binding, x) for x in call.operands]
     results = [np.empty(shape, dtype) for shape, dtype in call.operation.raw(call.spec, metas)]
     arrays = (*call.operands, *results)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqpar.dispatch.choice import Choice, choose
-from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.faces import prepare
 from seqpar.dispatch.problem import Problem
 
@@ -55,5 +54,5 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     ('host', 'sequential', 'heuristic')
     """
     call = prepare(function, *args, **kwargs)
-    problem = problem_of(call.binding, call.operation, call.spec, call.operands)
+    problem = call.problem()
     return Explanation(problem, choose(problem, call.request))

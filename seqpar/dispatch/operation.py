@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from seqpar.algorithms.arrays import sum_to
-from seqpar.dispatch.problem import Kernel
 
 Array = Any
 
@@ -43,6 +42,33 @@ def fit(xp: Any, grad: Array, like: Array) -> Array:
     return xp.astype(sum_to(xp, grad, tuple(like.shape)), like.dtype, copy=False)
 
 
+def batched(
+    xp: Any, operands: Sequence[Array | None], axes: Sequence[int | None], rank: Sequence[int]
+) -> tuple[Array | None, ...]:
+    """Operands with their batch in front, of size 1 where they have none.
+
+    The shape of the results comes from the operands numbered by `rank`: where none of those has a batch, the last of them is
+    repeated, as a view.
+    """
+
+    def front(x: Array | None, axis: int | None) -> Array | None:
+        if x is None:
+            return None
+        if axis is None:
+            return xp.expand_dims(x, axis=0)
+        # Not moveaxis: under a second vmap PyTorch has no batching rule for it.
+        return xp.permute_dims(x, (axis, *(i for i in range(x.ndim) if i != axis)))
+
+    out: list[Any] = [front(x, axis) for x, axis in zip(operands, axes, strict=True)]
+    if all(out[i].shape[0] == 1 for i in rank):
+        size = next(
+            x.shape[i] for x, i in zip(operands, axes, strict=True) if x is not None and i is not None
+        )
+        last = out[rank[-1]]
+        out[rank[-1]] = xp.broadcast_to(last, (size, *last.shape[1:]))
+    return tuple(out)
+
+
 class Operation(ABC):
     """The contract between an operation and the bindings. Operands are canonical: checked, of one rank, of one kind.
 
@@ -55,8 +81,6 @@ class Operation(ABC):
     results: ClassVar[tuple[str, ...]]
     differentiable: ClassVar[tuple[bool, ...]]
     """Which operands have a derivative at all (a mask has none)."""
-    reference_kernels: tuple[Kernel, ...] = ()
-    """Its plain algorithms; the module of the public function hands them in."""
     fused_backward: ClassVar[str | None] = None
     """Name of the operation that computes the whole first-order vjp in one pass, if there is one."""
 
@@ -109,6 +133,18 @@ class Operation(ABC):
         self, spec: Any, operands: Sequence[Abstract | None]
     ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
         """Shape, time axis and option words of the problem."""
+
+    def axes(self, shape: Sequence[int], time: int, name: str, meta: Abstract) -> tuple[int | None, ...]:
+        """For each axis of an operand or result the axis of the problem that it is; None where it is of its own.
+
+        Devices may split an axis of the problem between them unless `whole` names it; an axis of its own is repeated.
+        """
+        own = [i for i in range(len(shape)) if len(meta.shape) == len(shape) or i != time]
+        return tuple(i if n == shape[i] else None for i, n in zip(own, meta.shape, strict=True))
+
+    def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
+        """Axes of the problem that cannot be split, because their positions depend on each other."""
+        return (time,)
 
     @abstractmethod
     def jvp(

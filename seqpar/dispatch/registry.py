@@ -14,7 +14,6 @@ from functools import cache
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.memos import invalidate, on_invalidate
-from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Kernel
 from seqpar.errors import BackendError
 
@@ -40,6 +39,7 @@ class Backend:
 
 _lock = threading.RLock()
 _added: dict[str, Backend] = {}
+_reference: dict[str, list[Kernel]] = {}
 
 
 @cache
@@ -92,6 +92,12 @@ def remove_backend(name: str) -> None:
     invalidate()
 
 
+def add_reference(plain: Sequence[Kernel]) -> None:
+    """Hand in the plain algorithms of operations; the modules of the public functions do."""
+    for kernel in plain:
+        _reference.setdefault(kernel.operation, []).append(kernel)
+
+
 @cache
 def kernels(operation: str, framework: str) -> tuple[Kernel, ...]:
     """Every kernel of an operation that may serve arrays of a framework, the reference methods last."""
@@ -99,7 +105,7 @@ def kernels(operation: str, framework: str) -> tuple[Kernel, ...]:
     for backend in backends().values():
         if backend.kernels is not None and (not backend.frameworks or framework in backend.frameworks):
             provided += [kernel for kernel in backend.kernels() if kernel.operation == operation]
-    return (*provided, *operations[operation].reference_kernels)
+    return (*provided, *_reference.get(operation, ()))
 
 
 def kernel_names() -> set[str]:
