@@ -11,6 +11,35 @@ from typing import Any
 
 import numpy as np
 
+from seqpar.testing.matrix_oracle import (
+    matrix_backward,
+    matrix_backward_error_bound,
+    matrix_error_bound,
+    matrix_walk,
+)
+from seqpar.testing.numbers import (
+    assert_within,
+    in_state_precision,
+    precisions,
+    summed_to,
+    time_first,
+    walk_order,
+    widened,
+)
+
+__all__ = [
+    "assert_within",
+    "backward",
+    "backward_error_bound",
+    "error_bound",
+    "matrix_backward",
+    "matrix_backward_error_bound",
+    "matrix_error_bound",
+    "matrix_walk",
+    "precisions",
+    "walk",
+]
+
 Array = np.ndarray[Any, Any]
 
 
@@ -55,13 +84,13 @@ def backward(
     c, one_minus_c, b64, h064, resets, shape, axis = _load(a, b, h0, resets, axis, gate)
     if h is None:
         h = _loop(c, one_minus_c * b64 if convex else b64, h064, resets, shape, axis, reverse, False)[0]
-    h = _moved(_wide(h), shape, axis)
-    g = _moved(_wide(g), shape, axis)
-    c_, n_, b_, r_ = (_moved(x, shape, axis) for x in (c, one_minus_c, b64, resets))
+    h = time_first(widened(h), shape, axis)
+    g = time_first(widened(g), shape, axis)
+    c_, n_, b_, r_ = (time_first(x, shape, axis) for x in (c, one_minus_c, b64, resets))
     kind = np.result_type(c, b64, g)
-    k = np.zeros(h.shape[1:], kind) if g_final is None else _wide(g_final) + np.zeros(h.shape[1:], kind)
+    k = np.zeros(h.shape[1:], kind) if g_final is None else widened(g_final) + np.zeros(h.shape[1:], kind)
     dc, db = np.zeros(h.shape, kind), np.zeros(h.shape, kind)
-    order = _order(shape[axis], reverse)
+    order = walk_order(shape[axis], reverse)
     for i in reversed(range(len(order))):
         t = order[i]
         before = h[order[i - 1]] if i > 0 else h064
@@ -72,7 +101,7 @@ def backward(
             dc[t] -= lam * b_[t]
         db[t] = n_[t] * lam if convex else lam
     slope = {"value": np.ones_like(c_), "log": c_, "logit": c_ * n_}[gate]
-    da = _summed(np.moveaxis(dc * slope, 0, axis), np.shape(a))
+    da = summed_to(np.moveaxis(dc * slope, 0, axis), np.shape(a))
     return da, np.moveaxis(db, 0, axis), k
 
 
@@ -132,8 +161,8 @@ def backward_error_bound(
     c, one_minus_c, b64, h064, resets, shape, axis = _load(a, b, h0, resets, axis, gate)
     u = np.abs(one_minus_c * b64 if convex else b64)
     size_h = _loop(np.abs(c), u, np.abs(h064), resets, shape, axis, reverse, False)[0]
-    g64 = np.abs(np.broadcast_to(_wide(g), shape))
-    last = np.zeros(h064.shape) if g_final is None else np.abs(_wide(g_final)) + np.zeros(h064.shape)
+    g64 = np.abs(np.broadcast_to(widened(g), shape))
+    last = np.zeros(h064.shape) if g_final is None else np.abs(widened(g_final)) + np.zeros(h064.shape)
     size, size_first = _loop(np.abs(c), g64, last, resets, shape, axis, not reverse, True)
     error, error_first = _loop(
         np.abs(c), eps * size + tiny, eps * last, resets, shape, axis, not reverse, True
@@ -155,10 +184,10 @@ def backward_error_bound(
     slope = np.abs({"value": np.ones_like(c), "log": c, "logit": c * one_minus_c}[gate])
     # Sums over broadcast axes: eps * log2(n) for pairwise summation, n/64 allows the block sums below it.
     terms = max(1, int(np.prod(shape)) // max(1, int(np.prod(np.shape(a)))))
-    da = _summed((dc + (1 + terms / 64) * eps * size_dc) * slope, np.shape(a))
+    da = summed_to((dc + (1 + terms / 64) * eps * size_dc) * slope, np.shape(a))
     da = (
         da
-        + float(precision_a.eps) * _summed(size_dc * slope, np.shape(a))
+        + float(precision_a.eps) * summed_to(size_dc * slope, np.shape(a))
         + float(precision_a.smallest_normal)
     )
     db = (error + eps * size) * (np.abs(one_minus_c) if convex else 1.0)
@@ -166,55 +195,11 @@ def backward_error_bound(
     return da, db + (rounded if out is not state else tiny), error_first + eps * size_first + tiny
 
 
-def assert_within(actual: Any, expected: Any, bound: Any, what: str = "result") -> None:
-    """`actual` is within `bound` of `expected`, and not finite exactly where `expected` is not."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
-    wide = _wide(actual)
-    finite = np.isfinite(expected)
-    assert np.array_equal(np.isfinite(wide), finite), (
-        f"{what}: not finite at other places than the definition"
-    )
-    bound = np.broadcast_to(np.asarray(bound), expected.shape)
-    with np.errstate(invalid="ignore"):
-        error = np.where(finite, np.abs(wide - expected), 0.0)
-    worst = error > np.where(finite, bound, np.inf)
-    if worst.any():
-        at = tuple(int(i) for i in np.argwhere(worst)[0])
-        raise AssertionError(
-            f"{what}{list(at)} = {wide[at]}, expected {expected[at]}: error {error[at]:.3g}, bound {bound[at]:.3g}"
-            f" ({int(worst.sum())} of {worst.size} elements)"
-        )
-
-
-def precisions(b: Any) -> tuple[Any, Any]:
-    """finfo of the state and of the results for values like `b`; one object when they are the same."""
-    dtype = np.asarray(b).dtype
-    if dtype.name == "bfloat16":
-        return np.finfo(np.float32), _BFloat16()
-    own = np.finfo(dtype)
-    return (np.finfo(np.float32), own) if own.bits == 16 else (own, own)
-
-
-class _BFloat16:
-    """What NumPy's finfo would say of bfloat16."""
-
-    eps = 2.0**-7
-    smallest_normal = 2.0**-126
-
-
-def _wide(x: Any) -> Array:
-    x = np.asarray(x)
-    wide: Array = x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-    return wide
-
-
 def _load(a: Any, b: Any, h0: Any, resets: Any, axis: int, gate: str) -> tuple[Any, ...]:
     a, b = np.asarray(a), np.asarray(b)
     shape = np.broadcast_shapes(a.shape, b.shape)
     axis = axis % len(shape)
-    narrow = {"float64": np.float64, "complex64": np.complex64, "complex128": np.complex128}
-    a = _wide(a.astype(narrow.get(b.dtype.name, np.float32)))
+    a = in_state_precision(a, b)
     if gate == "value":
         c, one_minus_c = a, 1 - a
     elif gate == "log":
@@ -223,17 +208,9 @@ def _load(a: Any, b: Any, h0: Any, resets: Any, axis: int, gate: str) -> tuple[A
         assert gate == "logit"
         c, one_minus_c = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(a))
     edge = shape[:axis] + shape[axis + 1 :]
-    h0 = np.zeros(edge) if h0 is None else np.broadcast_to(_wide(h0), edge)
+    h0 = np.zeros(edge) if h0 is None else np.broadcast_to(widened(h0), edge)
     resets = np.zeros((1,) * len(shape), bool) if resets is None else np.asarray(resets)
-    return c, one_minus_c, _wide(b), h0, np.broadcast_to(resets, shape), shape, axis
-
-
-def _moved(x: Any, shape: tuple[int, ...], axis: int) -> Array:
-    return np.moveaxis(np.broadcast_to(x, shape), axis, 0)
-
-
-def _order(steps: int, reverse: bool) -> list[int]:
-    return list(range(steps))[::-1] if reverse else list(range(steps))
+    return c, one_minus_c, widened(b), h0, np.broadcast_to(resets, shape), shape, axis
 
 
 def _loop(
@@ -246,19 +223,13 @@ def _loop(
     reverse: bool,
     adjoint: bool,
 ) -> tuple[Array, Array]:
-    c, u, resets = (_moved(x, shape, axis) for x in (c, u, resets))
+    c, u, resets = (time_first(x, shape, axis) for x in (c, u, resets))
     k = h0.astype(np.result_type(c, u, h0))
     h = np.zeros(u.shape, k.dtype)
-    for t in _order(shape[axis], reverse):
+    for t in walk_order(shape[axis], reverse):
         if adjoint:
             h[t] = u[t] + k
             k = np.where(resets[t], 0, c[t] * h[t])
         else:
             h[t] = k = np.where(resets[t], u[t], c[t] * k + u[t])
     return np.moveaxis(h, 0, axis), k
-
-
-def _summed(x: Array, shape: tuple[int, ...]) -> Array:
-    axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
-    total: Array = x.sum(axis=axes, keepdims=True)
-    return total
