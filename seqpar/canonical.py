@@ -48,16 +48,23 @@ def any_complex(dtypes: tuple[str, ...], *numbers: Any) -> bool:
 
 
 def initial_state(
-    operation: str, binding: Binding, h0: Any, given_dtype: str, dtype: str, target: Shape, meaning: str
+    operation: str,
+    binding: Binding,
+    h0: Any,
+    given_dtype: str,
+    dtype: str,
+    target: Shape,
+    meaning: str,
+    behind: int = 0,
 ) -> Fix | None:
-    """The state before the first step, in the rank of `target` and the dtype of the state."""
+    """The state before the first step, in the rank of `target` with `behind` axes of size one after that."""
     if h0 is None:
         return None
     if is_scalar(h0):
-        return number(operation, binding, "h0", len(target), dtype)
+        return number(operation, binding, "h0", len(target) + behind, dtype)
     given = tuple(h0.shape)
     broadcasts_to(operation, "h0", given, target, meaning)
-    return fixed(binding, pad(given, len(target)), dtype, given, given_dtype)
+    return fixed(binding, (*pad(given, len(target)), *(1,) * behind), dtype, given, given_dtype)
 
 
 def mask(

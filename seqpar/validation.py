@@ -170,8 +170,18 @@ def time_axis(operation: str, axis: Any, shape: Shape) -> int:
     return number % rank
 
 
-def broadcast(operation: str, names: tuple[str, str], left: Shape, right: Shape, axis: int) -> Shape:
-    """NumPy's broadcasting of two shapes, both ways; `axis` (as the user gave it) only words the error."""
+def broadcast(
+    operation: str,
+    names: tuple[str, str],
+    left: Shape,
+    right: Shape,
+    axis: int,
+    of: tuple[Shape, Shape] | None = None,
+) -> Shape:
+    """NumPy's broadcasting of two shapes, both ways; `axis` (as the user gave it) only words the error.
+
+    Where only a part of the shapes broadcasts, `of` are the whole ones, for the error.
+    """
     rank = max(len(left), len(right))
     wide_left, wide_right = pad(left, rank), pad(right, rank)
     for i, (m, n) in enumerate(zip(wide_left, wide_right, strict=True)):
@@ -185,9 +195,10 @@ def broadcast(operation: str, names: tuple[str, str], left: Shape, right: Shape,
                 mend = f"Give {names[0]} and {names[1]} the same number of steps."
             else:
                 mend = "Sizes must be equal, or one of them 1."
+            whole = of or (left, right)
             raise ShapeError(
-                f"{operation}: {names[0]}.shape={tuple(left)} does not broadcast against "
-                f"{names[1]}.shape={tuple(right)} {where}. {mend}"
+                f"{operation}: {names[0]}.shape={tuple(whole[0])} does not broadcast against "
+                f"{names[1]}.shape={tuple(whole[1])} {where}. {mend}"
             )
     return tuple(n if m == 1 else m for m, n in zip(wide_left, wide_right, strict=True))
 
