@@ -3,11 +3,8 @@
 A kernel is a C function of one integer, the address of its words; everything it was specialised on is in the *type* of
 that integer. So numba's own cache on disk can tell kernels apart: closures would not be stable in its keys.
 
-Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), then per slot (base address,
-bytes per step, bytes per position along the extent).
-
-Mode "rows", "narrow" and "single" (one lane): lanes run over the extent, a contiguous axis beside time; "along": lanes run
-over time, and the extent counts rows.
+Words of a job: steps, extent, cached (1 if results are small enough to stay in the caches), rows, columns (of a state that
+is a matrix, else 0), then per slot (base address, bytes per step, per position along the extent, per row, per column).
 """
 
 import hashlib
@@ -22,13 +19,19 @@ from seqpar_host.untyped import PrimitiveModel, intrinsic, register_model
 
 WALK = ("a", "b", "h0", "resets", "h", "final")
 BACKWARD = ("a", "b", "h0", "resets", "h", "g", "g_final", "da", "db", "dh0")
-SLOTS = {"walk": WALK, "backward": BACKWARD}
-HEADER, PER_SLOT = 3, 3
+MATRIX = ("A", "b", "h0", "resets", "h", "final")
+MATRIX_BACKWARD = ("A", "h0", "resets", "h", "g", "g_final", "dA", "db", "dh0")
+SLOTS = {"walk": WALK, "backward": BACKWARD, "matrix": MATRIX, "matrix_backward": MATRIX_BACKWARD}
+HEADER, PER_SLOT = 5, 5
 
 
 @dataclass(frozen=True)
 class Specialisation:
-    """All that is fixed when a kernel is compiled."""
+    """All that is fixed when a kernel of the linear recurrence is compiled.
+
+    Mode "rows", "narrow" and "single" (one lane): lanes run over the extent, a contiguous axis beside time; "along": lanes
+    run over time, and the extent counts rows.
+    """
 
     kernel: str  # "walk" or "backward"
     mode: str  # "rows", "narrow", "single" or "along"
@@ -42,19 +45,59 @@ class Specialisation:
 
     def __str__(self) -> str:
         flags = [name for name in ("convex", "adjoint", "summed", "descending") if getattr(self, name)]
-        slots = [
-            f"{name}:{format}/{reach}"
-            for name, format, reach in zip(SLOTS[self.kernel], self.formats, self.reaches, strict=True)
-            if format
-        ]
-        return " ".join([self.kernel, self.mode, self.gate, *flags, *slots])
+        return " ".join([self.kernel, self.mode, self.gate, *flags, *_slots(self)])
+
+
+@dataclass(frozen=True)
+class MatrixSpecialisation:
+    """All that is fixed when a kernel of the matrix recurrence is compiled.
+
+    Mode "vector": a state is one column, lanes run over its rows, and the extent counts independent states; "columns": lanes
+    run over the columns of a state, which are the extent. Matrices are those of the product in the kernel, M or its
+    transpose: which of the two is in their strides alone.
+    """
+
+    kernel: str  # "matrix" or "matrix_backward"
+    mode: str  # "vector" or "columns"
+    size: int  # rows of a state, or 0: known at run time only
+    lanes: int  # numbers in one vector
+    adjoint: bool
+    lines: str  # what of the matrix a vector holds: "rows" or "columns"
+    formats: tuple[str, ...]  # per slot, "" where absent
+    reaches: tuple[str, ...]  # per slot: see formats.py
+    dense: tuple[str, ...] = ()  # slots of matrices whose lines lie one after the other without gaps
+    abreast: int = 1  # positions of the extent walked at once, to fill the latency of one with the others
+    swept: bool = False  # step by step with all positions, the states in memory; else position by position
+    still: bool = False  # one matrix for all steps
+    shared: bool = False  # one matrix for all positions
+    ragged: bool = False  # the last vector of columns is not whole
+    several: bool = False  # backward: a state has more than one column
+    summed: bool = False  # dA is added up over time
+
+    def __str__(self) -> str:
+        names = ("adjoint", "swept", "still", "shared", "ragged", "several", "summed")
+        flags = [name for name in names if getattr(self, name)]
+        sizes = f"{self.size}x{self.lanes}x{self.abreast}"
+        dense = [f"dense:{name}" for name in self.dense]
+        return " ".join([self.kernel, self.mode, sizes, self.lines, *flags, *dense, *_slots(self)])
+
+
+def _slots(of: Specialisation | MatrixSpecialisation) -> list[str]:
+    return [
+        f"{name}:{format}/{reach}"
+        for name, format, reach in zip(SLOTS[of.kernel], of.formats, of.reaches, strict=True)
+        if format
+    ]
+
+
+SOURCES = ("simd", "formats", "gates", "job", "body", "walk", "products", "matrix", "launch", "handle")
 
 
 @cache
 def fingerprint() -> str:
     """Of the sources, in each kernel's type: numba's cache looks at one file only and would keep kernels of old code."""
     digest = hashlib.sha1(usedforsecurity=False)
-    for name in ("simd", "formats", "gates", "job", "walk", "launch", "handle"):
+    for name in SOURCES:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]
 
@@ -69,7 +112,7 @@ class Address(types.Type):
 class Job(Address):
     """The address of a job's words, for one specialisation."""
 
-    def __init__(self, specialisation: Specialisation) -> None:
+    def __init__(self, specialisation: Specialisation | MatrixSpecialisation) -> None:
         self.specialisation = specialisation
         super().__init__(f"job {specialisation}")
 

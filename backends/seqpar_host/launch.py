@@ -4,8 +4,8 @@
 kernel here or on threads made for this one call: starting and joining one takes 50 microseconds, a pool would break under
 fork or with several Python threads. Threads pull tasks from a counter, so which thread does what changes no bit.
 
-Words of a plan: kernel, worker, tasks, grain, steps, extent, block, cached, slots, dims, sizes of the dims, then per slot
-(offset, bytes per step, bytes per position of the extent, bytes per index of each dim).
+Words of a plan: kernel, worker, tasks, grain, steps, extent, block, cached, rows, columns, slots, dims, sizes of the dims,
+then per slot (offset, bytes per step, per position of the extent, per row, per column, per index of each dim).
 Words of a call: plan, counter, pointers of the slots (0 where absent).
 """
 
@@ -20,7 +20,7 @@ from numba import types
 from seqpar_host.job import HEADER, PER_SLOT, number
 from seqpar_host.untyped import cgutils, intrinsic, register_jitable
 
-KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, CACHED, N_SLOTS, N_DIMS, SIZES = range(11)
+KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, CACHED, ROWS, COLUMNS, N_SLOTS, N_DIMS, SIZES = range(13)
 MOST_SLOTS = 10
 MOST_THREADS = 256
 JOB_WORDS = HEADER + PER_SLOT * MOST_SLOTS
@@ -136,11 +136,13 @@ def worker(address: int) -> int:
     job = stack(JOB_WORDS)
     poke(job, peek(plan + 8 * STEPS))
     poke(job + 16, peek(plan + 8 * CACHED))
+    poke(job + 24, peek(plan + 8 * ROWS))
+    poke(job + 32, peek(plan + 8 * COLUMNS))
     table = plan + 8 * (SIZES + dims)
     for slot in range(slots):
-        entry, target = table + 8 * slot * (3 + dims), job + 8 * (HEADER + PER_SLOT * slot)
-        poke(target + 8, peek(entry + 8))
-        poke(target + 16, peek(entry + 16))
+        entry, target = table + 8 * slot * (PER_SLOT + dims), job + 8 * (HEADER + PER_SLOT * slot)
+        for word in range(1, PER_SLOT):
+            poke(target + 8 * word, peek(entry + 8 * word))
     while True:
         begin = take(words + 8, grain)
         if begin >= tasks:
@@ -151,12 +153,12 @@ def worker(address: int) -> int:
             first = (task % blocks) * block
             poke(job + 8, min(block, extent - first))
             for slot in range(slots):
-                entry, target = table + 8 * slot * (3 + dims), job + 8 * (HEADER + PER_SLOT * slot)
+                entry, target = table + 8 * slot * (PER_SLOT + dims), job + 8 * (HEADER + PER_SLOT * slot)
                 base = peek(words + 8 * (2 + slot)) + peek(entry) + first * peek(entry + 16)
                 rest = task // blocks
                 for dim in range(dims - 1, -1, -1):
                     size = peek(plan + 8 * (SIZES + dim))
-                    base += (rest % size) * peek(entry + 8 * (3 + dim))
+                    base += (rest % size) * peek(entry + 8 * (PER_SLOT + dim))
                     rest = rest // size
                 poke(target, base)
             call(peek(plan + 8 * KERNEL), job)

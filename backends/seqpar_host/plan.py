@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
+from seqpar_host.body import TIMELESS
 from seqpar_host.compile import kernel_address, worker_address
 from seqpar_host.formats import FORMATS, reach_of
 from seqpar_host.job import SLOTS, Specialisation
 from seqpar_host.threads import thread_limit
-from seqpar_host.walk import TILE_ROWS, TIMELESS, WIDEST_BLOCK, lanes_of
+from seqpar_host.walk import TILE_ROWS, WIDEST_BLOCK, lanes_of
 
 # A thread takes 50 microseconds to start and join, in which one core moves 3 MB out of its caches (two threads broke even
 # at 9 MB).
@@ -124,6 +125,8 @@ def make_plan(
         extent,
         block,
         int(size < STREAMED_BYTES),
+        0,
+        0,
         len(names),
         len(sizes) - 1,
         *sizes[:-1],
@@ -131,9 +134,9 @@ def make_plan(
     for name in names:
         found = slots.get(name)
         if found is None:
-            words += [0] * (2 + len(sizes))
+            words += [0] * (4 + len(sizes))
         else:
-            words += [found.offset, found.step, found.others[-1], *found.others[:-1]]
+            words += [found.offset, found.step, found.others[-1], 0, 0, *found.others[:-1]]
     array = np.array(words, dtype=np.int64)
     threads = max(1, min(-(-tasks // grain), size // BYTES_PER_THREAD))
     return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)

@@ -252,9 +252,19 @@ def pair(real: Lanes, imag: Lanes) -> Lanes:
 
 def join(low: Lanes, high: Lanes) -> Lanes:
     """The lanes of both, one after the other."""
-    lanes = list(range(2 * low.count))
-    parts = zip(low.parts, high.parts, strict=True)
-    return Lanes(low.builder, tuple(shuffle(low.builder, x, y, lanes) for x, y in parts))
+    return choose(low, high, range(2 * low.count))
+
+
+def choose(x: Lanes, y: Lanes, lanes: Sequence[int]) -> Lanes:
+    """The named lanes of two vectors, those of the second counted on from the first."""
+    parts = zip(x.parts, y.parts, strict=True)
+    return Lanes(x.builder, tuple(shuffle(x.builder, p, q, lanes) for p, q in parts))
+
+
+def either(condition: Any, yes: Lanes, no: Lanes) -> Lanes:
+    """One of two vectors, by one truth."""
+    parts = zip(yes.parts, no.parts, strict=True)
+    return Lanes(yes.builder, tuple(yes.builder.select(condition, x, y) for x, y in parts))
 
 
 def constant(builder: Any, state: str, count: int, value: float = 0.0, complex: bool = False) -> Lanes:

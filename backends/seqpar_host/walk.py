@@ -15,9 +15,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from seqpar_host.body import TIMELESS, Body
 from seqpar_host.formats import FORMATS, Place
 from seqpar_host.gates import coefficient, complement, wide_pair
-from seqpar_host.job import HEADER, PER_SLOT, SLOTS, Job, Specialisation
+from seqpar_host.job import Job, Specialisation
 from seqpar_host.simd import (
     I64,
     Counter,
@@ -26,6 +27,7 @@ from seqpar_host.simd import (
     Mask,
     Variable,
     constant,
+    either,
     join,
     loop,
     turn,
@@ -34,7 +36,6 @@ from seqpar_host.simd import (
 )
 from seqpar_host.untyped import cgutils, intrinsic
 
-TIMELESS = {"h0", "final", "g_final", "dh0"}
 # Along time, two rows wait for the latency of multiply-add; eight ask for more streams than a core prefetches.
 TILE_ROWS = 4
 WIDEST_BLOCK = 8192  # columns of one task: their states stay in the first cache, or nearly
@@ -48,7 +49,7 @@ def kernel(job: int) -> int:
 @intrinsic
 def _emit(typing: Any, job: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        body = _Body(builder, signature.args[0].specialisation, Int(builder, args[0]))
+        body = _Walk(builder, signature.args[0].specialisation, Int(builder, args[0]))
         {"rows": body.rows, "narrow": body.narrow, "single": body.narrow, "along": body.along}[body.of.mode]()
         return I64(0)
 
@@ -57,28 +58,13 @@ def _emit(typing: Any, job: Any) -> Any:
     return types.int64(job), generate
 
 
-class _Body:
+class _Walk(Body):
     def __init__(self, builder: Any, of: Specialisation, words: Int) -> None:
-        self.builder, self.of = builder, of
-
-        def word(index: int) -> Int:
-            pointer = builder.inttoptr((words + 8 * index).value, I64.as_pointer())
-            return Int(builder, builder.load(pointer))
-
-        self.steps, self.extent, self.cached = word(0), word(1), word(2)
-        self.slots: dict[str, tuple[Int, Int, Int]] = {}
-        self.formats, self.reaches = {}, {}
-        for index, name in enumerate(SLOTS[of.kernel]):
-            if of.formats[index]:
-                first = HEADER + PER_SLOT * index
-                self.slots[name] = word(first), word(first + 1), word(first + 2)
-                self.formats[name] = FORMATS[of.formats[index]]
-                self.reaches[name] = of.reaches[index]
-        main = self.formats["b" if of.kernel == "walk" else "g"]
-        self.state, self.complex = main.state, main.complex
+        super().__init__(builder, of, words, "b" if of.kernel == "walk" else "g")
+        self.of = of
         # Gates are there for long memories: their walk is carried in float64, whatever the format.
-        self.carry = main.state if of.gate == "value" else "float64"
-        self.lanes = 1 if of.mode == "single" else lanes_of(main.name)
+        self.carry = self.state if of.gate == "value" else "float64"
+        self.lanes = 1 if of.mode == "single" else lanes_of(self.main.name)
         self.backward = of.kernel == "backward"
         # The state enters and leaves, in both kernels, through these.
         self.enters, self.leaves = ("g_final", "dh0") if self.backward else ("h0", "final")
@@ -137,8 +123,7 @@ class _Body:
 
     def rows(self) -> None:
         """Row after row, the states in a row of their own, which stays in the first cache."""
-        lanes, builder = self.lanes, self.builder
-        zero = Int(builder, I64(0))
+        lanes, builder, zero = self.lanes, self.builder, self.origin
         whole = self.extent // lanes
         end = whole * lanes
         rest = zero.less(self.extent - end)
@@ -173,7 +158,7 @@ class _Body:
     def row_of_states(self) -> Callable[[Int], Place]:
         """Where `rows` keeps its states: in the results' final states, or on the stack if those are too narrow."""
         if self.carry == self.state:
-            return lambda column: self.place(self.leaves, Int(self.builder, I64(0)), column)
+            return lambda column: self.place(self.leaves, self.origin, column)
         format = FORMATS["complex128" if self.complex else "float64"]
         # By its size, not as an array type: numba would zero that number by number, minutes of compilation.
         slot = cgutils.alloca_once(self.builder, ir.DoubleType(), size=WIDEST_BLOCK * format.itemsize // 8)
@@ -182,7 +167,7 @@ class _Body:
 
     def narrow(self) -> None:
         """At most one vector beside time: the state stays in a register. One lane is a plain loop over one row."""
-        column = Int(self.builder, I64(0))
+        column = self.origin
         mask = None if self.lanes == 1 else self.extent.first(self.lanes)
         k, total = Variable(self.entering(column, mask)), Variable(self.zero.cast("float64"))
         with loop(self.builder, self.steps) as step:
@@ -232,7 +217,7 @@ class _Body:
 
     def sum_in_memory(self, column: Int) -> Callable[[Lanes], None]:
         def add(dc: Lanes) -> None:
-            place = self.place("da", Int(self.builder, I64(0)), column)
+            place = self.place("da", self.origin, column)
             place.store(place.load("float64", self.lanes) + dc.cast("float64"))
 
         return add
@@ -243,14 +228,14 @@ class _Body:
     def entering(self, column: Int, mask: Mask | None = None) -> Lanes:
         if self.enters not in self.slots:
             return self.zero.cast(self.carry)
-        return self.place(self.enters, Int(self.builder, I64(0)), column).load(self.carry, self.lanes, mask)
+        return self.place(self.enters, self.origin, column).load(self.carry, self.lanes, mask)
 
     @property
     def zero(self) -> Lanes:
         return constant(self.builder, self.state, self.lanes, 0.0, self.complex)
 
     def place(self, name: str, step: Int, column: Int) -> Place:
-        base, per_step, per_column = self.slots[name]
+        base, per_step, per_column = self.slots[name][:3]
         address = base if name in TIMELESS else base + step * per_step
         # A known stride lets LLVM form plain addresses.
         size = {"packed": self.formats[name].itemsize, "splat": 0, "mirrored": -self.formats[name].itemsize}
@@ -262,8 +247,7 @@ class _Body:
 
     def along(self) -> None:
         """A few rows at a time, a tile of one vector of steps each."""
-        builder, lanes, height = self.builder, self.lanes, TILE_ROWS
-        zero = Int(builder, I64(0))
+        builder, lanes, height, zero = self.builder, self.lanes, TILE_ROWS, self.origin
         # The first tile ends where a cache line of the result does, so that each line is touched once.
         out = "db" if self.backward else "h" if "h" in self.slots else "a"
         base, itemsize = self.slots[out][0], self.formats[out].itemsize
@@ -299,7 +283,7 @@ class _Body:
         mask = None if count is None else count.first(lanes)
 
         def place(name: str, row: Int, shift: int = 0) -> Place:
-            base, per_step, per_row = self.slots[name]
+            base, per_step, per_row = self.slots[name][:3]
             address = base + row * per_row + (first + shift) * per_step
             return Place(self.formats[name], self.reaches[name], address, per_step)
 
@@ -330,14 +314,7 @@ class _Body:
             h, after = self.step(c, u, reset, state)
             if count is not None:
                 # Steps beyond the end leave the state as it is.
-                taken = Int(self.builder, I64(index)).less(count)
-                after = Lanes(
-                    self.builder,
-                    tuple(
-                        self.builder.select(taken, x, y)
-                        for x, y in zip(after.parts, state.parts, strict=True)
-                    ),
-                )
+                after = either((self.origin + index).less(count), after, state)
             state = after
             states.append(h.cast(self.state))
         k.set(state)
@@ -355,7 +332,7 @@ class _Body:
 
     def single(self, name: str, row: Int) -> Place:
         """The one number a row has in an operand without time."""
-        base, _, per_row = self.slots[name]
+        base, _, per_row = self.slots[name][:3]
         return Place(self.formats[name], "packed", base + row * per_row, per_row)
 
     def gather(self, name: str, rows: list[Int]) -> Lanes:
