@@ -18,7 +18,7 @@ from jax.interpreters import mlir
 import seqpar
 from seqpar.dispatch.choice import Choice
 from seqpar.dispatch.operation import Abstract, Operation
-from seqpar.dispatch.problem import Array, Problem
+from seqpar.dispatch.problem import Array
 from seqpar.errors import BackendError
 from seqpar_jax.avals import aval_like
 from seqpar_jax.splitting import Split
@@ -42,7 +42,6 @@ def call(
     operation: Operation,
     spec: Any,
     metas: Sequence[Abstract | None],
-    problem: Problem,
     choice: Choice,
     axis_context: Any,
 ) -> Code:
@@ -51,7 +50,7 @@ def call(
     _target(operation, spec, choice, metas, raw)  # a kernel that does not compile is found out here
     wide = any(meta.dtype in ("float64", "complex128") for meta in raw)
     present = [meta is not None for meta in metas]
-    split = Split(problem.shape, problem.axis, [meta for meta in metas if meta is not None], raw)
+    split = Split(operation, spec, metas, raw)
 
     def local(*arrays: Array) -> tuple[Array, ...]:
         """The foreign call with what one device holds."""

@@ -92,7 +92,7 @@ def _code(
     def attempt(choice: Choice) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
         if choice.kernel.form == "arrays":
             return _on_arrays(spec, choice)
-        return ffi.call(operation, spec, metas, problem, choice, axis_context)
+        return ffi.call(operation, spec, metas, choice, axis_context)
 
     return first_that_compiles(problem, request, attempt)
 

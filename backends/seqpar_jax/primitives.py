@@ -47,8 +47,7 @@ def apply(operation: Operation, spec: Any, operands: Operands, request: Request)
     if not on_explicit_axes(arrays):
         return bind(*arrays)
     metas = metas_of(operands)
-    shape, time, _ = operation.problem(spec, metas)
-    split = Split(shape, time, [x for x in metas if x is not None], operation.abstract(spec, metas))
+    split = Split(operation, spec, metas, operation.abstract(spec, metas))
     _, results = split.agreed([jax.typeof(x).sharding.spec for x in arrays])
     run: Callable[..., tuple[Array, ...]] = jax.sharding.auto_axes(bind, out_sharding=tuple(results))
     return run(*arrays)
@@ -234,10 +233,14 @@ def _define_tangent(primitive: Primitive, operation: Operation) -> None:
             return [
                 ad.Zero(x.aval) if is_linear else None for x, is_linear in zip(arrays, linear, strict=True)
             ]
-        if gs[0] is None:
-            # The fused pass walks over the cotangents of the first result; a loss of the others alone gives it zeros.
-            gs[0] = jnp.zeros(cotangents[0].aval.shape, cotangents[0].aval.dtype)
         known = [x for x, is_linear in zip(arrays, linear, strict=True) if not is_linear]
+        operands, results, _ = groups.split([*known, *[None] * sum(linear)])
+        if operation.backward_operands(spec, operands, results, gs) is None:
+            # The fused pass needs cotangents that this loss has none of: zeros for those.
+            gs = [
+                jnp.zeros(x.aval.shape, x.aval.dtype) if g is None else g
+                for x, g in zip(cotangents, gs, strict=True)
+            ]
         wanted = groups.directions
         backwards = groups._replace(directions=tuple(g is not None for g in gs))
         grads = _family(operation.name).gradient.bind(

@@ -1,4 +1,4 @@
-"""How an operation splits over devices: along every axis but time. A batch or channel stays where it is.
+"""How an operation splits over devices: along every axis that need not be whole. A batch or channel stays where it is.
 
 XLA knows nothing of foreign calls and would gather their operands on every device; Shardy is told a rule here. On a mesh with
 explicit axes the same rule says where results go, and XLA arranges the rest.
@@ -11,28 +11,32 @@ import jax
 from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule, custom_partitioning
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from seqpar.dispatch.operation import Abstract
+from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.problem import Array
 
 
 class Split:
-    """The axes of operands and results, as axes of the problem.
+    """The axes of operands and results as axes of the problem, None for an axis of their own, and which of them stay whole.
 
-    An array of the problem's rank has its axes one to one; one axis fewer means time is missing. Axes of size one are
-    repeated and never split.
+    Operands are those that are given, `results` what a kernel or the operation makes of them.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], time: int, operands: Sequence[Abstract], results: Sequence[Abstract]
+        self,
+        operation: Operation,
+        spec: Any,
+        operands: Sequence[Abstract | None],
+        results: Sequence[Abstract],
     ) -> None:
-        self.shape, self.time = shape, time
-        self.operands = [self._axes(meta) for meta in operands]
-        self.results = [self._axes(meta) for meta in results]
+        shape, time, _ = operation.problem(spec, operands)
+        self.whole = operation.whole(shape, time)
 
-    def _axes(self, meta: Abstract) -> tuple[int | None, ...]:
-        """For each axis of an array the axis of the problem, None where it is repeated."""
-        axes = [i for i in range(len(self.shape)) if len(meta.shape) == len(self.shape) or i != self.time]
-        return tuple(i if n == self.shape[i] else None for i, n in zip(axes, meta.shape, strict=True))
+        def axes(names: Sequence[str], metas: Sequence[Abstract | None]) -> list[tuple[int | None, ...]]:
+            named = zip(names, metas, strict=True)
+            return [operation.axes(shape, time, name, meta) for name, meta in named if meta is not None]
+
+        self.operands = axes(operation.operands, operands)
+        self.results = axes(operation.results, results)
 
     def over(self, local: Callable[..., tuple[Array, ...]]) -> Callable[..., Sequence[Array]]:
         """`local` on every device's part."""
@@ -57,12 +61,12 @@ class Split:
         return function
 
     def agreed(self, given: Sequence[Any]) -> tuple[list[PartitionSpec], list[PartitionSpec]]:
-        """Specs of operands and results that agree with how the operands came, time gathered."""
+        """Specs of operands and results that agree with how the operands came, axes that stay whole gathered."""
         where: dict[int, Any] = {}
         taken: set[str] = set()
         for axes, spec in zip(self.operands, given, strict=True):
             for axis, names in zip(axes, spec, strict=False):
-                if axis is None or axis == self.time or names is None or axis in where:
+                if axis is None or axis in self.whole or names is None or axis in where:
                     continue
                 each = names if isinstance(names, tuple) else (names,)
                 if not taken & set(each):
@@ -75,26 +79,27 @@ class Split:
         return [placed(axes) for axes in self.operands], [placed(axes) for axes in self.results]
 
     def _rule(self, mesh: Any, operand_types: Any, result_types: Any) -> Any:
-        """Shardy's rule: one factor per axis of the problem, time needing replication, one of its own per repeated axis."""
-        repeated = 0
+        """Shardy's rule: one factor per axis of the problem, and one per axis of an array's own. Whole and own ones repeat."""
+        own = 0
 
         def names(axes: tuple[int | None, ...]) -> tuple[str, ...]:
-            nonlocal repeated
+            nonlocal own
             out = []
             for i in axes:
-                repeated += i is None
-                out.append(f"r{repeated}" if i is None else f"x{i}")
+                own += i is None
+                out.append(f"own{own}" if i is None else f"x{i}")
             return tuple(out)
 
         operands = tuple(names(axes) for axes in self.operands)
         results = tuple(names(axes) for axes in self.results)
         # Shardy wants them in the order in which they first appear.
         order = dict.fromkeys(name for axes in (*operands, *results) for name in axes)
-        whole = tuple(name for name in order if name == f"x{self.time}" or name.startswith("r"))
+        whole = {f"x{i}" for i in self.whole}
+        whole_or_own = tuple(name for name in order if name in whole or name.startswith("own"))
         return SdyShardingRule(
             tuple(ArrayMapping(*axes) for axes in operands),
             tuple(ArrayMapping(*axes) for axes in results),
-            need_replication_factors=whole,
+            need_replication_factors=whole_or_own,
         )
 
 
