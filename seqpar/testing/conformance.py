@@ -1,8 +1,8 @@
 """The conformance suite: what every kernel must do, whoever wrote it.
 
-Each test forces one kernel on one example through the binding of the suite's arrays, and holds the answer against
-`seqpar.testing.oracle`. An example that the kernel refuses is skipped with the kernel's reason; a kernel that refuses all of
-them fails.
+Each test forces one kernel on one example of its operation through the binding of the suite's arrays, and holds the answer
+against `seqpar.testing.oracle`. An example that the kernel refuses is skipped with the kernel's reason; a kernel that refuses
+all of them fails.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,10 @@ from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.errors import NotEligibleError
 from seqpar.testing import oracle
-from seqpar.testing.examples import EXAMPLES, Example
+from seqpar.testing.examples import Answers, Array, Example
+from seqpar.testing.linear_examples import LINEAR_EXAMPLES
 
-Array = Any
-
-FORWARD, BACKWARD = "linear_recurrence", "linear_recurrence_backward"
-RESULTS = {FORWARD: ("h", "final"), BACKWARD: ("da", "db", "dh0")}
-KERNELS = {"forward": (FORWARD,), "backward": (BACKWARD,), "kernel": (FORWARD, BACKWARD)}
-"""Which operations' kernels a test runs on, by the name of its argument."""
+EXAMPLES: tuple[Example, ...] = LINEAR_EXAMPLES
 
 
 class BackendConformance:
@@ -56,19 +52,25 @@ class BackendConformance:
         return self.backend.kernels()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """One test per kernel, named by its label, and example."""
-        if "example" in metafunc.fixturenames:
-            walks_only = "backward" in metafunc.fixturenames
-            examples = [example for example in self.examples if not (walks_only and example.adjoint)]
-            metafunc.parametrize("example", examples, ids=str)
-        for argument, wanted in KERNELS.items():
-            if argument in metafunc.fixturenames:
-                found = [kernel for kernel in self.kernels() if kernel.operation in wanted]
-                labels = [
-                    f"{kernel.operation}:{kernel.label}" if argument == "kernel" else kernel.label
-                    for kernel in found
+        """One test per kernel, forward, backward or either, and where it is asked for per example of its operation."""
+        for role in ("forward", "backward", "kernel"):
+            if role not in metafunc.fixturenames:
+                continue
+            kernels = [
+                k for k in self.kernels() if role == "kernel" or _is_backward(k) == (role == "backward")
+            ]
+            names = [f"{kernel.operation}:{kernel.label}" for kernel in kernels]
+            if "example" in metafunc.fixturenames:
+                pairs = [
+                    (kernel, example)
+                    for kernel in kernels
+                    for example in self.examples_of(kernel)
+                    if not (_is_backward(kernel) and example.adjoint)
                 ]
-                metafunc.parametrize(argument, found, ids=labels)
+                names = [f"{kernel.operation}:{kernel.label}-{example}" for kernel, example in pairs]
+                metafunc.parametrize((role, "example"), pairs, ids=names)
+            else:
+                metafunc.parametrize(role, kernels, ids=names)
 
     @pytest.fixture(autouse=True)
     def _registered(self) -> Iterator[None]:
@@ -91,6 +93,7 @@ class BackendConformance:
         names = self.backend.provides or (self.backend.name,)
         for kernel in found:
             assert kernel.operation in operations, f"{kernel.label} computes an unknown {kernel.operation}"
+            assert self.examples_of(kernel), f"there is no example of {kernel.operation} for {kernel.label}"
             assert kernel.backend in names, (
                 f"{kernel.label} is not reached by backend={kernel.backend!r}: see `provides`"
             )
@@ -99,7 +102,7 @@ class BackendConformance:
 
     def test_no_kernel_refuses_everything(self, kernel: Kernel) -> None:
         reasons = []
-        for example in self.examples:
+        for example in self.examples_of(kernel):
             if 0 in example.shape or example.adjoint:
                 continue  # empty arrays reach no kernel, so they prove nothing
             try:
@@ -110,16 +113,15 @@ class BackendConformance:
         raise AssertionError(f"{kernel.label} ({kernel.operation}) runs no example:{''.join(reasons)}")
 
     def test_states_agree_with_the_definition(self, forward: Kernel, example: Example) -> None:
-        self.check(forward, self.run(forward, example), example.exact(), example.bounds())
+        self.check(forward, self.run(forward, example), example.answers)
 
     def test_gradients_agree_with_the_definition(self, backward: Kernel, example: Example) -> None:
-        results = self.run(backward, example)
-        self.check(backward, results, *example.backward_exact_and_bounds())
+        self.check(backward, self.run(backward, example), example.backward_answers)
 
     def test_repeated_calls_agree_to_the_bit_where_that_is_promised(self, kernel: Kernel) -> None:
         if not kernel.deterministic:
             pytest.skip(f"{kernel.label} does not promise it")
-        example = Example(shape=(4, 300, 33))
+        example = self.example(kernel, batch=8, time=300, width=17)
         first = [self.numpy(x).copy() for x in self.run(kernel, example)]
         for _ in range(3):
             for x, y in zip(first, self.run(kernel, example), strict=True):
@@ -127,7 +129,7 @@ class BackendConformance:
 
     @pytest.mark.parametrize("steps", [0, 1, 2])
     def test_results_are_fresh_memory(self, kernel: Kernel, steps: int) -> None:
-        example = Example(shape=(2, steps, 3), h0=True)
+        example = self.example(kernel, batch=2, time=steps, width=3, h0=True)
         operands = self.operands(kernel, example)
         given = [self.numpy(x) for x in operands if x is not None]
         results = [self.numpy(x) for x in self.run(kernel, example, operands)]
@@ -136,7 +138,7 @@ class BackendConformance:
                 assert not np.shares_memory(result, other), kernel.label
 
     def test_operands_are_left_alone(self, kernel: Kernel) -> None:
-        example = Example(shape=(2, 33, 5), h0=True, resets=0.1, convex=True)
+        example = self.example(kernel, batch=2, time=33, width=5, h0=True, resets=0.1)
         operands = self.operands(kernel, example)
         before = [None if x is None else self.numpy(x).copy() for x in operands]
         self.run(kernel, example, operands)
@@ -144,19 +146,31 @@ class BackendConformance:
             assert x is None or np.array_equal(x, self.numpy(y)), kernel.label
 
     def test_the_public_call_reaches_the_kernel(self, forward: Kernel) -> None:
-        example = Example(shape=(2, 33, 5))
+        example = self.example(forward, batch=2, time=33, width=5, h0=True)
         self.run(forward, example)
-        a, b, *_ = self.operands(forward, example)
-        forced: Any = {"backend": forward.backend, "method": forward.method}
-        assert seqpar.explain(seqpar.linear_recurrence, a, b, **forced).choice.kernel.label == forward.label
-        result = seqpar.linear_recurrence(a, b, return_final=True, **forced)
-        self.check(forward, result, example.exact(), example.bounds())
+        function, options = example.public()
+        operands = [x for x in self.operands(forward, example) if x is not None]
+        forced: dict[str, Any] = {"backend": forward.backend, "method": forward.method, **options}
+        assert seqpar.explain(function, *operands, **forced).choice.kernel.label == forward.label
+        self.check(forward, function(*operands, return_final=True, **forced), example.answers)
 
     # --- what they are made of ----------------------------------------------------------------------------------------
 
+    def examples_of(self, kernel: Kernel) -> list[Example]:
+        """The examples of the operation that a kernel computes, or whose backward pass it computes."""
+        return [
+            example
+            for example in self.examples
+            if kernel.operation in (example.operation.name, example.operation.fused_backward)
+        ]
+
+    def example(self, kernel: Kernel, **fields: Any) -> Example:
+        """An example for a kernel: batch, time, width, and fields that all operations have."""
+        return type(self.examples_of(kernel)[0]).of(**fields)
+
     def operands(self, kernel: Kernel, example: Example) -> list[Array | None]:
         """The operands of an example for a kernel's operation, in the suite's framework."""
-        given = example.backward_operands() if kernel.operation == BACKWARD else example.operands()
+        given = example.backward_operands() if _is_backward(kernel) else example.operands()
         return [None if x is None else self.array(x) for x in given]
 
     def force(self, kernel: Kernel, example: Example, operands: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -175,14 +189,16 @@ class BackendConformance:
         except NotEligibleError as error:
             pytest.skip(_refusal(kernel, error))
 
-    def check(
-        self, kernel: Kernel, results: Sequence[Array], exact: Sequence[Array], bounds: Sequence[Array]
-    ) -> None:
+    def check(self, kernel: Kernel, results: Sequence[Array], answers: Answers) -> None:
         """Every result is within its bound."""
-        for name, actual, expected, bound in zip(
-            RESULTS[kernel.operation], results, exact, bounds, strict=True
-        ):
-            oracle.assert_within(self.numpy(actual), expected, bound, f"{kernel.label} {name}")
+        names = operations[kernel.operation].results
+        for name, actual, exact, bound in zip(names, results, *answers, strict=True):
+            oracle.assert_within(self.numpy(actual), exact, bound, f"{kernel.label} {name}")
+
+
+def _is_backward(kernel: Kernel) -> bool:
+    """Does it compute the fused backward pass of another operation?"""
+    return any(kernel.operation == operation.fused_backward for operation in operations.values())
 
 
 def _refusal(kernel: Kernel, error: NotEligibleError) -> str:

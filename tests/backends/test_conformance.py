@@ -20,7 +20,8 @@ from seqpar.dispatch.registry import Backend
 from seqpar.linear_recurrence_operation import BACKWARD
 from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
 from seqpar.testing import BackendConformance
-from seqpar.testing.examples import EXAMPLES, Example
+from seqpar.testing.conformance import EXAMPLES
+from seqpar.testing.linear_examples import LinearExample
 from seqpar_host.configs import ChunkedConfig
 
 REFERENCE = (*KERNELS, *BACKWARD_KERNELS)
@@ -171,7 +172,7 @@ def suite(request: pytest.FixtureRequest) -> Iterator[BackendConformance]:
     registry.remove_backend("toy")
 
 
-EXAMPLE = Example(shape=(101, 2, 7), dtype="float64", axis=0, h0=True)
+EXAMPLE = LinearExample(shape=(101, 2, 7), dtype="float64", axis=0, h0=True)
 
 
 @pytest.mark.parametrize("suite", [(Wrong,), (Forgetful,)], indirect=True)
