@@ -6,22 +6,34 @@ bfloat16 passes) that belong to the user, and a product of 3 significant digits 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Array = Any
 
-__all__ = ["matrix_transpose", "product"]
+__all__ = ["matrix_transpose", "product", "product_by_factors"]
 
 
 def product(xp: Any, x: Array, y: Array) -> Array:
     """x @ y for x: (..., m, p) and y: (..., p, k); the leading axes broadcast."""
-    contracted = x.shape[-1]
+    return product_by_factors(xp, (x,), y)
+
+
+def product_by_factors(xp: Any, factors: Sequence[Array], y: Array) -> Array:
+    """x @ y where every element of x is a product of numbers that y's are multiplied by one after the other."""
+    contracted = y.shape[-2]
     if y.shape[-1] == 1 or contracted == 0:
-        # One or no column: a sum along rows of x. The empty sum has the right shape and is zero.
-        return xp.sum(x[..., :, :, None] * y[..., None, :, :], axis=-2)
-    total = x[..., :, 0:1] * y[..., 0:1, :]
-    for i in range(1, contracted):
-        total = total + x[..., :, i : i + 1] * y[..., i : i + 1, :]
+        # Sums along the rows of x in one piece. An empty sum has the right shape and is zero.
+        terms = y[..., None, :, :]
+        for x in factors:
+            terms = x[..., :, :, None] * terms
+        return xp.sum(terms, axis=-2)
+    total: Any = 0.0
+    for i in range(contracted):
+        term = y[..., i : i + 1, :]
+        for x in factors:
+            term = x[..., :, i : i + 1] * term
+        total = term if i == 0 else total + term
     return total
 
 

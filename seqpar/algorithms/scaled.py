@@ -1,4 +1,4 @@
-"""Products of many coefficients that neither overflow nor underflow: a mantissa and a power of an exact unit.
+"""Products of many coefficients, and sums of such, that neither overflow nor underflow: a mantissa and a power of an exact unit.
 
 A chunk of 4,096 steps with a = 3 has the product 3**4096; times a state of 0 it must give 0, not inf * 0. The product is
 held as mantissa * unit**exponent with unit = 2**60 (2**480 in double precision), and the mantissa between unit**-0.5 and
@@ -7,11 +7,17 @@ unit**0.5. Rescaling multiplies by powers of two, chosen by comparison, so it is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from seqpar.algorithms.arrays import filled
 
 Array = Any
 
-__all__ = ["Scaled", "multipliers", "scaled", "times"]
+__all__ = ["Scaled", "multipliers", "scaled", "sum_of_products", "summable", "times"]
+
+# The exponent of a zero among summands: below every number's, and four of them still are an int32.
+_LOWEST = -(2**29)
 
 
 class Scaled(NamedTuple):
@@ -30,6 +36,28 @@ def scaled(xp: Any, x: Array) -> Scaled:
 def times(xp: Any, x: Scaled, y: Scaled) -> Scaled:
     """x * y: mantissas of at most unit**0.5 cannot overflow, and one round brings their product back."""
     return _rescaled(xp, Scaled(x.mantissa * y.mantissa, x.exponent + y.exponent))
+
+
+def summable(xp: Any, x: Scaled) -> Scaled:
+    """The same numbers, with zeros that are never the largest of several summands."""
+    lowest = filled(xp, (), _LOWEST, x.exponent, xp.int32)
+    return Scaled(x.mantissa, xp.where(x.mantissa == 0, lowest, x.exponent))
+
+
+def sum_of_products(xp: Any, pairs: Sequence[tuple[Scaled, Scaled]]) -> Scaled:
+    """The sum of x * y over pairs of summable numbers, itself summable.
+
+    Products of mantissas lie between 1 / unit and unit. They are added at the largest exponent of all, where a term of three
+    units less is nothing beside 1 / unit.
+    """
+    top = pairs[0][0].exponent + pairs[0][1].exponent
+    for x, y in pairs[1:]:
+        top = xp.maximum(top, x.exponent + y.exponent)
+    total: Any = 0.0
+    for x, y in pairs:
+        below = top - (x.exponent + y.exponent)
+        total = total + x.mantissa * y.mantissa * _units_down(xp, below, x.mantissa)
+    return summable(xp, _rescaled(xp, Scaled(total, top)))
 
 
 def multipliers(xp: Any, x: Scaled) -> tuple[Array, Array, Array, Array]:
@@ -59,6 +87,14 @@ def _rescaled(xp: Any, x: Scaled) -> Scaled:
     small, big = size < unit**-0.5, size >= unit**0.5
     exponent = x.exponent + xp.astype(big, xp.int32) - xp.astype(small, xp.int32)
     return Scaled(x.mantissa * xp.where(small, up, xp.where(big, down, one)), exponent)
+
+
+def _units_down(xp: Any, count: Array, like: Array) -> Array:
+    """unit**-count for a count of 0, 1, 2, and zero beyond."""
+    size = _size(xp, like)
+    unit = _unit(xp, size)
+    one, two, three, none = (filled(xp, (), x, size, size.dtype) for x in (1.0, unit**-1, unit**-2, 0.0))
+    return xp.where(count < 1, one, xp.where(count < 2, two, xp.where(count < 3, three, none)))
 
 
 def _constants(xp: Any, size: Array) -> tuple[Array, Array, Array]:

@@ -1,31 +1,30 @@
-"""What a chunk of a linear recurrence does to the state that enters it, and how states cross many chunks.
+"""What a chunk of a linear recurrence does to the state that enters it, when its coefficients are numbers.
 
-A chunk maps k to slope * k + offset, or to offset alone if it holds a reset. The slope is the product of the chunk's
-coefficients, rescaled. The product is not the whole story: a state that the definition loses to underflow half-way, or that
-overflows there, would come back to life in a long product. A larger state overflows sooner and is lost later, so two bounds
-say it all: below one the state is lost, above the other it overflows, first. Worked example in float32, coefficients 1e-30,
-1e-30, 1e30, 1e30, product 1: a state of 1 is lost (1e-60 is not a number), one of 1e20 survives (1e-40 is), none overflows;
-the bounds are about 2e16 and infinity. A chunk of the same four in another order, 1e30 first, has 0 and about 3e-22.
+The slope of a chunk is the product of its coefficients, rescaled. The product is not the whole story: a state that the
+definition loses to underflow half-way, or that overflows there, would come back to life in a long product. A larger state
+overflows sooner and is lost later, so two bounds say it all: below one the state is lost, above the other it overflows,
+first. Worked example in float32, coefficients 1e-30, 1e-30, 1e30, 1e30, product 1: a state of 1 is lost (1e-60 is not a
+number), one of 1e20 survives (1e-40 is), none overflows; the bounds are about 2e16 and infinity. A chunk of the same four in
+another order, 1e30 first, has 0 and about 3e-22.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import log
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from seqpar.algorithms.arrays import along, in_time_order
+from seqpar.algorithms.crossing import Coefficients, Transfer
+from seqpar.algorithms.pairs import reduced
 from seqpar.algorithms.scaled import Scaled, multipliers, scaled, times
 
 Array = Any
 
 __all__ = [
+    "NUMBERS",
     "Passage",
     "Slope",
     "Transfer",
     "carried",
-    "entering_by_halving",
-    "entering_by_loop",
     "joined_slope",
     "passage_of",
     "slope_of",
@@ -44,14 +43,6 @@ class Slope(NamedTuple):
     overflow: Array
 
 
-class Transfer(NamedTuple):
-    """k -> offset if dropped else slope k + offset, one per chunk along an axis; a slope of size 1 serves all chunks."""
-
-    slope: Slope
-    offset: Array
-    dropped: Array | None
-
-
 class Passage(NamedTuple):
     """A transfer in plain numbers, ready to be applied: |k| below `lost` becomes 0, above `overflow` infinity."""
 
@@ -61,8 +52,6 @@ class Passage(NamedTuple):
     offset: Array
     dropped: Array | None
 
-
-Part = TypeVar("Part")
 
 # Stands for log(0): every finite state is lost. A sum of 1e8 of them is a float32 still.
 _LOG_ZERO = -1e30
@@ -76,51 +65,7 @@ def slope_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
     size = xp.where(zero, xp.full_like(size, _LOG_ZERO), size)
     least, end = _range(xp, size)
     x = Slope(scaled(xp, c), size, least - size, end - size)
-    if c.shape[axis] == 1:
-        return _power(xp, x, count)
-    while count > 1:
-        first, second, rest = _pairs(x, axis, count, reverse)
-        x = joined_slope(xp, first, second)
-        if count % 2:
-            x = _each(x, rest, lambda p, q: in_time_order(xp, [p, q], axis, reverse))
-        count -= count // 2
-    return x
-
-
-def entering_by_loop(
-    xp: Any, transfer: Transfer, start: Array, axis: int, count: int, reverse: bool
-) -> Array:
-    """The states entering `count` chunks along `axis`, one chunk after the other."""
-    passage = passage_of(xp, transfer)
-    states = [start]
-    for p in range(count - 1, 0, -1) if reverse else range(count - 1):
-        states.append(carried(xp, states[-1], _part(passage, axis, p, p + 1)))
-    return in_time_order(xp, states, axis, reverse)
-
-
-def entering_by_halving(
-    xp: Any, transfer: Transfer, start: Array, axis: int, count: int, reverse: bool
-) -> Array:
-    """The same by recursion: join the chunks in pairs, find the states entering the pairs, then those entering the seconds."""
-    if count == 1:
-        return start
-    half = count // 2
-    first, second, _ = _pairs(transfer, axis, count, reverse)
-    into_second = passage_of(xp, second)
-    pair = Transfer(
-        joined_slope(xp, first.slope, second.slope),
-        carried(xp, first.offset, into_second),
-        first.dropped if first.dropped is None else first.dropped | second.dropped,
-    )
-    before = entering_by_halving(xp, pair, start, axis, half, reverse)
-    between = carried(xp, before, passage_of(xp, first))
-    states = xp.stack([between, before] if reverse else [before, between], axis=axis + 1)
-    states = xp.reshape(states, states.shape[:axis] + (2 * half,) + states.shape[axis + 2 :])
-    if count % 2 == 0:
-        return states
-    end = 0 if reverse else half - 1
-    after = carried(xp, _part(between, axis, end, end + 1), _part(into_second, axis, end, end + 1))
-    return in_time_order(xp, [states, after], axis, reverse)
+    return reduced(xp, joined_slope, x, axis, count, reverse)
 
 
 def carried(xp: Any, k: Array, passage: Passage) -> Array:
@@ -168,39 +113,8 @@ def joined_slope(xp: Any, first: Slope, second: Slope) -> Slope:
     )
 
 
-def _power(xp: Any, x: Slope, count: int) -> Slope:
-    """`count` equal chunks one after the other, by squaring."""
-    result = x
-    for bit in bin(count)[3:]:
-        result = joined_slope(xp, result, result)
-        if bit == "1":
-            result = joined_slope(xp, result, x)
-    return result
+def _product(xp: Any, c: Array, k: Array) -> Array:
+    return c * k
 
 
-def _pairs(x: Part, axis: int, count: int, reverse: bool) -> tuple[Part, Part, Part]:
-    """The firsts and the seconds of all pairs in the direction of the walk, and what is left over at its end."""
-    even = count - count % 2
-    begin, stop = (count - even, count) if reverse else (0, even)
-    rest = _part(x, axis, 0, count - even) if reverse else _part(x, axis, even, count)
-    first, second = begin + reverse, begin + (not reverse)
-    return _part(x, axis, first, stop, 2), _part(x, axis, second, stop, 2), rest
-
-
-def _part(x: Any, axis: int, start: int, stop: int, step: int = 1) -> Any:
-    """A slice of every array of a nested tuple."""
-    if isinstance(x, tuple):
-        return _made(x, (_part(y, axis, start, stop, step) for y in x))
-    return along(x, axis, start, stop, step)
-
-
-def _each(x: Any, y: Any, join: Any) -> Any:
-    """join(p, q) for all arrays p, q at equal places of two nested tuples."""
-    if isinstance(x, tuple):
-        return _made(x, (_each(p, q, join) for p, q in zip(x, y, strict=True)))
-    return join(x, y)
-
-
-def _made(like: Any, parts: Iterable[Any]) -> Any:
-    """A tuple or named tuple of the same type."""
-    return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+NUMBERS = Coefficients(_product, slope_of, joined_slope, passage_of, carried)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.testing.numbers import (
+from seqpar.testing.comparison import (
     in_state_precision,
     precisions,
     summed_to,

@@ -11,13 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.testing.matrix_oracle import (
-    matrix_backward,
-    matrix_backward_error_bound,
-    matrix_error_bound,
-    matrix_walk,
-)
-from seqpar.testing.numbers import (
+from seqpar.testing.comparison import (
     assert_within,
     in_state_precision,
     precisions,
@@ -25,6 +19,12 @@ from seqpar.testing.numbers import (
     time_first,
     walk_order,
     widened,
+)
+from seqpar.testing.matrix_oracle import (
+    matrix_backward,
+    matrix_backward_error_bound,
+    matrix_error_bound,
+    matrix_walk,
 )
 
 __all__ = [
