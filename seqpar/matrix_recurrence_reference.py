@@ -1,0 +1,47 @@
+"""The plain algorithms of the matrix recurrence as kernels of the backend "reference"."""
+
+from seqpar.algorithms.matrix_recurrence import chunked, sequential, tree
+from seqpar.dispatch.problem import Problem
+from seqpar.matrix_recurrence_operation import BACKWARD
+from seqpar.reference_kernels import (
+    ChunkedKernel,
+    RulesKernel,
+    SequentialKernel,
+    TreeKernel,
+)
+
+__all__ = ["BACKWARD_KERNELS", "KERNELS"]
+
+
+class Sequential(SequentialKernel):
+    operation = "matrix_recurrence"
+    algorithm = staticmethod(sequential)
+
+    def rank(self, problem: Problem) -> float:
+        # Up to about 32 steps the loop has no more Python steps than the two loops of `chunked`.
+        return 100.0 if problem.time <= 32 and not problem.traced else 103.0
+
+
+class Chunked(ChunkedKernel):
+    operation = "matrix_recurrence"
+    algorithm = staticmethod(chunked)
+
+    def rank(self, problem: Problem) -> float:
+        return 101.0
+
+
+class Tree(TreeKernel):
+    operation = "matrix_recurrence"
+    algorithm = staticmethod(tree)
+
+    def rank(self, problem: Problem) -> float:
+        return 102.0
+
+
+class Backward(RulesKernel):
+    operation = "matrix_recurrence_backward"
+    algorithm = staticmethod(BACKWARD.by_rules)
+
+
+KERNELS = (Sequential(), Chunked(), Tree())
+BACKWARD_KERNELS = (Backward(),)

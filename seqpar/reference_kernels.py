@@ -1,0 +1,90 @@
+"""The plain algorithms as kernels of the backend "reference": right for every array library, fast in none.
+
+They take part in a choice like any other kernel and rank last. Each operation says which algorithms are its own and which of
+them is quickest when.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from seqpar.dispatch.problem import Array, Kernel, Problem
+
+__all__ = [
+    "ChunkedKernel",
+    "ChunkedLoop",
+    "Leaves",
+    "ReferenceKernel",
+    "RulesKernel",
+    "SequentialKernel",
+    "TreeKernel",
+]
+
+
+class ReferenceKernel(Kernel):
+    """An algorithm of `seqpar.algorithms`, run on the caller's arrays in the caller's namespace."""
+
+    backend = "reference"
+    form = "arrays"
+    algorithm: ClassVar[Callable[..., tuple[Array, ...]]]
+    """(xp, spec, *operands, **knobs of the config) -> results."""
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        wrong = [f"{name}={n!r}" for name, n in vars(config).items() if not self._possible(name, n)]
+        if wrong:
+            return f"{', '.join(wrong)} is not a positive number of steps"
+        if problem.framework == "jax" and problem.time > 256:
+            # Measured: 2 to 5 s of compilation at 256 steps by any method, 40 to 300 s at 65,536.
+            return "unrolls its loops: beyond 256 steps the program compiles for minutes. backend='xla' has the same as loops"
+        return None
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+        return type(self).algorithm(xp, spec, *operands, **vars(config))
+
+    def _possible(self, name: str, steps: Any) -> bool:
+        """A default, which may be None, or a count."""
+        return steps == getattr(self.config, name) or (type(steps) is int and steps > 0)
+
+
+class SequentialKernel(ReferenceKernel):
+    method = "sequential"
+    summary = "the definition: a loop over time in the caller's framework"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkedLoop:
+    """Steps per chunk of the chunked reference algorithm; None takes about the square root of the length."""
+
+    chunk: int | None = None
+
+
+class ChunkedKernel(ReferenceKernel):
+    method = "chunked"
+    config = ChunkedLoop
+    summary = "chunks of about sqrt(T) steps, all at once; O(sqrt T) calls into the framework"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaves:
+    """Steps that each leaf of the tree walks one after the other."""
+
+    leaf: int = 8
+
+
+class TreeKernel(ReferenceKernel):
+    method = "tree"
+    config = Leaves
+    summary = "a prefix scan over pairs of steps, O(log T) calls into the framework"
+
+
+class RulesKernel(ReferenceKernel):
+    """The fused backward pass of an operation by its rules: the algorithm takes all operands as one argument."""
+
+    method = "sequential"
+    summary = "the vjp by its rules: one adjoint walk and elementwise work"
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+        return type(self).algorithm(xp, spec, operands)
+
+    def rank(self, problem: Problem) -> float:
+        return 100.0
