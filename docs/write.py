@@ -102,9 +102,17 @@ def _fenced(text: str) -> str:
 
 
 def figures() -> str:
-    """Promised and measured, one table per machine."""
-    return "\n\n".join(
-        _record(path) for path in sorted((ROOT / "benchmarks" / "results").glob("*/linear_recurrence.json"))
+    """Promised and measured, one table per machine and operation."""
+    return "\n\n".join(_record(path) for path in _records())
+
+
+def _records() -> list[Path]:
+    # In the order in which operations came to be; within a machine's folder all of them.
+    order = list(capabilities.SIZES)
+    paths = (ROOT / "benchmarks" / "results").glob("*/*.json")
+    return sorted(
+        (path for path in paths if path.stem in order),
+        key=lambda path: (path.parent.name, order.index(path.stem)),
     )
 
 
@@ -120,6 +128,7 @@ def _record(path: Path) -> str:
     load = f", load before the run {record['load_before']}" if "load_before" in record else ""
     problems = "".join(f"\n- {problem}" for problem in record["problems"])
     return (
+        f"### `{record['benchmark']}`\n\n"
         f"{machine['cpu'].strip()}, {machine['cores']} cores, Python {machine['python']}, {tools}, {record['date']}{load}. "
         f"Every sample: [{where}](../{where}).\n\n"
         + markdown(("no.", "figure", "measured", "target", "reached"), rows)
@@ -128,18 +137,19 @@ def _record(path: Path) -> str:
 
 
 def others() -> str:
-    """What was measured beside the promised figures: times and shares of numpy.add."""
+    """What was measured beside the promised figures: times, and speeds against the first of each group."""
     rows = []
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*/linear_recurrence.json")):
-        for group, cases in json.loads(path.read_text())["seconds"].items():
+    for path in _records():
+        record = json.loads(path.read_text())
+        for group, cases in record["seconds"].items():
             if not group.startswith("extra "):
                 continue
+            yardstick = next(iter(cases))
             for name, samples in cases.items():
-                share = cases["numpy.add"]["median"] / samples["median"]
-                rows.append(
-                    (group.removeprefix("extra "), name, f"{samples['median'] * 1e3:.3g} ms", f"{share:.2f}")
-                )
-    return markdown(("case", "what", "time (median)", "speed, numpy.add = 1"), rows)
+                speed = cases[yardstick]["median"] / samples["median"]
+                case = f"{record['benchmark']}: {group.removeprefix('extra ')}"
+                rows.append((case, name, f"{samples['median'] * 1e3:.3g} ms", f"{speed:.2f}"))
+    return markdown(("case", "what", "time (median)", "speed, first of the case = 1"), rows)
 
 
 def _number(value: float, unit: str) -> str:

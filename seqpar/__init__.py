@@ -9,6 +9,7 @@ from seqpar import errors as errors
 from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
+from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
 from seqpar.resets import resets_from_lengths
 from seqpar.vjp import vjp
 
@@ -17,9 +18,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Explanation",
     "LinearRecurrence",
+    "MatrixRecurrence",
     "errors",
     "explain",
     "linear_recurrence",
+    "matrix_recurrence",
     "options",
     "resets_from_lengths",
     "vjp",

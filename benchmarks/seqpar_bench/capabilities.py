@@ -8,12 +8,15 @@ prints it as Markdown; `docs/write.py` puts it into the README and the reference
 
 from seqpar.dispatch import registry
 from seqpar.dispatch.choice import choose
-from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Kernel, Problem, refusal
-from seqpar.linear_recurrence_operation import Walk
 from seqpar_bench.tables import markdown
 
-OPERATIONS = ("linear_recurrence",)
+SIZES: dict[str, tuple[tuple[int, ...], tuple[bool, ...]]] = {
+    "linear_recurrence": ((4, 4096, 256), (True, True, False, False)),
+    "matrix_recurrence": ((64, 4096, 4, 1), (True, True, False, False)),
+    "associative_scan": ((4, 4096, 256), (True, True)),
+}
+"""Operations, each with a shape of middling size and which of its operands are given."""
 FRAMEWORKS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "array_api_strict": "other"}
 """Frameworks by their dispatch name; the last stands for every other library that speaks the array API."""
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -27,7 +30,7 @@ ON_REQUEST = "on request"
 def table() -> str:
     """The table as Markdown."""
     rows = []
-    for operation in OPERATIONS:
+    for operation in SIZES:
         for label in _labels(operation):
             cells = [_cell(operation, label, framework) for framework in FRAMEWORKS]
             kernel = next(k for f in FRAMEWORKS for k in registry.kernels(operation, f) if k.label == label)
@@ -77,18 +80,16 @@ def _is_best(kernel: Kernel, operation: str, framework: str, dtype: str) -> bool
 
 def problem(operation: str, framework: str, dtype: str) -> Problem:
     """A plain problem of middling size, without any array behind it."""
-    shape = (4, 4096, 256)
-    full = Abstract(shape, dtype)
-    own, axis, options = operations[operation].problem(Walk(1), (full, full, None, None))
+    shape, dtypes = SIZES[operation]
     return Problem(
         operation=operation,
         framework=framework,
         device="cpu",
-        shape=own,
-        axis=axis,
-        dtypes=(dtype, dtype, None, None),
+        shape=shape,
+        axis=1,
+        dtypes=tuple(dtype if given else None for given in dtypes),
         layout="inner",
-        options=options,
+        options=(),
         addressable=framework in ("numpy", "torch", "jax"),
         traced=False,
     )

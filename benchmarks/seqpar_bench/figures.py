@@ -1,8 +1,8 @@
-"""Measure every promised figure of `linear_recurrence` in one run and write it down.
+"""Measure every promised figure of an operation in one run and write it down.
 
-    python -m seqpar_bench.figures
+    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan]
 
-prints a table of promised and measured and writes benchmarks/results/<machine>/linear_recurrence.json. What cannot run
+prints a table of promised and measured and writes benchmarks/results/<machine>/<operation>.json. What cannot run
 is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
 """
 
@@ -13,22 +13,32 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from seqpar_bench import accuracy, coverage, overhead, speed, startup
+from seqpar_bench import accuracy, coverage, matrices, overhead, scans, speed, startup
 from seqpar_bench.record import Record, profile_name
 
 Part = Callable[[Record, int], None]
 
-PARTS: dict[str, tuple[Part, ...]] = {
-    "1": (speed.numpy_speed,),
-    "2": (speed.torch_speed,),
-    "3": (speed.jax_speed,),
-    "4": (speed.time_last_speed,),
-    "5": (overhead.overhead,),
-    "6": (speed.filter_speed,),
-    "7": (accuracy.accuracy,),
-    "8": (startup.compile_times, startup.first_calls),
-    "9": (coverage.coverage,),
-    "extra": (speed.extra_cases,),
+OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
+    "linear_recurrence": {
+        "1": (speed.numpy_speed,),
+        "2": (speed.torch_speed,),
+        "3": (speed.jax_speed,),
+        "4": (speed.time_last_speed,),
+        "5": (overhead.overhead,),
+        "6": (speed.filter_speed,),
+        "7": (accuracy.accuracy,),
+        "8": (startup.compile_times, startup.first_calls),
+        "9": (coverage.coverage,),
+        "extra": (speed.extra_cases,),
+    },
+    "matrix_recurrence": {
+        "1": (matrices.forward_speed,),
+        "extra": (matrices.gradient_speed, matrices.other_sizes),
+    },
+    "associative_scan": {
+        "2": (scans.affine_speed, scans.compile_time),
+        "3": (scans.kalman_filter,),
+    },
 }
 
 
@@ -36,21 +46,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m seqpar_bench.figures", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--out", type=Path, help="the JSON file (default: benchmarks/results/<machine>/...)")
     parser.add_argument(
-        "--only", default=",".join(PARTS), help="figures to measure, for example 1,4 (default: all)"
+        "operation", nargs="?", default="linear_recurrence", choices=OPERATIONS, help="whose figures"
     )
+    parser.add_argument("--out", type=Path, help="the JSON file (default: benchmarks/results/<machine>/...)")
+    parser.add_argument("--only", help="figures to measure, for example 1,4 (default: all)")
     parser.add_argument("--rounds", type=int, default=21, help="samples of each time (default 21)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (default 2)")
     args = parser.parse_args(argv)
-    wanted = args.only.split(",")
-    if unknown := [number for number in wanted if number not in PARTS]:
-        parser.error(f"--only: no figure {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    parts = OPERATIONS[args.operation]
+    wanted = args.only.split(",") if args.only else list(parts)
+    if unknown := [number for number in wanted if number not in parts]:
+        parser.error(f"--only: no figure {', '.join(unknown)}; there are {', '.join(parts)}")
     restrict(args.threads)
 
-    record = Record("linear_recurrence")
+    record = Record(args.operation)
     for number in wanted:
-        for part in PARTS[number]:
+        for part in parts[number]:
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
@@ -64,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     print(record.table())
     for problem in record.problems:
         print(f"problem: {problem}")
-    if args.out is None and set(wanted) == set(PARTS):
-        args.out = Path("benchmarks/results") / profile_name() / "linear_recurrence.json"
+    if args.out is None and set(wanted) == set(parts):
+        args.out = Path("benchmarks/results") / profile_name() / f"{args.operation}.json"
     if args.out is not None:
         record.write(args.out)
         print(f"written: {args.out}")
