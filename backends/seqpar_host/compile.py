@@ -11,8 +11,8 @@ from numba.core.ccallback import CFunc
 
 from seqpar_host import handle as handling
 from seqpar_host import launch as launching
-from seqpar_host import walk
-from seqpar_host.job import Address, Job, Specialisation
+from seqpar_host import matrix, walk
+from seqpar_host.job import Address, Job, MatrixSpecialisation, Specialisation
 
 _lock = threading.RLock()
 _kept: list[Any] = []  # machine code lives as long as the object that compiled it
@@ -46,9 +46,10 @@ def _stored(compiled: Any) -> Any:
 
 
 @cache
-def kernel_address(specialisation: Specialisation) -> int:
+def kernel_address(specialisation: Specialisation | MatrixSpecialisation) -> int:
     with _lock:
-        return _compile(walk.kernel, Job(specialisation))
+        body = walk.kernel if isinstance(specialisation, Specialisation) else matrix.kernel
+        return _compile(body, Job(specialisation))
 
 
 @cache

@@ -62,7 +62,7 @@ class MatrixSpecialisation:
     size: int  # rows of a state, or 0: known at run time only
     lanes: int  # numbers in one vector
     adjoint: bool
-    lines: str  # what of the matrix a vector holds: "rows" or "columns"
+    lines: str  # what of the matrix A a vector holds: "rows" or "columns"
     formats: tuple[str, ...]  # per slot, "" where absent
     reaches: tuple[str, ...]  # per slot: see formats.py
     dense: tuple[str, ...] = ()  # slots of matrices whose lines lie one after the other without gaps
@@ -73,13 +73,16 @@ class MatrixSpecialisation:
     ragged: bool = False  # the last vector of columns is not whole
     several: bool = False  # backward: a state has more than one column
     summed: bool = False  # dA is added up over time
+    written: str = ""  # what of the matrix dA a vector holds
+    descending: bool = False  # time goes down in memory, and so the lines of a matrix
 
     def __str__(self) -> str:
-        names = ("adjoint", "swept", "still", "shared", "ragged", "several", "summed")
+        names = ("adjoint", "swept", "still", "shared", "ragged", "several", "summed", "descending")
         flags = [name for name in names if getattr(self, name)]
         sizes = f"{self.size}x{self.lanes}x{self.abreast}"
         dense = [f"dense:{name}" for name in self.dense]
-        return " ".join([self.kernel, self.mode, sizes, self.lines, *flags, *dense, *_slots(self)])
+        lines = f"{self.lines}>{self.written}"
+        return " ".join([self.kernel, self.mode, sizes, lines, *flags, *dense, *_slots(self)])
 
 
 def _slots(of: Specialisation | MatrixSpecialisation) -> list[str]:
@@ -90,7 +93,10 @@ def _slots(of: Specialisation | MatrixSpecialisation) -> list[str]:
     ]
 
 
-SOURCES = ("simd", "formats", "gates", "job", "body", "walk", "products", "matrix", "launch", "handle")
+SOURCES = (
+    *("simd", "formats", "gates", "job", "body", "walk", "launch", "handle"),
+    *("products", "matrix", "matrix_body", "matrix_forward", "matrix_backward", "matrix_loops"),
+)
 
 
 @cache

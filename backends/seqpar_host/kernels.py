@@ -1,7 +1,7 @@
 """The host kernels as a choice sees them: what they can run, how they rank, and how they bind to memory."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import seqpar
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
@@ -9,6 +9,9 @@ from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
 from seqpar.validation import COMPLEX, REAL
 from seqpar_host.configs import ChunkedConfig, SequentialConfig
+
+if TYPE_CHECKING:
+    from seqpar_host.plan import Plan
 
 # Splitting time walks every step three times, so it takes cores that would otherwise idle to win: 4.9 ms against 4.7 for
 # one row of 4M steps on 2 cores.
@@ -19,7 +22,9 @@ STEPS_TO_SPLIT_TIME = 1 << 18
 def host_backend() -> Backend:
     """The host backend and its kernels."""
     return Backend(
-        name="host", version=seqpar.__version__, kernels=lambda: (Sequential(), Chunked(), Backward())
+        name="host",
+        version=seqpar.__version__,
+        kernels=lambda: (Sequential(), Chunked(), Backward()),
     )
 
 
@@ -39,13 +44,18 @@ class HostKernel(Kernel):
         odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
         return f"has no format for {', '.join(map(str, odd))}" if odd else None
 
+    def plan(self, spec: Any, layouts: Sequence[Layout | None]) -> "Plan":
+        """The words that launch the kernel on memory laid out so."""
+        from seqpar_host.plan import make_plan
+
+        return make_plan(self.kernel, spec, layouts)
+
     def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
         from seqpar_host.compile import launcher
         from seqpar_host.launch import MOST_SLOTS
-        from seqpar_host.plan import make_plan
         from seqpar_host.threads import thread_limit
 
-        plan, run = make_plan(self.kernel, spec, layouts), launcher()
+        plan, run = self.plan(spec, layouts), launcher()
         words, alone = plan.address, plan.threads == 1
         absent = (0,) * (MOST_SLOTS - len(layouts))
 
@@ -63,9 +73,14 @@ class HostKernel(Kernel):
         results: Sequence[tuple[tuple[int, ...], str]],
         include: str,
     ) -> int:
+        from seqpar_host.plan import row_major
         from seqpar_host.xla import xla_handler, xla_version
 
-        return xla_handler(self.kernel, spec, operands, results, version=xla_version(include))
+        made_for = (self.kernel, spec, tuple(operands), tuple(results))
+        layouts = [None if x is None else row_major(*x) for x in (*operands, *results)]
+        return xla_handler(
+            made_for, lambda: self.plan(spec, layouts), layouts, len(operands), xla_version(include)
+        )
 
 
 class Sequential(HostKernel):
@@ -109,4 +124,29 @@ class Backward(HostKernel):
     config = SequentialConfig
     kernel = "backward"
     xla = True
+    summary = "the whole vjp in one pass over time"
+
+
+class MatrixKernel(HostKernel):
+    """A kernel of the matrix recurrence: states of at most 16 rows stay in registers."""
+
+    method = "sequential"
+    config = SequentialConfig
+    xla = True
+
+    def plan(self, spec: Any, layouts: Sequence[Layout | None]) -> "Plan":
+        from seqpar_host.matrix_plan import make_matrix_plan
+
+        return make_matrix_plan(self.kernel, spec, layouts)
+
+
+class MatrixSequential(MatrixKernel):
+    operation = "matrix_recurrence"
+    kernel = "matrix"
+    summary = "every option; any n; lanes over rows or columns; bitwise the same for any number of threads"
+
+
+class MatrixBackward(MatrixKernel):
+    operation = "matrix_recurrence_backward"
+    kernel = "matrix_backward"
     summary = "the whole vjp in one pass over time"

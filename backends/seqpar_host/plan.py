@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.body import TIMELESS
 from seqpar_host.compile import kernel_address, worker_address
 from seqpar_host.formats import FORMATS, reach_of
-from seqpar_host.job import SLOTS, Specialisation
+from seqpar_host.job import SLOTS, MatrixSpecialisation, Specialisation
 from seqpar_host.threads import thread_limit
 from seqpar_host.walk import TILE_ROWS, WIDEST_BLOCK, lanes_of
 
@@ -44,7 +44,13 @@ class Plan:
     words: npt.NDArray[np.int64]
     address: int
     threads: int
-    specialisation: Specialisation | None
+    specialisation: Specialisation | MatrixSpecialisation | None
+
+
+class Walked(Protocol):
+    """An operand with strides over axes that may be joined."""
+
+    others: list[int]  # bytes per index of the dims beside time
 
 
 @dataclass
@@ -77,7 +83,7 @@ def make_plan(
         steps = part.steps
         sizes.insert(axis, part.chunks)
     along = math.prod(shape[axis + 1 :]) <= 1
-    sizes = _merge(sizes, list(slots.values()))
+    sizes = merge(sizes, list(slots.values()))
     main = by_name["b" if kernel == "walk" else "g"].dtype
     lanes = lanes_of(main)
     if not sizes:
@@ -173,7 +179,7 @@ def _slot(
     return _Slot(layout, offset, step, strides)
 
 
-def _merge(sizes: list[int], slots: list[_Slot]) -> list[int]:
+def merge(sizes: list[int], slots: Sequence[Walked]) -> list[int]:
     """Join neighbouring dims that every operand walks as one; drop dims of one."""
     merged: list[int] = []
     kept: list[list[int]] = [[] for _ in slots]

@@ -41,28 +41,30 @@ class Rows:
         half = count // 2
         first = x.pick([lane % half for lane in range(count)])
         # Zeros past the n-th lane: what a vector holds there need not be finite.
-        second = [half + lane % half for lane in range(count)]
-        second = choose(x, x.like(0.0), [lane if lane < self.size else count for lane in second])
+        lanes = [half + lane % half for lane in range(count)]
+        second = choose(x, x.like(0.0), [lane if lane < self.size else count for lane in lanes])
         sums = [high.fma(second, low * first) for low, high in self.pairs]
         step = half // 2
         while step:
-            sums = [_fold(sums[i], sums[i + step], step) for i in range(step)]
+            sums = [fold(sums[i], sums[i + step], step) for i in range(step)]
             step //= 2
         return sums[0]
 
 
-def load(lines: str, size: int, count: int, line: Line) -> Columns | Rows:
-    """A matrix from its lines in memory."""
+def load_matrix(lines: str, size: int, count: int, line: Line, descending: bool = False) -> Columns | Rows:
+    """A matrix from its lines in memory, the last one first if `descending`."""
+    order = range(size)[:: -1 if descending else 1]
     if lines == "columns" or count == 1:
-        return Columns([line(j, 0, count) for j in range(size)])
+        columns = {j: line(j, 0, count) for j in order}
+        return Columns([columns[j] for j in range(size)])
     half = count // 2
+    rows = {i: (line(i, 0, half), line(i, half, half)) for i in order}
 
-    def halves(first: int) -> list[Lanes]:
+    def joined(i: int, part: int) -> Lanes:
         # A row that is not there is one that is, for lanes that nobody reads.
-        parts = [line(i, first, half) for i in range(size)]
-        return [join(parts[i], parts[i + half if i + half < size else i]) for i in range(half)]
+        return join(rows[i][part], rows[i + half if i + half < size else i][part])
 
-    return Rows(size, list(zip(halves(0), halves(half), strict=True)))
+    return Rows(size, [(joined(i, 0), joined(i, 1)) for i in range(half)])
 
 
 def add_up(factors: list[Lanes], columns: list[Lanes]) -> Lanes:
@@ -81,7 +83,7 @@ def add_up(factors: list[Lanes], columns: list[Lanes]) -> Lanes:
     return sums[0]
 
 
-def _fold(x: Lanes, y: Lanes, step: int) -> Lanes:
+def fold(x: Lanes, y: Lanes, step: int) -> Lanes:
     """Of lanes l and l + step the sum: those of x where l has not the bit of step, those of y where it has."""
     lanes = range(x.count)
     mine = choose(x, y, [lane + x.count if lane & step else lane for lane in lanes])

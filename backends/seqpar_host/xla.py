@@ -12,7 +12,7 @@ import ctypes
 import math
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from seqpar.dispatch.problem import Layout
 from seqpar.errors import BackendError
-from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.compile import handle_address
 from seqpar_host.formats import FORMATS
-from seqpar_host.plan import make_plan, row_major
+from seqpar_host.plan import Plan
 from seqpar_host.threads import thread_limit
 
 # The members handle.py relies on, in their order.
@@ -45,7 +45,6 @@ _MESSAGE = ctypes.create_string_buffer(
     b"seqpar: XLA called a host kernel with a frame or buffers other than it was made for. "
     b"Choose backend='xla' and report the versions of jaxlib and seqpar."
 )
-Described = tuple[tuple[int, ...], str]  # shape and dtype name
 _lock = threading.Lock()
 _kept: list[Any] = []
 _handlers: dict[Any, int] = {}
@@ -78,35 +77,24 @@ def xla_version(include: str) -> tuple[int, int]:
 
 
 def xla_handler(
-    kernel: str,
-    walk: Walk,
-    operands: Sequence[Described | None],
-    results: Sequence[Described],
-    *,
+    made_for: Hashable,
+    make: Callable[[], Plan],
+    layouts: Sequence[Layout | None],
+    count: int,
     version: tuple[int, int],
 ) -> int:
-    """The address of an XLA FFI handler for one kernel ("walk" or "backward"), one walk and operands all row-major.
+    """The address of an XLA FFI handler that launches a plan over `count` operands and then results, all row-major.
 
-    XLA passes the operands that are not None, in this order, and
-    all results. The address stays good for the life of the process; equal arguments give the same one.
+    XLA passes the operands that are not None, in this order, and all results. The address stays good for the life of the
+    process; equal `made_for` and versions give the same one.
     """
-    key = (kernel, walk, tuple(operands), tuple(results), version)
     with _lock:
-        if key not in _handlers:
-            _handlers[key] = _make(kernel, walk, operands, results, version)
-        return _handlers[key]
+        if (made_for, version) not in _handlers:
+            _handlers[made_for, version] = _make(make(), layouts, count, version)
+        return _handlers[made_for, version]
 
 
-def _make(
-    kernel: str,
-    walk: Walk,
-    operands: Sequence[Described | None],
-    results: Sequence[Described],
-    version: tuple[int, int],
-) -> int:
-    layouts = [None if x is None else row_major(*x) for x in (*operands, *results)]
-    plan = make_plan(kernel, walk, layouts)
-    count = len(operands)
+def _make(plan: Plan, layouts: Sequence[Layout | None], count: int, version: tuple[int, int]) -> int:
     present = [slot for slot, layout in enumerate(layouts) if layout is not None]
     words = [plan.address, min(plan.threads, thread_limit()), version[0] | version[1] << 32]
     words += [ctypes.addressof(_MESSAGE)]
