@@ -6,7 +6,7 @@ the suite asks of the kernels of each operation.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -100,7 +100,8 @@ class Example(ABC):
 
     def __str__(self) -> str:
         words = [f"{self.dtype_a}*{self.dtype}" if self.dtype_a else self.dtype, _text(self.shape)]
-        words += [f"axis{self.axis}" if self.axis != type(self).axis else "", *self._words()]
+        usual = next(each.default for each in fields(self) if each.name == "axis")
+        words += [f"axis{self.axis}" if self.axis != usual else "", *self._words()]
         flags = ("reverse", "adjoint", "h0", "resets", "spoiled")
         words += [name for name in flags if getattr(self, name)]
         words += [f"{name}{_text(shape)}" for name, shape in self.narrow.items()]
