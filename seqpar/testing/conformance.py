@@ -22,8 +22,9 @@ from seqpar.errors import NotEligibleError
 from seqpar.testing import oracle
 from seqpar.testing.examples import Answers, Array, Example
 from seqpar.testing.linear_examples import LINEAR_EXAMPLES
+from seqpar.testing.matrix_examples import MATRIX_EXAMPLES
 
-EXAMPLES: tuple[Example, ...] = LINEAR_EXAMPLES
+EXAMPLES: tuple[Example, ...] = (*LINEAR_EXAMPLES, *MATRIX_EXAMPLES)
 
 
 class BackendConformance:

@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 
 import seqpar
+from seqpar import linear_recurrence_reference, matrix_recurrence_reference
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import Backend
 from seqpar.linear_recurrence_operation import BACKWARD
-from seqpar.linear_recurrence_reference import BACKWARD_KERNELS, KERNELS
 from seqpar.testing import BackendConformance
 from seqpar.testing.conformance import EXAMPLES
 from seqpar.testing.linear_examples import LinearExample
 from seqpar_host.configs import ChunkedConfig
 
-REFERENCE = (*KERNELS, *BACKWARD_KERNELS)
+REFERENCE = [
+    kernel
+    for module in (linear_recurrence_reference, matrix_recurrence_reference)
+    for kernel in (*module.KERNELS, *module.BACKWARD_KERNELS)
+]
 
 
 class ToyWalk(Kernel):
@@ -157,6 +161,23 @@ class WrongBackward(ToyBackward):
         return da, db, dh0 * (1 + 1e-4)
 
 
+class WrongWay(Kernel):
+    """Reads matrices by columns where they lie in rows."""
+
+    operation = "matrix_recurrence"
+    backend = "toy"
+    method = "sequential"
+    form = "arrays"
+    summary = "a transposition too many"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        return None
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        walk = spec._replace(transposed=not spec.transposed)
+        return matrix_recurrence_reference.KERNELS[0].run(xp, walk, config, operands)
+
+
 class Unwilling(ToyWalk):
     def refuses(self, problem: Problem, config: Any) -> str | None:
         return "would rather not"
@@ -175,10 +196,12 @@ def suite(request: pytest.FixtureRequest) -> Iterator[BackendConformance]:
 EXAMPLE = LinearExample(shape=(101, 2, 7), dtype="float64", axis=0, h0=True)
 
 
-@pytest.mark.parametrize("suite", [(Wrong,), (Forgetful,)], indirect=True)
+@pytest.mark.parametrize("suite", [(Wrong,), (Forgetful,), (WrongWay,)], indirect=True)
 def test_the_suite_catches_a_broken_kernel(suite: BackendConformance) -> None:
+    (kernel,) = suite.kernels()
+    example = suite.example(kernel, batch=2, time=101, width=7, dtype="float64", h0=True)
     with pytest.raises(AssertionError, match=r"toy\.sequential h"):
-        suite.test_states_agree_with_the_definition(suite.kernels()[0], EXAMPLE)
+        suite.test_states_agree_with_the_definition(kernel, example)
 
 
 @pytest.mark.parametrize("suite", [(ToyBackward, WrongBackward)], indirect=True)
