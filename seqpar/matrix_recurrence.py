@@ -173,7 +173,8 @@ def _plan(
     lead_A, state, one = shape_A[:-2], shape_b[-state_rank:], (1,) * state_rank
     named = counted if isinstance(counted, int) else -1 - state_rank
     given = (lead_A + one, shape_b[:-state_rank] + one)
-    lead = broadcast(NAME, ("A", "b"), *given, named, of=(shape_A, shape_b))[:-state_rank]
+    behind = ", :, :", ", :" * state_rank
+    lead = broadcast(NAME, ("A", "b"), *given, named, of=(shape_A, shape_b), behind=behind)[:-state_rank]
     shape = (*lead, *state)
     time = _time_axis(counted, shape, len(lead), columns)
 
@@ -219,6 +220,8 @@ def _check_matrix(shape_A: Shape, shape_b: Shape, state_rank: int) -> None:
         mend = "Give b one entry per row of A."
         if state_rank == 1 and len(shape_b) > 2 and shape_b[-2] == n:
             mend = "For several right-hand sides, b of shape (..., T, n, k), give columns=True."
+        if state_rank == 2 and shape_b[-1] == n:
+            mend = "Leave out columns=True for one vector per step."
         raise ShapeError(
             f"{NAME}: A.shape={shape_A} takes states of {n}, and b.shape={shape_b} has {rows}. {mend}"
         )

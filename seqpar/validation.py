@@ -177,10 +177,11 @@ def broadcast(
     right: Shape,
     axis: int,
     of: tuple[Shape, Shape] | None = None,
+    behind: tuple[str, str] | None = None,
 ) -> Shape:
     """NumPy's broadcasting of two shapes, both ways; `axis` (as the user gave it) only words the error.
 
-    Where only a part of the shapes broadcasts, `of` are the whole ones, for the error.
+    Where only axes in front broadcast, `of` are the whole shapes and `behind` the other axes in an index, for the error.
     """
     rank = max(len(left), len(right))
     wide_left, wide_right = pad(left, rank), pad(right, rank)
@@ -188,9 +189,11 @@ def broadcast(
         if m != n and m != 1 and n != 1:
             time = axis % rank == i if -rank <= axis < rank else rank == 1
             where = f"along axis={axis} (time)" if time else f"along axis={i - rank}"
-            short = names[0] if len(left) < len(right) else names[1]
+            short = 0 if len(left) < len(right) else 1
             if len(left) != len(right) and _fit(*((*s, 1) if len(s) < rank else s for s in (left, right))):
-                mend = f"Shapes align at the last axis: {short}[..., None] would fit."
+                last = "last axis" if behind is None else "last axis in front of the state"
+                rest = "" if behind is None else behind[short]
+                mend = f"Shapes align at the {last}: {names[short]}[..., None{rest}] would fit."
             elif time:
                 mend = f"Give {names[0]} and {names[1]} the same number of steps."
             else:
