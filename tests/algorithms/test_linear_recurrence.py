@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import array_api_compat
-import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracle
+from libraries import NUMPY, Library, made, numbers
 from seqpar.algorithms import linear_recurrence as algorithm
 
 METHODS = {
@@ -39,77 +37,6 @@ class Walk(NamedTuple):
 PLAIN = Walk()
 
 
-class Library(NamedTuple):
-    """An array library: its namespace, how its arrays are made, and what its program is run through."""
-
-    xp: Any
-    make: Callable[[Any], Any]
-    run: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda f: f
-    kinds: tuple[str, ...] = ("float32", "float64", "complex64", "complex128")
-
-
-def _read_only(x: Any) -> Any:
-    x = np.array(x)
-    x.flags.writeable = False
-    return x
-
-
-def _numpy() -> Library:
-    return Library(np, _read_only, kinds=(*Library._field_defaults["kinds"], "float16"))
-
-
-NUMPY = _numpy()
-
-
-def _strict() -> Library:
-    return Library(array_api_strict, lambda x: array_api_strict.asarray(np.array(x)))
-
-
-def _torch() -> Library:
-    torch = pytest.importorskip("torch")
-    xp = array_api_compat.array_namespace(torch.zeros(1))
-    return Library(xp, lambda x: torch.asarray(np.array(x)), kinds=(*NUMPY.kinds, "bfloat16"))
-
-
-def _jax() -> Library:
-    jax = pytest.importorskip("jax")
-    return Library(jax.numpy, jax.numpy.asarray, kinds=("float32", "complex64", "float16", "bfloat16"))
-
-
-def _jax_jit() -> Library:
-    return _jax()._replace(run=pytest.importorskip("jax").jit)
-
-
-def _dask() -> Library:
-    dask = pytest.importorskip("dask.array")
-    return Library(array_api_compat.array_namespace(dask.zeros(1)), lambda x: dask.asarray(np.array(x)))
-
-
-LIBRARIES = {
-    "numpy": _numpy,
-    "array-api-strict": _strict,
-    "torch": _torch,
-    "jax": _jax,
-    "jax-jit": _jax_jit,
-    "dask": _dask,
-}
-
-
-@pytest.fixture(autouse=True)
-def strictest() -> Iterator[None]:
-    """No linalg, no boolean indexing, no shapes that depend on data."""
-    array_api_strict.set_array_api_strict_flags(
-        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
-    )
-    yield
-    array_api_strict.reset_array_api_strict_flags()
-
-
-@pytest.fixture(params=LIBRARIES)
-def library(request: pytest.FixtureRequest) -> Library:
-    return LIBRARIES[request.param]()
-
-
 class Case(NamedTuple):
     """Operands of one call, as NumPy arrays."""
 
@@ -128,23 +55,13 @@ class Case(NamedTuple):
     def solved(self, method: str, library: Library) -> tuple[Any, Any]:
         """(h, final) as arrays of the library."""
         solve = library.run(lambda *operands: METHODS[method](library.xp, self.walk, *operands))
-        return solve(*_made(library, self[1:]))
+        return solve(*made(library, self[1:]))
 
     def check(self, method: str, library: Library = NUMPY) -> None:
         for actual, expected, bound, what in zip(
             self.solved(method, library), self.expected(), self.bound(), ("h", "final"), strict=True
         ):
-            oracle.assert_within(_numbers(actual), expected, bound, what)
-
-
-def _made(library: Library, operands: Any) -> list[Any]:
-    return [None if x is None else library.make(x) for x in operands]
-
-
-def _numbers(x: Any) -> Any:
-    if str(x.dtype).endswith("bfloat16"):
-        x = x.float() if hasattr(x, "float") else x.astype(np.float32)
-    return np.asarray(x)
+            oracle.assert_within(numbers(actual), expected, bound, what)
 
 
 def case(
@@ -220,15 +137,15 @@ def test_bfloat16_is_carried_in_float32(library: Library, method: str) -> None:
     xp = library.xp
     this = case(20, kind="float32", resets=True)
     b = xp.astype(library.make(this.b), xp.bfloat16)
-    exact = this._replace(b=_numbers(b))
+    exact = this._replace(b=numbers(b))
     solve = library.run(lambda *operands: METHODS[method](xp, this.walk, *operands))
     h, final = solve(library.make(this.a), b, library.make(this.h0), library.make(this.resets))
     assert h.dtype == xp.bfloat16
     assert final.dtype == xp.float32
     expected, expected_final = exact.expected()
     bound, bound_final = exact.bound()
-    oracle.assert_within(_numbers(h), expected, bound + 2.0**-8 * np.abs(expected), "h")
-    oracle.assert_within(_numbers(final), expected_final, bound_final, "final")
+    oracle.assert_within(numbers(h), expected, bound + 2.0**-8 * np.abs(expected), "h")
+    oracle.assert_within(numbers(final), expected_final, bound_final, "final")
 
 
 @pytest.mark.parametrize("steps", [0, 1, 9])
@@ -314,13 +231,13 @@ def _check_backward(this: Case, g: Any, g_final: Any, method: str, library: Libr
         kept = b if walk.convex else None
         return algorithm.backward(xp, walk, a, kept, h0, resets, h, g, g_final, solve)
 
-    actual = library.run(gradients)(*_made(library, (*this[1:], g, g_final)))
+    actual = library.run(gradients)(*made(library, (*this[1:], g, g_final)))
     static = {key: value for key, value in walk._asdict().items() if key != "adjoint"}
     expected = oracle.backward(*this[1:], None, g, g_final, **static)
     bounds = oracle.backward_error_bound(*this[1:], g, g_final, **static)
     for x, y, bound, what in zip(actual, expected, bounds, ("da", "db", "dh0"), strict=True):
-        oracle.assert_within(_numbers(x), y, bound, what)
-    assert actual[0].dtype == _made(library, [this.a])[0].dtype
+        oracle.assert_within(numbers(x), y, bound, what)
+    assert actual[0].dtype == made(library, [this.a])[0].dtype
 
 
 @pytest.mark.parametrize("method", METHODS)
