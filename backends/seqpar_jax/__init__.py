@@ -28,6 +28,6 @@ def _binding() -> Binding:
 
 
 def _kernels() -> Sequence[Kernel]:
-    from seqpar_jax.linear_recurrence import KERNELS
+    from seqpar_jax import linear_recurrence, matrix_recurrence
 
-    return KERNELS
+    return (*linear_recurrence.KERNELS, *matrix_recurrence.KERNELS)
