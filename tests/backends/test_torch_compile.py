@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from seqpar import linear_recurrence, options  # noqa: E402
 from seqpar.errors import SeqparError, ShapeError  # noqa: E402
-from torch_loop import RESETS, make  # noqa: E402
+from torch_loop import LINEAR, MATRIX, RESETS, each, make  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
@@ -27,26 +27,34 @@ def graphs() -> int:
 
 
 FLAGS = [
-    {},
-    {"reverse": True, "resets": RESETS},
-    {"gate": "log", "convex": True},
-    {"gate": "logit", "convex": True, "reverse": True, "resets": RESETS},
-    {"backend": "reference", "method": "tree"},
+    (LINEAR, {}),
+    (LINEAR, {"reverse": True, "resets": RESETS}),
+    (LINEAR, {"gate": "log", "convex": True}),
+    (LINEAR, {"gate": "logit", "convex": True, "reverse": True, "resets": RESETS}),
+    (LINEAR, {"backend": "reference", "method": "tree"}),
+    (MATRIX, {}),
+    (MATRIX, {"reverse": True, "resets": RESETS, "columns": True}),
+    (MATRIX, {"backend": "reference", "method": "tree"}),
 ]
 
 
-# Two sets of flags are enough for the slow compiler.
+def name_of(value):
+    return "-".join(value) or "plain" if isinstance(value, dict) else str(value)
+
+
+# A few sets of flags are enough for the slow compiler.
 @pytest.mark.parametrize(
-    ("flags", "backend"),
-    [*((f, "aot_eager") for f in FLAGS), (FLAGS[0], "inductor"), (FLAGS[3], "inductor")],
-    ids=str,
+    ("of", "flags", "backend"),
+    [*((*f, "aot_eager") for f in FLAGS), *((*FLAGS[i], "inductor") for i in (0, 3, 6))],
+    ids=name_of,
 )
-def test_compiled_values_and_gradients_equal_eager(flags, backend):
+def test_compiled_values_and_gradients_equal_eager(of, flags, backend):
     def function(a, b, h0):
-        h, final = linear_recurrence(a * 1.01, b, h0, return_final=True, **flags)
+        h, final = of.function(a * 1.01, b, h0, return_final=True, **flags)
         return h.sin() * 2, final.cos()
 
-    given = make(gate=flags.get("gate", "value"))
+    own = {"columns": 2} if "columns" in flags else {"gate": flags["gate"]} if "gate" in flags else {}
+    given = of.make(**own)
     found, wanted = whole(function, backend)(*given), function(*given)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     weights = [torch.randn_like(x) for x in wanted]
@@ -58,11 +66,15 @@ def test_compiled_values_and_gradients_equal_eager(flags, backend):
     )
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (5, 1), (1, 1, 3)])
-def test_compiled_broadcasting_reduces_gradients(shape):
-    given = make(a_shape=shape)
-    found = torch.autograd.grad(whole(lambda *x: linear_recurrence(*x).sin().sum())(*given), given)
-    wanted = torch.autograd.grad(linear_recurrence(*given).sin().sum(), given)
+@pytest.mark.parametrize(
+    ("of", "shape"),
+    [(LINEAR, ()), (LINEAR, (3,)), (LINEAR, (5, 1)), (LINEAR, (1, 1, 3)), (MATRIX, ()), (MATRIX, (2, 1))],
+    ids=str,
+)
+def test_compiled_broadcasting_reduces_gradients(of, shape):
+    given = of.make(a_shape=shape)
+    found = torch.autograd.grad(whole(lambda *x: of.function(*x).sin().sum())(*given), given)
+    wanted = torch.autograd.grad(of.function(*given).sin().sum(), given)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
@@ -76,22 +88,24 @@ def test_compiled_numbers_casts_and_dtypes_equal_eager():
     assert [x.dtype for x in (*found[0], found[1])] == [torch.bfloat16, torch.float32, torch.bfloat16]
 
 
-def test_compiled_complex_equals_eager():
-    given = make(dtype=torch.complex128)
-    found = whole(lambda *x: linear_recurrence(*x).abs().sum())(*given)
-    wanted = linear_recurrence(*given).abs().sum()
+@each
+def test_compiled_complex_equals_eager(of):
+    given = of.make(dtype=torch.complex128)
+    found = whole(lambda *x: of.function(*x).abs().sum())(*given)
+    wanted = of.function(*given).abs().sum()
     torch.testing.assert_close(torch.autograd.grad(found, given), torch.autograd.grad(wanted, given))
 
 
+@each
 @pytest.mark.parametrize("dynamic", [True, None])
-def test_25_lengths_make_at_most_two_graphs(dynamic):
-    function = whole(lambda a, b: linear_recurrence(a.sigmoid(), b).square().sum(), dynamic=dynamic)
+def test_25_lengths_make_at_most_two_graphs(of, dynamic):
+    function = whole(lambda a, b: of.function(a.tanh(), b).square().sum(), dynamic=dynamic)
     before = graphs()
     for steps in range(1, 26):
-        a, b = (torch.rand(2, steps, 3, requires_grad=True) for _ in range(2))
+        a, b = (x.detach().float().requires_grad_() for x in of.make(shape=(2, steps, 3), h0=False))
         loss = function(a, b)
         found = torch.autograd.grad(loss, (a, b))
-        wanted = torch.autograd.grad(linear_recurrence(a.sigmoid(), b).square().sum(), (a, b))
+        wanted = torch.autograd.grad(of.function(a.tanh(), b).square().sum(), (a, b))
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     assert graphs() - before <= 2
 
@@ -153,9 +167,11 @@ def test_the_overlay_is_read_when_the_operator_runs(monkeypatch):
     assert [(r.backend, r.numerics) for r in requests] == [(None, "any"), ("reference", "deterministic")]
 
 
-def test_wrong_shapes_raise_while_compiling():
+@each
+def test_wrong_shapes_raise_while_compiling(of):
+    a, _ = of.make(h0=False)
     with pytest.raises((ShapeError, torch._dynamo.exc.TorchDynamoException), match="does not broadcast"):
-        whole(linear_recurrence)(torch.rand(2, 5, 3), torch.rand(2, 6, 3))
+        whole(of.function)(a, torch.rand(2, 6, 3))
 
 
 def test_a_forced_choice_that_cannot_run_raises_when_it_runs():
@@ -165,28 +181,29 @@ def test_a_forced_choice_that_cannot_run_raises_when_it_runs():
         )
 
 
-def _loss(a, b):
-    h, final = linear_recurrence(a, b, gate="log", convex=True, return_final=True)
-    return h.square().sum() + final.sin().sum()
-
-
+@each
 @pytest.mark.parametrize(
     "transform",
     [
-        torch.func.grad(_loss),
-        lambda a, b: torch.func.vmap(torch.func.grad(_loss))(a, b),
-        lambda a, b: torch.func.jvp(lambda a: linear_recurrence(a, b), (a,), (b,))[1],
-        lambda a, b: torch.func.vjp(linear_recurrence, a, b)[1](b),
-        torch.func.hessian(_loss),
-        torch.func.jacfwd(torch.func.jacfwd(_loss, argnums=1)),
+        lambda f, loss: torch.func.grad(loss),
+        lambda f, loss: lambda a, b: torch.func.vmap(torch.func.grad(loss))(a, b),
+        lambda f, loss: lambda a, b: torch.func.jvp(lambda a: f(a, b), (a,), (a.cos(),))[1],
+        lambda f, loss: lambda a, b: torch.func.vjp(f, a, b)[1](b),
+        lambda f, loss: torch.func.hessian(loss),
+        lambda f, loss: torch.func.jacfwd(torch.func.jacfwd(loss, argnums=1)),
     ],
     ids=["grad", "vmap-grad", "jvp", "vjp", "hessian", "fwd-fwd"],
 )
-def test_function_transforms_inside_a_compiled_region(transform):
-    a, b = (x.detach() for x in make(shape=(2, 4, 2), gate="log", h0=False))
-    torch.testing.assert_close(
-        whole(lambda a, b: transform(a, b))(a, b), transform(a, b), rtol=1e-12, atol=1e-12
-    )
+def test_function_transforms_inside_a_compiled_region(of, transform):
+    flags = {"gate": "log", "convex": True} if of is LINEAR else {"reverse": True}
+
+    def loss(a, b):
+        h, final = of.function(a, b, **flags, return_final=True)
+        return h.square().sum() + final.sin().sum()
+
+    found = transform(of.function, loss)
+    a, b = (x.detach() for x in of.make(shape=(2, 4, 2), h0=False))
+    torch.testing.assert_close(whole(lambda a, b: found(a, b))(a, b), found(a, b), rtol=1e-12, atol=1e-12)
 
 
 def test_an_overlay_inside_a_compiled_region_breaks_the_graph_and_holds():
@@ -198,10 +215,11 @@ def test_an_overlay_inside_a_compiled_region_breaks_the_graph_and_holds():
     torch.testing.assert_close(torch.compile(function, backend="aot_eager")(a, b), linear_recurrence(a, b))
 
 
-def test_vmap_inside_a_compiled_region():
-    a, b = torch.rand(4, 6, 3), torch.rand(4, 6, 3)
-    function = whole(lambda a, b: torch.func.vmap(linear_recurrence, (None, 0))(a, b))
-    torch.testing.assert_close(function(a[0], b), linear_recurrence(a[:1], b))
+@each
+def test_vmap_inside_a_compiled_region(of):
+    a, b = (x.detach() for x in of.make(shape=(4, 6, 3), h0=False))
+    function = whole(lambda a, b: torch.func.vmap(of.function, (None, 0))(a, b))
+    torch.testing.assert_close(function(a[0], b), of.function(a[:1], b))
 
 
 def test_checkpointing_inside_a_compiled_region():
@@ -215,34 +233,37 @@ def test_checkpointing_inside_a_compiled_region():
     torch.testing.assert_close(found, torch.autograd.grad(linear_recurrence(*given).sin().sum(), given))
 
 
-def test_exported_programs_run():
+@each
+def test_exported_programs_run(of):
     class Model(torch.nn.Module):
         def forward(self, a, b):
-            return linear_recurrence(a, b, reverse=True)
+            return of.function(a, b, reverse=True)
 
-    a, b = torch.rand(2, 7, 3), torch.rand(2, 7, 3)
+    a, b = (x.detach() for x in of.make(shape=(2, 7, 3), h0=False))
     steps = torch.export.Dim("steps", min=2, max=1000)
     program = torch.export.export(Model(), (a, b), dynamic_shapes=({1: steps}, {1: steps}))
-    assert "seqpar.linear_recurrence" in str(program.graph)
-    a, b = torch.rand(2, 30, 3), torch.rand(2, 30, 3)
-    torch.testing.assert_close(program.module()(a, b), linear_recurrence(a, b, reverse=True))
+    assert f"seqpar.{of}" in str(program.graph)
+    a, b = (x.detach() for x in of.make(shape=(2, 30, 3), h0=False))
+    torch.testing.assert_close(program.module()(a, b), of.function(a, b, reverse=True))
 
 
-def test_make_fx_sees_one_operator():
+@each
+def test_make_fx_sees_one_operator(of):
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    a, b = torch.rand(2, 7, 3), torch.rand(2, 7, 3)
-    graph = make_fx(lambda a, b: linear_recurrence(a, b))(a, b)
-    assert "seqpar.linear_recurrence" in str(graph.graph)
-    torch.testing.assert_close(graph(a, b), linear_recurrence(a, b))
+    a, b = (x.detach() for x in of.make(shape=(2, 7, 3), h0=False))
+    graph = make_fx(lambda a, b: of.function(a, b))(a, b)
+    assert f"seqpar.{of}" in str(graph.graph)
+    torch.testing.assert_close(graph(a, b), of.function(a, b))
 
 
-def test_fake_tensors_get_shapes_dtypes_and_strides():
+@each
+def test_fake_tensors_get_shapes_dtypes_and_strides(of):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
-        a, b = torch.rand(2, 7, 3), torch.rand(2, 7, 3).bfloat16()
-        h, final = linear_recurrence(a, b, return_final=True)
+        a, b = torch.rand(2, 7, 3, *([3] if of is MATRIX else [])), torch.rand(2, 7, 3).bfloat16()
+        h, final = of.function(a, b, return_final=True)
     assert (h.shape, h.dtype, h.stride()) == (b.shape, b.dtype, (21, 3, 1))
     assert (final.shape, final.dtype) == ((2, 3), torch.float32)
 
@@ -256,4 +277,13 @@ def test_operators_pass_pytorchs_own_checks(flags):
     torch.library.opcheck(
         torch.ops.seqpar.linear_recurrence.default,
         (a, b, h0, flags.get("resets"), spec, "auto", None, None, "any"),
+    )
+
+
+@pytest.mark.parametrize("spec", ["1 0 0 0", "1 1 1 1"], ids=["plain", "flags"])
+def test_operators_of_matrices_pass_pytorchs_own_checks(spec):
+    A, b, h0 = MATRIX.make(columns=2)
+    resets = None if spec == "1 0 0 0" else RESETS[..., None, None]
+    torch.library.opcheck(
+        torch.ops.seqpar.matrix_recurrence.default, (A, b, h0, resets, spec, "auto", None, None, "any")
     )
