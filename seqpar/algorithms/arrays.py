@@ -9,13 +9,29 @@ from array_api_compat import device
 
 Array = Any
 
-__all__ = ["along", "broadcast_shape", "filled", "in_time_order", "previous", "state_dtype", "sum_to"]
+__all__ = [
+    "along",
+    "broadcast_shape",
+    "double_of",
+    "filled",
+    "in_time_order",
+    "previous",
+    "state_dtype",
+    "sum_to",
+]
 
 
 def state_dtype(xp: Any, dtype: Any) -> Any:
     """The precision in which a state is carried: float32 for the half types, the type itself otherwise."""
     wide = (xp.float64, xp.complex64, xp.complex128)
     return dtype if any(dtype == kind for kind in wide) else xp.float32
+
+
+def double_of(xp: Any, dtype: Any, like: Array) -> Any:
+    """Double precision for a single, where the device of `like` has it; else the type itself."""
+    wide = {"float64": xp.float32, "complex128": xp.complex64}
+    have = xp.__array_namespace_info__().dtypes(device=device(like))
+    return next((have[name] for name, single in wide.items() if dtype == single and name in have), dtype)
 
 
 def broadcast_shape(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:

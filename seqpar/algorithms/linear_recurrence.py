@@ -16,10 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from array_api_compat import device
-
 from seqpar.algorithms.affine import Direction, Steps, in_chunks, in_tree, starting, step_by_step
-from seqpar.algorithms.arrays import broadcast_shape, previous, state_dtype, sum_to
+from seqpar.algorithms.arrays import broadcast_shape, double_of, previous, state_dtype, sum_to
 from seqpar.algorithms.gates import coefficient, coefficient_derivative, complement
 from seqpar.algorithms.transfer import NUMBERS
 
@@ -148,7 +146,4 @@ def _carry_dtype(xp: Any, state: Any, gate: str, like: Array) -> Any:
     Below 1 float32 has nothing between 1 and 1 - 6e-8. A coefficient of exp(-1e-7) rounded to it is off by 2 % of what it
     forgets, which at 131,072 steps is an error of 1e-3.
     """
-    if gate == "value" or state not in (xp.float32, xp.complex64):
-        return state
-    wide = "float64" if state == xp.float32 else "complex128"
-    return xp.__array_namespace_info__().dtypes(device=device(like)).get(wide, state)
+    return state if gate == "value" else double_of(xp, state, like)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from seqpar.algorithms.arrays import double_of
 from seqpar.algorithms.crossing import Coefficients, Transfer
 from seqpar.algorithms.matrices import product, product_by_factors
 from seqpar.algorithms.pairs import reduced
-from seqpar.algorithms.scaled import Scaled, multipliers, scaled, sum_of_products, summable
+from seqpar.algorithms.scaled import Scaled, multipliers, narrowed, scaled, sum_of_products, summable
 
 Array = Any
 
@@ -31,7 +32,13 @@ class Passage(NamedTuple):
 
 
 def product_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Scaled:
-    """The product of `count` matrices along `axis`, which stays with size 1; one matrix may stand for all."""
+    """The product of `count` matrices along `axis`, which stays with size 1; one matrix may stand for all.
+
+    That one is multiplied in double precision, also when chunks are joined. Errors of squaring all point the same way: with
+    a constant rotation of four dimensions, 4,096 steps in single precision err by 1e-4 of the state, a loop by 6e-6.
+    """
+    if c.shape[axis] == 1:
+        c = xp.astype(c, double_of(xp, c.dtype, c), copy=False)
     return reduced(xp, joined_product, summable(xp, scaled(xp, c)), axis, count, reverse)
 
 
@@ -45,7 +52,9 @@ def joined_product(xp: Any, first: Scaled, second: Scaled) -> Scaled:
 
 
 def passage_of(xp: Any, transfer: Transfer) -> Passage:
-    return Passage(multipliers(xp, transfer.slope), transfer.offset, transfer.dropped)
+    x, dtype = transfer.slope, transfer.offset.dtype
+    x = x if x.mantissa.dtype == dtype else narrowed(xp, x, dtype)
+    return Passage(multipliers(xp, x), transfer.offset, transfer.dropped)
 
 
 def carried(xp: Any, k: Array, passage: Passage) -> Array:

@@ -14,10 +14,12 @@ from seqpar.algorithms.arrays import filled
 
 Array = Any
 
-__all__ = ["Scaled", "multipliers", "scaled", "sum_of_products", "summable", "times"]
+__all__ = ["Scaled", "multipliers", "narrowed", "scaled", "sum_of_products", "summable", "times"]
 
-# The exponent of a zero among summands: below every number's, and four of them still are an int32.
-_LOWEST = -(2**29)
+_UNIT = 2.0**60
+
+# The exponent of a zero among summands: below every number's, and eight times two of them still an int32.
+_LOWEST = -(2**26)
 
 
 class Scaled(NamedTuple):
@@ -36,6 +38,14 @@ def scaled(xp: Any, x: Array) -> Scaled:
 def times(xp: Any, x: Scaled, y: Scaled) -> Scaled:
     """x * y: mantissas of at most unit**0.5 cannot overflow, and one round brings their product back."""
     return _rescaled(xp, Scaled(x.mantissa * y.mantissa, x.exponent + y.exponent))
+
+
+def narrowed(xp: Any, x: Scaled, dtype: Any) -> Scaled:
+    """Numbers of double precision in single: a unit of the one is eight of the other."""
+    x = Scaled(x.mantissa, 8 * x.exponent)
+    for _ in range(4):
+        x = _rescaled(xp, x, _UNIT)
+    return Scaled(xp.astype(x.mantissa, dtype), x.exponent)
 
 
 def summable(xp: Any, x: Scaled) -> Scaled:
@@ -67,7 +77,7 @@ def multipliers(xp: Any, x: Scaled) -> tuple[Array, Array, Array, Array]:
     Five units are beyond everything: 2**300 takes the smallest number 2**-149 to infinity and 2**-300 the largest to 0.
     """
     size = _size(xp, x.mantissa)
-    up, one, down = _constants(xp, size)
+    up, one, down = _constants(xp, size, _unit(xp, size))
     raised = (x.exponent > 0) & (size < 1)
     lowered = (x.exponent < 0) & (size > 1)
     mantissa = x.mantissa * xp.where(raised, up, xp.where(lowered, down, one))
@@ -80,10 +90,10 @@ def multipliers(xp: Any, x: Scaled) -> tuple[Array, Array, Array, Array]:
     return mantissa, two, unit_if_beyond(3) * unit_if_beyond(4), unit_if_beyond(5)
 
 
-def _rescaled(xp: Any, x: Scaled) -> Scaled:
+def _rescaled(xp: Any, x: Scaled, unit: float | None = None) -> Scaled:
     size = _size(xp, x.mantissa)
-    unit = _unit(xp, size)
-    up, one, down = _constants(xp, size)
+    unit = unit or _unit(xp, size)
+    up, one, down = _constants(xp, size, unit)
     small, big = size < unit**-0.5, size >= unit**0.5
     exponent = x.exponent + xp.astype(big, xp.int32) - xp.astype(small, xp.int32)
     return Scaled(x.mantissa * xp.where(small, up, xp.where(big, down, one)), exponent)
@@ -97,14 +107,13 @@ def _units_down(xp: Any, count: Array, like: Array) -> Array:
     return xp.where(count < 1, one, xp.where(count < 2, two, xp.where(count < 3, three, none)))
 
 
-def _constants(xp: Any, size: Array) -> tuple[Array, Array, Array]:
+def _constants(xp: Any, size: Array, unit: float) -> tuple[Array, Array, Array]:
     """unit, 1, 1 / unit as arrays, so that a choice between them keeps precision and device."""
-    unit = _unit(xp, size)
     return xp.full_like(size, unit), xp.ones_like(size), xp.full_like(size, 1.0 / unit)
 
 
 def _unit(xp: Any, size: Array) -> float:
-    return 2.0**480 if size.dtype == xp.float64 else 2.0**60
+    return _UNIT**8 if size.dtype == xp.float64 else _UNIT
 
 
 def _size(xp: Any, x: Array) -> Array:

@@ -243,20 +243,23 @@ def _bound_loop(
     M: Array, norms: Array, u: Array, h0: Array, resets: Array, steps: list[int], adjoint: bool
 ) -> tuple[Array, Array]:
     """A walk over sizes of elements and over norms of columns at once, each kept below what the other allows."""
-
-    def times(t: int, k: Array, norm: Array) -> tuple[Array, Array]:
-        return np.where(resets[t], 0, _bounds_times(M[t], k)), np.where(resets[t], 0, norms[t] * norm)
-
+    M, norms = (_capped(np.where(resets, 0.0, x)) for x in (M, norms))
+    norms_u = _column_norms(u)
     k, norm = h0, _column_norms(h0)
     h = np.zeros(u.shape)
     for t in steps:
         if not adjoint:
-            k, norm = times(t, k, norm)
-        norm = np.fmin(norm + _column_norms(u[t]), _column_norms(k + u[t]))
-        h[t] = k = np.fmin(k + u[t], norm)
+            k, norm = _bounds_times(M[t], k), norms[t] * norm
+        norm = np.minimum(norm + norms_u[t], _column_norms(k + u[t]))
+        h[t] = k = np.minimum(k + u[t], norm)
         if adjoint:
-            k, norm = times(t, k, norm)
-    return h, np.fmin(k, norm)
+            k, norm = _bounds_times(M[t], k), norms[t] * norm
+    return h, np.minimum(k, norm)
+
+
+def _capped(x: Array) -> Array:
+    """A bound as large as any, of which zero times is zero."""
+    return np.fmin(x, 1e300)
 
 
 def _norms(M: Array) -> Array:
@@ -272,9 +275,4 @@ def _column_norms(x: Array) -> Array:
 
 
 def _bounds_times(x: Array, y: Array) -> Array:
-    """x @ y for bounds, of which 0 times infinity is 0."""
-    terms = np.where(
-        (x[..., :, :, None] == 0) | (y[..., None, :, :] == 0), 0.0, x[..., :, :, None] * y[..., None, :, :]
-    )
-    product: Array = terms.sum(axis=-2)
-    return product
+    return _capped(_times(x, _capped(y)))
