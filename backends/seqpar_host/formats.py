@@ -40,6 +40,12 @@ FORMATS = {
     )
 }
 
+
+def held_in(state: str, complex: bool) -> Format:
+    """The format of numbers that are kept in the precision of the state."""
+    return FORMATS[{"float32": "complex64", "float64": "complex128"}[state] if complex else state]
+
+
 LINE = 64  # bytes of a cache line
 I8, I16 = ir.IntType(8), ir.IntType(16)
 MEMORY: dict[str, Any] = {

@@ -71,13 +71,12 @@ class MatrixSpecialisation:
     still: bool = False  # one matrix for all steps
     shared: bool = False  # one matrix for all positions
     ragged: bool = False  # the last vector of columns is not whole
-    several: bool = False  # backward: a state has more than one column
     summed: bool = False  # dA is added up over time
     written: str = ""  # what of the matrix dA a vector holds
     descending: bool = False  # time goes down in memory, and so the lines of a matrix
 
     def __str__(self) -> str:
-        names = ("adjoint", "swept", "still", "shared", "ragged", "several", "summed", "descending")
+        names = ("adjoint", "swept", "still", "shared", "ragged", "summed", "descending")
         flags = [name for name in names if getattr(self, name)]
         sizes = f"{self.size}x{self.lanes}x{self.abreast}"
         dense = [f"dense:{name}" for name in self.dense]

@@ -132,7 +132,8 @@ def worker(address: int) -> int:
     plan = peek(words)
     tasks, grain, block = peek(plan + 8 * TASKS), peek(plan + 8 * GRAIN), peek(plan + 8 * BLOCK)
     extent, slots, dims = peek(plan + 8 * EXTENT), peek(plan + 8 * N_SLOTS), peek(plan + 8 * N_DIMS)
-    blocks = (extent + block - 1) // block
+    # An extent of nothing is one task all the same, for a kernel that has something to write then.
+    blocks = max(1, (extent + block - 1) // block)
     job = stack(JOB_WORDS)
     poke(job, peek(plan + 8 * STEPS))
     poke(job + 16, peek(plan + 8 * CACHED))

@@ -5,7 +5,7 @@ from typing import Any
 from numba import types
 
 from seqpar_host.job import Job, MatrixSpecialisation
-from seqpar_host.matrix_backward import VectorBackward
+from seqpar_host.matrix_backward import ColumnsBackward, VectorBackward
 from seqpar_host.matrix_body import MatrixBody
 from seqpar_host.matrix_forward import ColumnsForward, VectorForward
 from seqpar_host.matrix_loops import ColumnLoopsForward, RowLoopsBackward, RowLoopsForward
@@ -16,6 +16,7 @@ IN_REGISTERS: dict[tuple[str, str], type[MatrixBody]] = {
     ("matrix", "vector"): VectorForward,
     ("matrix", "columns"): ColumnsForward,
     ("matrix_backward", "vector"): VectorBackward,
+    ("matrix_backward", "columns"): ColumnsBackward,
 }
 IN_MEMORY: dict[tuple[str, str], type[MatrixBody]] = {
     ("matrix", "vector"): RowLoopsForward,

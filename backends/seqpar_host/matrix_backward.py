@@ -4,173 +4,182 @@ Against the direction of the walk, with k = g_final or 0 at the start and p the 
 
     lam = g + k;    db = lam;    dM = lam @ p.T (0 at a reset);    k = M.T @ lam (0 at a reset);    dh0 = k at the end
 
-A state of several columns is walked column after column within a step, the states in memory, dM added up in registers.
-Where one matrix served all steps, dM is added up over them, in float64.
+dM is made in lines, the rows or the columns that lie contiguous in dA: numbers of x spread over the lanes times y along
+them, x and y being lam and p or the other way round. Where one matrix served all steps, dM is added up over them, in
+float64.
 """
 
-from seqpar_host.formats import Place
-from seqpar_host.matrix_body import State, Vector, dropped
-from seqpar_host.simd import Int, Variable, constant, join, loop
+from collections.abc import Callable
 
-LINE = 64  # bytes of a cache line
-Sums = list[list[Variable]]
-"""For each position walked abreast the lines of dM."""
+from llvmlite import ir
+
+from seqpar_host.formats import LINE, Place, held_in
+from seqpar_host.matrix_body import ColumnVectors, InRegisters, State, Vector, dropped, first_lanes
+from seqpar_host.simd import I64, Int, Variable, constant, join, loop, turn
+from seqpar_host.untyped import cgutils
+
+Sums = list[Variable]
+
+
+class Lines:
+    """dM: where its lines lie in dA, and where they are added up."""
+
+    def __init__(self, body: InRegisters, lanes: int, swept: bool) -> None:
+        self.body, self.of, self.lanes = body, body.of, lanes
+        self.inside = first_lanes(body.builder, body.of.size, lanes)
+        self.wide = "float64" if body.of.summed else body.state
+        # Sums over time stay in registers if they fit: of two positions with 4 x 4 numbers, 8 of AVX-512.
+        self.kept = body.of.summed and not swept and lanes <= 4
+
+    def nothing(self) -> Sums:
+        zero = constant(self.body.builder, self.wide, self.lanes, 0.0, self.body.complex)
+        return [Variable(zero) for _ in range(self.of.size)]
+
+    def found(self, step: Int, position: Int) -> Sums:
+        """What the products of a step are added to: 0, or the sums so far, read from dA."""
+        sums = self.nothing()
+        if self.of.summed:
+            for index, line in enumerate(sums):
+                line.set(self.place(step, position, index).load(self.wide, self.lanes, self.inside))
+        return sums
+
+    def place(self, step: Int, position: Int, index: int) -> Place:
+        body = self.body
+        format, reach = body.formats["dA"], body.reaches["dA"]
+        per_row, per_column = body.slots["dA"][3:]
+        per_line, per_lane = (per_row, per_column) if self.of.written == "rows" else (per_column, per_row)
+        far = body.origin + index * format.itemsize * self.of.size
+        far = far if "dA" in self.of.dense else per_line * index
+        return Place(format, reach, body.at("dA", step, position) + far, per_lane)
+
+    def write(self, step: Int, position: Int, sums: Sums) -> None:
+        size, itemsize = self.of.size, self.body.formats["dA"].itemsize
+        # Lines that follow one another are written as whole cache lines, which need not be read first.
+        whole = "dA" in self.of.dense and size == self.lanes
+        together = max(1, min(size, LINE // (self.lanes * itemsize))) if whole else 1
+        for number in self.body.in_order(size // together):
+            first = number * together
+            parts = [line.get() for line in sums[first : first + together]]
+            while len(parts) > 1:
+                parts = [join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
+            # Sums are read again: never past the caches.
+            cached = None if self.of.summed else self.body.cached
+            self.place(step, position, first).store(parts[0], self.inside, cached)
 
 
 class VectorBackward(Vector):
-    """Lanes run over the rows of lam, or over those of p: whichever makes the lines that lie contiguous in dA."""
+    """Lanes over the rows of one column."""
 
-    enters, leaves = "g_final", "dh0"
-    totals: Sums
+    totals: list[Sums]
 
-    def walk(self) -> None:
-        self.over_steps(
-            (self.extent + (self.of.abreast - 1)) // self.of.abreast,
-            enter=self.enter,
-            recall=self.recall,
-            step=self.step,
-            leave=self.leave,
-            hold=self.hold,
-        )
-
-    # --- the state ---
+    @property
+    def lines(self) -> Lines:
+        return Lines(self, self.of.lanes, self.of.swept)
 
     def enter(self, group: Int) -> State:
-        positions = self.abreast(group)
         if self.of.summed:
-            self.totals = self.nothing()
-            if not self.sums_in_registers:
-                self.write(group, positions, self.totals)
-        if not self.of.several:
-            return [self.entering(position) for position in positions]
-        (position,) = positions
-        with loop(self.builder, self.k) as column:
-            k = self.entering(position, column)
-            self.place(self.leaves, position, position, column).store(k, self.inside)
-        return []
+            self.totals = [self.lines.nothing() for _ in range(self.of.abreast)]
+            if not self.lines.kept:
+                self.write(group, group, self.totals)
+        return super().enter(group)
 
-    def recall(self, group: Int) -> State:
-        if self.of.several:
-            return []
-        return [self.load(self.leaves, position, position) for position in self.abreast(group)]
+    def end_group(self, group: Int) -> None:
+        if self.lines.kept:
+            self.write(group, group, self.totals)
 
-    def leave(self, group: Int, states: State) -> None:
-        positions = self.abreast(group)
-        for position, state in zip(positions, states, strict=False):
-            self.place(self.leaves, position, position).store(state, self.inside)
-        if self.of.summed and self.sums_in_registers:
-            self.write(group, positions, self.totals)
-
-    # --- one step ---
+    def write(self, step: Int, group: Int, sums: list[Sums]) -> None:
+        positions = self.positions(group)
+        for i in self.in_order(self.of.abreast):
+            self.lines.write(step, positions[i], sums[i])
 
     def step(self, step: Int, group: Int, states: State) -> State:
-        positions = self.abreast(group)
-        sums = self.open(step, positions)
-        if not self.of.several:
-            states, xs, ys = self.column(step, positions, None, states)
-            self.add(sums, xs, ys)
-        else:
-            (position,) = positions
-            with loop(self.builder, self.k) as column:
-                k = self.load(self.leaves, position, position, column)
-                (k,), xs, ys = self.column(step, positions, column, [k])
-                self.place(self.leaves, position, position, column).store(k, self.inside)
-                self.add(sums, xs, ys)
-        if not (self.of.summed and self.sums_in_registers):
-            self.write(step, positions, sums)
-        return states
-
-    def column(
-        self, step: Int, positions: list[Int], column: Int | None, states: State
-    ) -> tuple[State, State, State]:
-        """The next k, and lam and p as they enter dM: x spread over the lanes, y along them."""
-        gs = [self.load("g", step, position, column) for position in positions]
-        befores = self.previous(step, positions, column)
+        positions = self.positions(group)
+        gs = self.load("g", step, group)
+        befores = self.previous(step, self.of.abreast, lambda name, at: self.load(name, at, group))
         resets = [self.reset(step, position) for position in positions]
+        # All sums are read before any is written: positions beyond the last repeat it.
+        sums = self.totals if self.lines.kept else [self.lines.found(step, i) for i in positions]
         lams = [g + k for g, k in zip(gs, states, strict=True)]
         ks = [
             dropped(reset, matrix.times(lam))
             for reset, matrix, lam in zip(resets, self.matrices, lams, strict=True)
         ]
-        for position, lam in zip(positions, lams, strict=True):
-            self.place("db", step, position, column).store(lam, self.inside, self.cached)
-        # Both are dropped at a reset, so that their products are 0 whatever was there.
-        lams = [dropped(reset, lam) for reset, lam in zip(resets, lams, strict=True)]
-        befores = [dropped(reset, before) for reset, before in zip(resets, befores, strict=True)]
-        return (ks, lams, befores) if self.of.written == "rows" else (ks, befores, lams)
+        self.store("db", step, group, lams)
+        for lines, reset, lam, before in zip(sums, resets, lams, befores, strict=True):
+            # Both are dropped at a reset, so that their products are 0 whatever was there.
+            x, y = dropped(reset, lam), dropped(reset, before)
+            x, y = (x, y) if self.of.written == "rows" else (y, x)
+            x, y = x.cast(self.lines.wide), y.cast(self.lines.wide)
+            for index, line in enumerate(lines):
+                factor = x.pick([index] * x.count)
+                line.set(y.fma(factor, line.get()) if self.of.summed else y * factor)
+        if not self.lines.kept:
+            self.write(step, group, sums)
+        return ks
 
-    def previous(self, step: Int, positions: list[Int], column: Int | None) -> State:
-        """The state before this step: the next one of h in the direction of this walk, at its end h0."""
-        values = [Variable(self.zero) for _ in positions]
 
-        def take(name: str, at: Int) -> None:
-            for value, position in zip(values, positions, strict=True):
-                value.set(self.load(name, at, position, column))
+class ColumnsBackward(ColumnVectors):
+    """Lanes over columns, but over a line of dM where that is added up, column after column.
 
-        more = (step + 1).less(self.steps)
-        if "h0" not in self.slots:
-            with self.builder.if_then(more):
-                take("h", step + 1)
-        else:
-            with self.builder.if_else(more) as (inside, end):
-                with inside:
-                    take("h", step + 1)
-                with end:
-                    take("h0", step)
-        return [value.get() for value in values]
+    So the factor that runs along the lines is turned in registers; the numbers of the other are read from memory one by
+    one, as operands of the multiply-adds.
+    """
 
-    # --- dM ---
+    sums: Sums
 
     @property
-    def sums_in_registers(self) -> bool:
-        # Four positions of 4 x 4 numbers are 16 registers of AVX-512; larger sums live in the first cache.
-        return not self.of.swept and self.of.lanes <= 4
+    def lines(self) -> Lines:
+        lanes = 1
+        while lanes < self.of.size:
+            lanes *= 2
+        return Lines(self, lanes, False)
 
-    def nothing(self) -> Sums:
-        state = "float64" if self.of.summed else self.state
-        zero = constant(self.builder, state, self.of.lanes, 0.0, self.complex)
-        return [[Variable(zero) for _ in range(self.of.size)] for _ in range(self.of.abreast)]
+    def walk(self) -> None:
+        zero = self.origin
+        if self.of.summed:
+            self.sums = self.lines.nothing()
+            if not self.lines.kept:
+                self.lines.write(zero, zero, self.sums)
+        super().walk()
+        if self.lines.kept:
+            self.lines.write(zero, zero, self.sums)
 
-    def open(self, step: Int, positions: list[Int]) -> Sums:
-        """What the products of a step are added to."""
-        if not self.of.summed:
-            return self.nothing()
-        if self.sums_in_registers:
-            return self.totals
-        # All are read before any is written: positions beyond the last repeat it.
-        sums = self.nothing()
-        for position, lines in zip(positions, sums, strict=True):
-            for index, line in enumerate(lines):
-                line.set(self.line(step, position, index).load("float64", self.of.lanes, self.inside))
-        return sums
+    def begin_step(self, step: Int) -> None:
+        if not self.lines.kept:
+            self.sums = self.lines.found(step, self.origin)
 
-    def add(self, sums: Sums, xs: State, ys: State) -> None:
-        for lines, x, y in zip(sums, xs, ys, strict=True):
-            x, y = (x.cast("float64"), y.cast("float64")) if self.of.summed else (x, y)
-            for index, total in enumerate(lines):
-                factor = x.pick([index] * x.count)
-                alone = not self.of.summed and not self.of.several
-                total.set(y * factor if alone else y.fma(factor, total.get()))
+    def end_step(self, step: Int) -> None:
+        if not self.lines.kept:
+            self.lines.write(step, self.origin, self.sums)
 
-    def line(self, step: Int, position: Int, index: int) -> Place:
-        format, reach = self.formats["dA"], self.reaches["dA"]
-        per_row, per_column = self.slots["dA"][3:]
-        per_line, per_lane = (per_row, per_column) if self.of.written == "rows" else (per_column, per_row)
-        far = self.origin + index * format.itemsize * self.of.size
-        far = far if "dA" in self.of.dense else per_line * index
-        return Place(format, reach, self.at("dA", step, position) + far, per_lane)
+    def step(self, step: Int, group: Int, states: State) -> State:
+        gs, reset = self.load("g", step, group), self.reset(step, self.origin)
+        befores = self.previous(step, self.of.size, lambda name, at: self.load(name, at, group))
+        lams = [g + k for g, k in zip(gs, states, strict=True)]
+        self.store("db", step, group, lams)
+        ks = [dropped(reset, k) for k in self.times(step, lams)]
+        # Both are dropped at a reset, so that their products are 0 whatever was there.
+        xs, ys = [dropped(reset, x) for x in lams], [dropped(reset, y) for y in befores]
+        self.add(group, *((xs, ys) if self.of.written == "rows" else (ys, xs)))
+        return ks
 
-    def write(self, step: Int, positions: list[Int], sums: Sums) -> None:
-        size, lanes, itemsize = self.of.size, self.of.lanes, self.formats["dA"].itemsize
-        # Lines that follow one another are written as whole cache lines, which need not be read first.
-        together = (
-            max(1, min(size, LINE // (lanes * itemsize))) if "dA" in self.of.dense and size == lanes else 1
-        )
-        for position, lines in zip(positions, sums, strict=True):
-            for first in range(0, size, together)[:: -1 if self.of.descending else 1]:
-                parts = [line.get() for line in lines[first : first + together]]
-                while len(parts) > 1:
-                    parts = [join(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
-                # Sums are read again: never past the caches.
-                cached = None if self.of.summed else self.cached
-                self.line(step, position, first).store(parts[0], self.inside, cached)
+    def add(self, group: Int, xs: State, ys: State) -> None:
+        lanes, along = self.of.lanes, self.lines.lanes
+        spread, turned = self.room(self.of.size * lanes), self.room(lanes * along)
+        for row, x in enumerate(xs):
+            spread(self.origin + row * lanes).store(x.cast(self.lines.wide))
+        for index, y in enumerate(turn(ys + [self.zero] * (along - self.of.size))):
+            turned(self.origin + index * along).store(y.cast(self.lines.wide))
+        ((first, _),) = self.vectors(group)
+        with loop(self.builder, (self.extent - first).min(lanes)) as column:
+            y = turned(column * along).load(self.lines.wide, along)
+            for row, total in enumerate(self.sums):
+                factor = spread(column + row * lanes).load(self.lines.wide, 1).pick([0] * along)
+                total.set(y.fma(factor, total.get()))
+
+    def room(self, numbers: int) -> Callable[[Int], Place]:
+        """Memory on the stack, for numbers in the precision of dM."""
+        format = held_in(self.lines.wide, self.complex)
+        slot = cgutils.alloca_once(self.builder, ir.DoubleType(), size=numbers * format.itemsize // 8)
+        base = Int(self.builder, self.builder.ptrtoint(slot, I64))
+        return lambda index: Place(format, "packed", base + index * format.itemsize, base)

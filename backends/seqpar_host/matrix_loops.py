@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from seqpar_host.formats import FORMATS, Format, Place
+from seqpar_host.formats import Format, Place, held_in
 from seqpar_host.matrix_body import MatrixBody, dropped
 from seqpar_host.products import fold
 from seqpar_host.simd import I64, Int, Lanes, Mask, Variable, intrinsic, loop
@@ -23,8 +23,7 @@ class Loops(MatrixBody):
 
     @property
     def scratch_format(self) -> Format:
-        names = {"float32": "complex64", "float64": "complex128"}
-        return FORMATS[names[self.state] if self.complex else self.state]
+        return held_in(self.state, self.complex)
 
     def scratch(self, base: Int, index: Int) -> Place:
         return Place(self.scratch_format, "packed", base + index * self.scratch_format.itemsize, base)
@@ -63,10 +62,14 @@ class Loops(MatrixBody):
         lanes = self.of.lanes
         whole = count // lanes
         rest = count - whole * lanes
-        with loop(self.builder, whole) as index:
+        if self.of.descending:
+            with self.builder.if_then(self.origin.less(rest)):
+                body(whole * lanes, rest.first(lanes))
+        with self.each(whole) as index:
             body(index * lanes, None)
-        with self.builder.if_then(self.origin.less(rest)):
-            body(whole * lanes, rest.first(lanes))
+        if not self.of.descending:
+            with self.builder.if_then(self.origin.less(rest)):
+                body(whole * lanes, rest.first(lanes))
 
 
 class RowLoops(Loops):
@@ -254,7 +257,7 @@ class RowLoopsBackward(RowLoops):
                 with loop(self.builder, self.steps) as step:
                     with loop(self.builder, self.k) as column:
                         self.column(step, position, column, old, lam, (x, y))
-                    with loop(self.builder, self.n) as index:
+                    with self.each(self.n) as index:
                         self.vectors(self.n, self.line(step, position, index, x, y))
                 with loop(self.builder, self.k) as column:
                     self.vectors(self.n, self.leaving(position, column, old))

@@ -6,7 +6,7 @@ each only swaps two strides, and the kernel loads whichever lines of the product
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from seqpar_host.plan import Plan, make_plan
 from seqpar_host.threads import thread_limit
 from seqpar_host.walk import lanes_of
 
-UNROLLED = 16  # rows of the largest state that is kept in registers
-WIDEST = 16  # numbers of one vector
 MATRICES = ("A", "dA")
+UNROLLED = 16  # rows of the largest state that is kept in registers
+WIDEST = 16  # columns in one vector
 # States of one task that is walked step by step: they stay in the first cache. And bytes of a step that lie together from
 # which on two halves are as fast as the whole (at 2 KB 3.0 ms for 1.2, n = 4, on one thread).
 SWEPT_BYTES, LONG_PART = 1 << 14, 1 << 16
@@ -43,7 +43,6 @@ ABREAST = {
 class _Slot:
     """Strides of one operand over the shape of the states."""
 
-    name: str
     layout: Layout
     offset: int
     step: int
@@ -52,15 +51,15 @@ class _Slot:
     column: int
 
     @property
-    def format(self) -> str:
-        return self.layout.dtype
-
-    @property
     def itemsize(self) -> int:
-        return FORMATS[self.format].itemsize
+        return FORMATS[self.layout.dtype].itemsize
+
+
+Slots = dict[str, _Slot]
 
 
 def make_matrix_plan(kernel: str, walk: MatrixWalk, layouts: Sequence[Layout | None]) -> Plan:
+    """The plan of one kernel ("matrix" or "matrix_backward") over operands and results."""
     names = SLOTS[kernel]
     by_name = {name: layout for name, layout in zip(names, layouts, strict=True) if layout is not None}
     *lead, n, k = by_name["h"].shape
@@ -72,32 +71,33 @@ def make_matrix_plan(kernel: str, walk: MatrixWalk, layouts: Sequence[Layout | N
     sizes = plan.merge(sizes, list(slots.values())) or [1]
     for slot in slots.values():
         slot.others = slot.others or [0]
-    if k != 1 and not backward:
-        specialisation = _columns(kernel, walk, slots, sizes, n, k)
-    else:
-        specialisation = _vector(kernel, walk, slots, sizes, n, k)
-    if backward and steps != 1 and by_name["dA"].shape[walk.axis] == 1:
-        specialisation = replace(specialisation, summed=True)
-    extent = sizes[-1]
-    traffic = _traffic(slots, n, k) * max(1, steps)
-    position = traffic // (k if specialisation.mode == "columns" else 1)
-    width = specialisation.abreast * (specialisation.lanes if specialisation.mode == "columns" else 1)
-    states = (
-        FORMATS[by_name["final" if not backward else "dh0"].dtype].itemsize * n if specialisation.swept else 0
+    summed = backward and steps != 1 and by_name["dA"].shape[walk.axis] == 1
+    # Beyond the registers the backward kernel takes column after column.
+    in_columns = k != 1 and (n <= UNROLLED or not backward)
+    _extent_last(slots, sizes, k if in_columns else None)
+    of = (_columns if in_columns else _vector)(kernel, walk, slots, sizes[-1], n, summed)
+    # Bytes of one position of the extent: a column, or a whole state with its matrices.
+    line = sum(_bytes(name, slot, n, k) for name, slot in slots.items() if slot.step)
+    line = -(-line // max(1, k)) if in_columns else line
+    position, others = line * max(1, steps), math.prod(sizes[:-1])
+    state = n * slots["dh0" if backward else "final"].itemsize if of.swept else 0
+    # A matrix of gradients has terms from every column of a state: they stay in one task.
+    block = (
+        max(1, sizes[-1])
+        if backward and in_columns
+        else _block(sizes[-1], others, _width(of), position, state, line)
     )
-    line = position // max(1, steps)
-    block = _block(extent, math.prod(sizes[:-1]), width, position, states, line)
-    tasks = math.prod(sizes[:-1]) * -(-extent // block)
-    size = position * extent * math.prod(sizes[:-1])
+    tasks = others * max(1, -(-sizes[-1] // block))
+    size = position * sizes[-1] * others
     grain = max(1, min(plan.TASK_BYTES // max(1, position * block), -(-tasks // 64)))
-    empty = math.prod(sizes) == 0 or n == 0
+    empty = n == 0 or others == 0 or (sizes[-1] == 0 and not (backward and in_columns))
     words = [
-        0 if empty else kernel_address(specialisation),
+        0 if empty else kernel_address(of),
         worker_address(),
         0 if empty else tasks,
         grain,
         steps,
-        extent,
+        sizes[-1],
         block,
         int(size < plan.STREAMED_BYTES),
         n,
@@ -114,7 +114,7 @@ def make_matrix_plan(kernel: str, walk: MatrixWalk, layouts: Sequence[Layout | N
             words += [found.offset, found.step, found.others[-1], found.row, found.column, *found.others[:-1]]
     array = np.array(words, dtype=np.int64)
     threads = max(1, min(-(-tasks // grain), size // plan.BYTES_PER_THREAD))
-    return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)
+    return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else of)
 
 
 def _slot(name: str, layout: Layout, lead: Sequence[int], walk: MatrixWalk, backward: bool) -> _Slot:
@@ -131,103 +131,127 @@ def _slot(name: str, layout: Layout, lead: Sequence[int], walk: MatrixWalk, back
     # The backward walk multiplies by the transpose of M, and writes dM.
     if name in MATRICES and walk.transposed != (backward and name == "A"):
         row, column = column, row
-    return _Slot(name, layout, offset, step, strides, row if rows > 1 else 0, column if columns > 1 else 0)
+    return _Slot(layout, offset, step, strides, row if rows > 1 else 0, column if columns > 1 else 0)
 
 
-def _vector(
-    kernel: str, walk: MatrixWalk, slots: dict[str, _Slot], sizes: list[int], n: int, k: int
-) -> MatrixSpecialisation:
-    """Lanes over the rows of a state."""
-    A, lanes = slots["A"], 1
-    while lanes < n:
-        lanes *= 2
-    _extent_last(slots, sizes)
-    extent, shared = sizes[-1], A.others[-1] == 0
-    abreast, swept = 1, False
-    if n > UNROLLED:
-        n, lanes = 0, lanes_of(slots["h"].format)
-    else:
-        if k == 1:
-            abreast = ABREAST[kernel, A.step == 0][lanes]
-        while abreast // 2 >= extent:
-            abreast //= 2
-        swept = extent > abreast and _positions_closer(slots)
-    still = n > 0 and A.step == 0 and (shared or not swept)
-    lines = "rows" if A.column == A.itemsize and not still else "columns"
-    dA = slots.get("dA")
-    written = "" if dA is None else "rows" if dA.column == dA.itemsize else "columns"
-    reaches, dense = {}, []
-    for name, slot in slots.items():
-        by_rows = {"A": lines, "dA": written}.get(name) == "rows"
-        per_line, per_lane = (slot.row, slot.column) if by_rows else (slot.column, slot.row)
-        reaches[name] = reach_of(per_lane, slot.itemsize)
-        if name in MATRICES and (per_line, per_lane) == (n * slot.itemsize, slot.itemsize):
-            dense.append(name)
-    return MatrixSpecialisation(
-        kernel=kernel,
-        mode="vector",
-        size=n,
-        lanes=lanes,
-        adjoint=walk.adjoint,
-        lines=lines,
-        formats=_of_slots(kernel, {name: slot.format for name, slot in slots.items()}),
-        reaches=_of_slots(kernel, reaches),
-        dense=tuple(dense),
-        abreast=abreast,
-        swept=swept,
-        still=still,
-        shared=shared,
-        several=k != 1,
-        written=written,
-        descending=A.step < 0,
-    )
-
-
-def _columns(
-    kernel: str, walk: MatrixWalk, slots: dict[str, _Slot], sizes: list[int], n: int, k: int
-) -> MatrixSpecialisation:
-    """Lanes over the columns of a state, which become the extent."""
-    A, lanes = slots["A"], 2
-    while lanes < min(k, WIDEST):
-        lanes *= 2
-    sizes.append(k)
-    for slot in slots.values():
-        slot.others.append(0 if slot.name in MATRICES else slot.column)
-    abreast = max(1, min(WIDEST // max(1, n), 4))
-    while abreast > 1 and (abreast // 2) * lanes >= k:
-        abreast //= 2
-    if n > UNROLLED:
-        n, lanes = 0, lanes_of(slots["h"].format)
-    reaches = {name: reach_of(slot.others[-1], slot.itemsize) for name, slot in slots.items()}
-    return MatrixSpecialisation(
-        kernel=kernel,
-        mode="columns",
-        size=n,
-        lanes=lanes,
-        adjoint=walk.adjoint,
-        lines="rows",
-        formats=_of_slots(kernel, {name: slot.format for name, slot in slots.items()}),
-        reaches=_of_slots(kernel, reaches),
-        dense=("A",) if (A.row, A.column) == (n * A.itemsize, A.itemsize) else (),
-        abreast=abreast,
-        swept=n > 0 and k > lanes * abreast,
-        ragged=n > 0 and k % (lanes * abreast) != 0,
-    )
-
-
-def _of_slots(kernel: str, known: dict[str, str]) -> tuple[str, ...]:
-    return tuple(known.get(name, "") for name in SLOTS[kernel])
-
-
-def _extent_last(slots: dict[str, _Slot], sizes: list[int]) -> None:
-    """Make the extent the leading axis with the most positions; of two alike the one that lies closest."""
+def _extent_last(slots: Slots, sizes: list[int], columns: int | None) -> None:
+    """Make the extent the last axis: columns, or the leading axis with the most positions, of two alike the closer one."""
+    if columns is not None:
+        sizes.append(columns)
+        for name, slot in slots.items():
+            slot.others.append(0 if name in MATRICES else slot.column)
+        return
     best = max(range(len(sizes)), key=lambda dim: (sizes[dim], dim))
     sizes.append(sizes.pop(best))
     for slot in slots.values():
         slot.others.append(slot.others.pop(best))
 
 
-def _positions_closer(slots: dict[str, _Slot]) -> bool:
+def _vector(
+    kernel: str, walk: MatrixWalk, slots: Slots, extent: int, n: int, summed: bool
+) -> MatrixSpecialisation:
+    """Lanes over the rows of a state."""
+    A, in_registers = slots["A"], n <= UNROLLED
+    lanes = _power_of_two(n) if in_registers else lanes_of(slots["h"].layout.dtype)
+    shared = A.others[-1] == 0
+    abreast = ABREAST[kernel, A.step == 0][lanes] if in_registers else 1
+    while abreast // 2 >= extent > 0:
+        abreast //= 2
+    swept = in_registers and extent > abreast and _positions_closer(slots)
+    still = in_registers and A.step == 0 and (shared or not swept)
+    # A matrix that is loaded once is held by columns, in whichever order it lies.
+    lines = "columns" if still else _contiguous(A)
+    reaches = {name: reach_of(slot.row, slot.itemsize) for name, slot in slots.items()}
+    return _specialisation(
+        kernel, "vector", walk, slots, n, lanes, lines, reaches, abreast, swept, still, shared, False, summed
+    )
+
+
+def _columns(
+    kernel: str, walk: MatrixWalk, slots: Slots, extent: int, n: int, summed: bool
+) -> MatrixSpecialisation:
+    """Lanes over the columns of a state, which are the extent."""
+    lanes, abreast = min(WIDEST, _power_of_two(max(2, extent))), 1
+    if n > UNROLLED:
+        lanes = lanes_of(slots["h"].layout.dtype)
+    elif kernel == "matrix_backward":
+        # Vectors of columns are turned into columns: no shorter than those.
+        lanes = max(lanes, _power_of_two(n))
+    else:
+        # Sixteen vectors of state leave as many registers for sums.
+        while 2 * abreast * n <= 16 and abreast * lanes < extent and abreast < 4:
+            abreast *= 2
+    # The backward walk has gradients of the matrices to write even if there is no column.
+    swept = n <= UNROLLED and (extent > lanes * abreast or extent == 0)
+    ragged = n <= UNROLLED and extent % (lanes * abreast) != 0
+    reaches = {name: reach_of(slot.others[-1], slot.itemsize) for name, slot in slots.items()}
+    lines = _contiguous(slots["A"])
+    return _specialisation(
+        kernel, "columns", walk, slots, n, lanes, lines, reaches, abreast, swept, False, True, ragged, summed
+    )
+
+
+def _specialisation(
+    kernel: str,
+    mode: str,
+    walk: MatrixWalk,
+    slots: Slots,
+    n: int,
+    lanes: int,
+    lines: str,
+    reaches: dict[str, str],
+    abreast: int,
+    swept: bool,
+    still: bool,
+    shared: bool,
+    ragged: bool,
+    summed: bool,
+) -> MatrixSpecialisation:
+    written = _contiguous(slots["dA"]) if "dA" in slots else ""
+    dense = []
+    for name, of_lines in (("A", lines), ("dA", written)):
+        if name in slots:
+            slot = slots[name]
+            line, lane = (slot.row, slot.column) if of_lines == "rows" else (slot.column, slot.row)
+            reaches[name] = reach_of(lane, slot.itemsize)
+            if (line, lane) == (n * slot.itemsize, slot.itemsize):
+                dense.append(name)
+    names = SLOTS[kernel]
+    return MatrixSpecialisation(
+        kernel=kernel,
+        mode=mode,
+        size=n if n <= UNROLLED else 0,
+        lanes=lanes,
+        adjoint=walk.adjoint,
+        lines=lines,
+        formats=tuple(slots[name].layout.dtype if name in slots else "" for name in names),
+        reaches=tuple(reaches[name] if name in slots else "" for name in names),
+        dense=tuple(dense) if n <= UNROLLED else (),
+        abreast=abreast,
+        swept=swept,
+        still=still,
+        shared=shared,
+        ragged=ragged,
+        summed=summed,
+        written=written,
+        descending=slots["A"].step < 0,
+    )
+
+
+def _power_of_two(n: int) -> int:
+    """The smallest one that is not less."""
+    power = 1
+    while power < n:
+        power *= 2
+    return power
+
+
+def _contiguous(matrix: _Slot) -> str:
+    """Which lines of a matrix lie contiguous; columns where none do, and in doubt."""
+    return "rows" if matrix.column == matrix.itemsize else "columns"
+
+
+def _positions_closer(slots: Slots) -> bool:
     """Does the next position of the extent lie closer in memory than the next step, in the operand with the most bytes?"""
     for name in ("A", "dA", "b", "g", "h"):
         slot = slots.get(name)
@@ -236,23 +260,24 @@ def _positions_closer(slots: dict[str, _Slot]) -> bool:
     return False
 
 
-def _traffic(slots: dict[str, _Slot], n: int, k: int) -> int:
-    """Bytes that one position moves in a step."""
-    size = 0
-    for name, slot in slots.items():
-        if slot.step:
-            size += slot.itemsize * (n * n if name in MATRICES else 1 if name == "resets" else n * k)
-    return size
+def _bytes(name: str, slot: _Slot, n: int, k: int) -> int:
+    """What one state with its matrices moves of an operand in a step."""
+    return slot.itemsize * (n * n if name in MATRICES else 1 if name == "resets" else n * k)
 
 
-def _block(extent: int, others: int, width: int, position: int, states: int, line: int) -> int:
+def _width(of: MatrixSpecialisation) -> int:
+    """Positions of one group."""
+    return of.abreast * (of.lanes if of.mode == "columns" else 1)
+
+
+def _block(extent: int, others: int, width: int, position: int, state: int, line: int) -> int:
     """Positions of one task, a multiple of `width`. How a task is cut changes no bit of the result."""
     pieces = -(-thread_limit() // max(1, others))
-    if not states:
+    if not state:
         wanted = min(-(-extent // pieces), -(-plan.TASK_BYTES // max(1, position)))
     else:
         # As rows of the linear recurrence: parts of what lies together walk at half the speed of the whole.
         if pieces == 2 and extent * line < 2 * LONG_PART:
             pieces = 1
-        wanted = min(-(-extent // pieces), SWEPT_BYTES // states)
+        wanted = min(-(-extent // pieces), SWEPT_BYTES // state)
     return -(-max(1, wanted) // width) * width

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 
 from seqpar_host.body import TIMELESS, Body
-from seqpar_host.formats import FORMATS, Place
+from seqpar_host.formats import FORMATS, Place, held_in
 from seqpar_host.gates import coefficient, complement, wide_pair
 from seqpar_host.job import Job, Specialisation
 from seqpar_host.simd import (
@@ -159,7 +159,7 @@ class _Walk(Body):
         """Where `rows` keeps its states: in the results' final states, or on the stack if those are too narrow."""
         if self.carry == self.state:
             return lambda column: self.place(self.leaves, self.origin, column)
-        format = FORMATS["complex128" if self.complex else "float64"]
+        format = held_in("float64", self.complex)
         # By its size, not as an array type: numba would zero that number by number, minutes of compilation.
         slot = cgutils.alloca_once(self.builder, ir.DoubleType(), size=WIDEST_BLOCK * format.itemsize // 8)
         base = Int(self.builder, self.builder.ptrtoint(slot, I64))
