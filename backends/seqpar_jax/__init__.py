@@ -28,6 +28,6 @@ def _binding() -> Binding:
 
 
 def _kernels() -> Sequence[Kernel]:
-    from seqpar_jax import linear_recurrence, matrix_recurrence
+    from seqpar_jax import associative_scan, linear_recurrence, matrix_recurrence
 
-    return (*linear_recurrence.KERNELS, *matrix_recurrence.KERNELS)
+    return (*linear_recurrence.KERNELS, *matrix_recurrence.KERNELS, *associative_scan.KERNELS)

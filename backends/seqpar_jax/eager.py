@@ -1,0 +1,54 @@
+"""Compiled programs for eager calls with functions of the user: kept, but never past a change of what the function reads.
+
+`jax.jit` and `jax.lax.scan` remember what a function did when it was traced, and run that again even after a global that it reads
+has changed. Under the user's own jit that is the rule of the house. An eager call promises what the function says now, so the
+function is traced again each time (0.6 ms for an affine pair), and a program is used again only for the same trace.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from seqpar.dispatch.problem import Array
+
+
+def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, ...]:
+    """What the function does with operands like these, in a form that tells two traces apart."""
+    closed = jax.make_jaxpr(lambda *given: function(*given))(
+        *operands
+    )  # a new function, of which JAX remembers nothing
+    return (str(closed.jaxpr), *(_Constant(x) for x in closed.consts))
+
+
+@lru_cache(maxsize=64)
+def program(function: Callable[..., Any], trace: tuple[Hashable, ...]) -> Callable[..., Any]:
+    """`function` compiled; another program for another trace."""
+    return jax.jit(lambda *arrays: function(*arrays))
+
+
+def concrete(arrays: Sequence[Array]) -> bool:
+    """Is nothing of this being traced or differentiated?"""
+    return not any(isinstance(x, Tracer) for x in arrays)
+
+
+class _Constant:
+    """An array that a function closes over: the same if it is the same object, or in NumPy's case has the same contents."""
+
+    __slots__ = ("contents", "x")
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+        # An array of JAX never changes; to compare one of NumPy later it has to be copied now.
+        self.contents = None if isinstance(x, jax.Array) else (x.shape, x.dtype, np.asarray(x).tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Constant):
+            return False
+        return self.x is other.x if self.contents is None else self.contents == other.contents
+
+    def __hash__(self) -> int:
+        return id(self.x) if self.contents is None else hash(self.contents)
