@@ -24,7 +24,7 @@ def host_backend() -> Backend:
     return Backend(
         name="host",
         version=seqpar.__version__,
-        kernels=lambda: (Sequential(), Chunked(), Backward()),
+        kernels=lambda: (Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
     )
 
 
