@@ -6,6 +6,7 @@ array([1.   , 1.5  , 1.75 , 1.875])
 """
 
 from seqpar import errors as errors
+from seqpar.associative_scan import associative_scan
 from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
@@ -19,6 +20,7 @@ __all__ = [
     "Explanation",
     "LinearRecurrence",
     "MatrixRecurrence",
+    "associative_scan",
     "errors",
     "explain",
     "linear_recurrence",
