@@ -20,6 +20,7 @@ from seqpar.dispatch.options import Request, check_wish, requested
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import NotEligibleError, OptionError, unknown_name
+from seqpar.monoids.monoid import identity_of
 from seqpar.validation import flag
 
 Tree = TypeVar("Tree")
@@ -83,7 +84,7 @@ def associative_scan(
     Examples
     --------
     >>> import numpy as np
-    >>> from seqpar.associative_scan import associative_scan
+    >>> from seqpar import associative_scan
     >>> associative_scan(np.maximum, np.array([3, 1, 4, 1, 5]))
     array([3, 3, 4, 4, 5])
 
@@ -150,13 +151,12 @@ def _checked(combine: Any, elems: Any, axis: Any, reverse: Any, exclusive: Any, 
     binding, axes = checked(leaves, names, axis)
     time = Time(axes, reverse)
     if exclusive and init is None:
-        identity = getattr(combine, "identity", None)
-        if identity is None:
+        init = identity_of(combine, elems)
+        if init is None:
             raise OptionError(
                 f"{NAME}: exclusive=True leaves nothing for the first result. Give init, the element it starts from "
                 "(for a sum 0, for a product 1), or a combine of seqpar.monoids."
             )
-        init = identity(elems)
     first = None if init is None else initial(binding, init, structure, leaves, names, time)
     return _Checked(binding, Scan(time, Combine(combine, structure, names)), leaves, exclusive, first)
 

@@ -8,6 +8,7 @@ from seqpar.algorithms.associative_scan import Leaves, Time
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Problem
 from seqpar.errors import ArrayTypeError, DtypeError, ShapeError
+from seqpar.monoids.monoid import Monoid
 from seqpar.trees import Structure, StructureError
 
 NAME = "associative_scan"
@@ -84,7 +85,8 @@ def problem_of(binding: Binding, scan: Scan, leaves: Leaves) -> Problem:
     sizes = [math.prod(x.shape) for x in leaves]
     largest = sizes.index(max(sizes))
     shape, axis = tuple(leaves[largest].shape), scan.time.axes[largest]
-    name = getattr(scan.combine.function, "name", None)
+    function = scan.combine.function
+    name = function.name if isinstance(function, Monoid) else ""
     words = (("reverse",) if scan.time.reverse else ()) + ((f"combine={name}",) if name else ())
     return Problem(
         operation=NAME,
