@@ -37,9 +37,12 @@ class Structure:
     """What else two containers need in common: static fields by name, or JAX's description of its own containers."""
 
     def leaves_of(self, tree: Any, path: str = "") -> list[Any]:
-        """The leaves of a tree that must have this structure, in its order; raises `StructureError` where it differs."""
+        """The leaves of a tree that must have this structure, in its order; raises `StructureError` where it differs.
+
+        None in the place of a leaf is handed on: it is for the caller to say what it means.
+        """
         if self.kind is None:
-            if _opened(tree) is not None:
+            if tree is not None and _opened(tree) is not None:
                 raise StructureError(path, f"{_article(type(tree).__name__)} where an array belongs")
             return [tree]
         opened = _opened(tree)

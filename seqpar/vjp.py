@@ -11,6 +11,7 @@ from seqpar.dispatch.faces import Call, prepare
 from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
+from seqpar.tree_vjp import vjp_of_trees
 from seqpar.validation import COMPLEX, binding_of, floating, is_complex_number, is_scalar, same_device
 
 
@@ -34,7 +35,8 @@ def vjp(
     Returns
     -------
     ``(result, pullback)``; ``pullback(cotangent)`` takes what is shaped like the result and returns one gradient per
-    primal, in its shape and dtype (None for a primal of None).
+    primal, in its shape and dtype (None for a primal of None). Where arguments are trees, as those of
+    `seqpar.associative_scan`, so are gradients and cotangents, with None where there is no derivative.
 
     Examples
     --------
@@ -50,14 +52,11 @@ def vjp(
             "vjp: no positional argument was given, so nothing would get a gradient. Give a and b by position."
         )
     call = prepare(function, *primals, **options)
+    if not isinstance(call, Call):
+        return vjp_of_trees(call.binding, function, primals, options)
     own = call.binding.vjp(function, primals, options)
     if own is not None:
         return own
-    if not isinstance(call, Call):
-        raise OptionError(
-            f"vjp: {call.binding.framework} has no derivatives of its own, and those of {function.__name__} are not seqpar's to "
-            "know. Give arrays of PyTorch or JAX."
-        )
     results = execute(call.binding, call.operation, call.spec, call.operands, call.request)
     given = call.shape(results)
 
