@@ -52,9 +52,8 @@ def joined_product(xp: Any, first: Scaled, second: Scaled) -> Scaled:
 
 
 def passage_of(xp: Any, transfer: Transfer) -> Passage:
-    x, dtype = transfer.slope, transfer.offset.dtype
-    x = x if x.mantissa.dtype == dtype else narrowed(xp, x, dtype)
-    return Passage(multipliers(xp, x), transfer.offset, transfer.dropped)
+    factors = multipliers(xp, narrowed(xp, transfer.slope, transfer.offset.dtype))
+    return Passage(factors, transfer.offset, transfer.dropped)
 
 
 def carried(xp: Any, k: Array, passage: Passage) -> Array:

@@ -41,7 +41,9 @@ def times(xp: Any, x: Scaled, y: Scaled) -> Scaled:
 
 
 def narrowed(xp: Any, x: Scaled, dtype: Any) -> Scaled:
-    """Numbers of double precision in single: a unit of the one is eight of the other."""
+    """Numbers in the given precision, if need be in single for double: a unit of the one is eight of the other."""
+    if x.mantissa.dtype == dtype:
+        return x
     x = Scaled(x.mantissa, 8 * x.exponent)
     for _ in range(4):
         x = _rescaled(xp, x, _UNIT)

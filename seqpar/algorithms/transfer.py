@@ -13,9 +13,10 @@ from __future__ import annotations
 from math import log
 from typing import Any, NamedTuple
 
+from seqpar.algorithms.arrays import double_of
 from seqpar.algorithms.crossing import Coefficients, Transfer
 from seqpar.algorithms.pairs import reduced
-from seqpar.algorithms.scaled import Scaled, multipliers, scaled, times
+from seqpar.algorithms.scaled import Scaled, multipliers, narrowed, scaled, times
 
 Array = Any
 
@@ -58,13 +59,18 @@ _LOG_ZERO = -1e30
 
 
 def slope_of(xp: Any, c: Array, axis: int, count: int, reverse: bool) -> Slope:
-    """The slope of `count` coefficients along `axis`, which stays with size 1; one coefficient may stand for all."""
+    """The slope of `count` coefficients along `axis`, which stays with size 1; one coefficient may stand for all.
+
+    That one is multiplied in double precision, also when chunks are joined. Errors of squaring all point the same way: with
+    a complex constant of size 1, 65,536 steps in single precision err by 1e-3 of the state, a loop by 3e-5.
+    """
     size = xp.abs(c)
     zero = size == 0
     size = xp.log(xp.where(zero, xp.ones_like(size), size))
     size = xp.where(zero, xp.full_like(size, _LOG_ZERO), size)
     least, end = _range(xp, size)
-    x = Slope(scaled(xp, c), size, least - size, end - size)
+    wide = double_of(xp, c.dtype, c) if c.shape[axis] == 1 else c.dtype
+    x = Slope(scaled(xp, xp.astype(c, wide, copy=False)), size, least - size, end - size)
     return reduced(xp, joined_slope, x, axis, count, reverse)
 
 
@@ -82,7 +88,8 @@ def carried(xp: Any, k: Array, passage: Passage) -> Array:
 def passage_of(xp: Any, transfer: Transfer) -> Passage:
     through = transfer.slope
     lost, overflow = _from_log(xp, through.lost), _from_log(xp, through.overflow)
-    return Passage(multipliers(xp, through.product), lost, overflow, transfer.offset, transfer.dropped)
+    product = narrowed(xp, through.product, transfer.offset.dtype)
+    return Passage(multipliers(xp, product), lost, overflow, transfer.offset, transfer.dropped)
 
 
 def _range(xp: Any, x: Array) -> tuple[float, float]:

@@ -271,6 +271,20 @@ def test_error_stays_within_twice_that_of_the_plain_loop(method: str) -> None:
         assert worst(method) <= 2 * worst("sequential")
 
 
+@pytest.mark.parametrize("kind", ["float32", "complex64"])
+@pytest.mark.parametrize("method", ["chunked", "tree"])
+def test_powers_of_one_coefficient_err_no_more_than_twice_as_much_as_the_loop(method: str, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    a = np.full((1, 8), 0.9999) if kind == "float32" else 0.9999 * np.exp(1j * rng.uniform(0, 3, (1, 8)))
+    this = Case(Walk(axis=0), a.astype(kind), (0.01 * rng.normal(size=(16384, 8))).astype(kind))
+    exact = this.expected()[0]
+
+    def worst(name: str) -> float:
+        return float(np.max(np.abs(this.solved(name, NUMPY)[0] - exact)))
+
+    assert worst(method) <= 2 * worst("sequential")
+
+
 @pytest.mark.parametrize("kind", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize("method", METHODS)
 def test_growing_coefficients_on_a_zero_state_give_zeros(method: str, kind: str) -> None:

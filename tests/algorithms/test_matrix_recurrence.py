@@ -249,6 +249,14 @@ def test_backward_agrees_in_every_library(library: Library, method: str) -> None
             _check_backward(this, other.b, other.h0, method, library)
 
 
+def test_half_precision_cotangents_are_not_rounded_on_the_way_to_the_matrices() -> None:
+    for lead_A in ((3, -1, 2), (1, 1, 1)):
+        this = case(11, kind="float16", lead_A=lead_A)
+        this = this.but(A=this.operands.A.astype("float32"))
+        other = case(11, kind="float16", seed=1).operands
+        _check_backward(this, other.b, other.h0, "sequential", NUMPY)
+
+
 def _gradients(method: str, library: Library, walk: Walk, *operands: Any) -> Any:
     A, b, h0, resets, g, g_final = operands
 

@@ -56,6 +56,27 @@ def test_a_zero_never_hides_a_small_number(kind: str) -> None:
         assert exact(sum_of_products(np, pairs)) == exact(small)
 
 
+@pytest.mark.parametrize("kind", UNITS)
+def test_terms_of_one_size_count_alike_however_they_are_written(kind: str) -> None:
+    half = UNITS[kind] // 2
+    low = Scaled(np.array([2.0**-half], kind), np.array([1], "int32"))
+    for below in (2, 3):
+        # (2**-half)**2 two units up is as large as (2**half)**2, nearly; three units up it is all there is.
+        high = Scaled(np.array([2.0**half * 0.75], kind), np.array([0], "int32"))
+        other = high._replace(exponent=np.array([2 - below], "int32"))
+        terms = [exact(low)[0] ** 2, exact(high)[0] * exact(other)[0]]
+        for pairs in ([(low, low), (high, other)], [(high, other), (low, low)]):
+            error = abs(exact(sum_of_products(np, pairs))[0] - sum(terms))
+            assert error <= 4 * Fraction(float(np.finfo(kind).eps)) * sum(terms)
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_what_cancelled_to_zero_hides_no_small_number_either(kind: str) -> None:
+    large, small, one = (made([(1.0, e)], kind) for e in (4000, -4000, 0))
+    zero = sum_of_products(np, [(large, one), (large._replace(mantissa=-large.mantissa), one)])
+    assert exact(sum_of_products(np, [(zero, one), (small, one)])) == exact(small)
+
+
 @given(value=NUMBERS)
 def test_narrowed_numbers_are_the_same_to_single_precision(value: tuple[float, int]) -> None:
     wide = made([value], "float64")
