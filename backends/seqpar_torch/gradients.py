@@ -74,23 +74,49 @@ class _OnePass(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
-        again = torch.is_grad_enabled()
-        saved: list[Any] = alive(ctx.saved_tensors)
-        with torch.enable_grad():
-            # Views, so that differentiation ends at them and goes on through them, whichever is asked for.
-            tensors = [x.view_as(x) if want else x for x, want in zip(saved, wanted, strict=True)]
-            grads = ctx.step.run(_by_rules, tensors)
-        pairs = [(grad, g) for grad, g in zip(grads, alive(cotangents), strict=True) if g is not None]
-        found = iter(
-            torch.autograd.grad(
-                [grad for grad, _ in pairs],
-                [x for x, want in zip(tensors, wanted, strict=True) if want],
-                [g for _, g in pairs],
-                create_graph=again,
-                allow_unused=True,
-            )
+        saved, given = alive(ctx.saved_tensors), alive(cotangents)
+        # A pullback of torch.func.vjp may be called when its transform is over: then nothing requires a gradient any more.
+        over = any(
+            want and x is not None and not x.requires_grad for x, want in zip(saved, wanted, strict=True)
         )
+        found = iter((_in_a_transform if over else _by_autograd)(ctx.step, saved, given, wanted))
         return None, *[next(found) if want else None for want in wanted]
+
+
+def _by_autograd(
+    step: _Step, saved: Sequence[Any], cotangents: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> Sequence[Tensor | None]:
+    """The vjp of the rules of a step."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that differentiation ends at them and goes on through them, whichever is asked for.
+        tensors = [x.view_as(x) if want else x for x, want in zip(saved, wanted, strict=True)]
+        grads = step.run(_by_rules, tensors)
+    pairs = [(grad, g) for grad, g in zip(grads, cotangents, strict=True) if g is not None]
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        [grad for grad, _ in pairs],
+        [x for x, want in zip(tensors, wanted, strict=True) if want],
+        [g for _, g in pairs],
+        create_graph=again,
+        allow_unused=True,
+    )
+    return found
+
+
+def _in_a_transform(
+    step: _Step, saved: Sequence[Any], cotangents: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> Sequence[Tensor | None]:
+    """The same of tensors that require no gradient."""
+
+    def rules(*chosen: Tensor) -> tuple[Tensor, ...]:
+        given = iter(chosen)
+        tensors = [next(given) if want else x for x, want in zip(saved, wanted, strict=True)]
+        return step.run(_by_rules, tensors)
+
+    grads, pullback = torch.func.vjp(rules, *[x for x, want in zip(saved, wanted, strict=True) if want])[:2]
+    weights = [torch.zeros_like(x) if g is None else g for x, g in zip(grads, cotangents, strict=True)]
+    found: Sequence[Tensor | None] = pullback(tuple(weights))
+    return found
 
 
 def _by_rules(

@@ -154,6 +154,45 @@ def test_jvp_in_some_operands_only(of, flags, which):
 
 
 @each
+@pytest.mark.parametrize("nested", [False, True], ids=["", "vmap"])
+def test_what_a_reset_drops_reaches_no_derivative(of, nested):
+    a, b = given_for(of, {}, h0=False)
+    b[:, 1], a[:, 2] = (
+        torch.nan,
+        torch.nan,
+    )  # a state that is dropped, and the coefficient that would have read it
+    resets = torch.tensor([False, False, True, False, False])
+
+    def mapped(f):
+        if not nested:
+            return f
+        return lambda a, b: tuple(x[0] for x in vmap(f)(a[None], b[None]))
+
+    def loss(a, b):
+        return of.function(a, b, resets=resets)[:, 2:].square().sum()
+
+    gradient = grad(loss, argnums=(0, 1))
+    tangents = (torch.ones_like(a), torch.ones_like(b))
+
+    def forward(a, b):
+        return jvp(loss, (a, b), tangents)[1]
+
+    da, db = mapped(gradient)(a, b)
+    assert (da[:, 2] == 0).all() and (da[:, 3:] != 0).all() and da[:, 3:].isfinite().all()
+    assert (db[:, :2] == 0).all() and db.isfinite().all()
+    h, dh = jvp(lambda a, b: of.function(a, b, resets=resets), (a, b), tangents)
+    assert h[:, 2:].isfinite().all() and dh[:, 2:].isfinite().all() and forward(a, b).isfinite()
+    for second in (
+        lambda a, b: jvp(gradient, (a, b), tangents)[1],
+        lambda a, b: vjp(gradient, a, b)[1](tangents),
+        grad(forward, argnums=(0, 1)),
+    ):
+        da, db = mapped(second)(a, b)
+        assert (da[:, 2] == 0).all() and da[:, 3:].isfinite().all()
+        assert (db[:, :2] == 0).all() and db.isfinite().all()
+
+
+@each
 def test_complex_transforms_equal_those_of_a_loop(of):
     given = given_for(of, {}, dtype=torch.complex128, shape=(1, 4, 2))
     tangents = tuple(torch.randn_like(x) for x in given)
@@ -170,6 +209,19 @@ def test_a_pullback_called_after_its_transform_has_ended(of):
     with torch.no_grad():
         found = pullback(weight)
     check(found, vjp(lambda *x: of.loop(*x)[0], *given)[1](weight))
+
+
+@each
+def test_a_pullback_of_a_gradient_called_after_its_transform_has_ended(of):
+    a, b, _ = given_for(of, {}, shape=(1, 4, 2))
+    found = []
+    for recurrence in (of.function, lambda *x: of.loop(*x)[0]):
+        gradient = grad(lambda a, b, f=recurrence: f(a, b).pow(3).sum(), argnums=(0, 1))
+        _, pullback = vjp(gradient, a, b)
+        _, again = vjp(lambda c, p=pullback: p((c, b))[0], a)
+        _, third = vjp(lambda a, b, g=gradient: vjp(g, a, b)[1]((a, b)), a, b)
+        found.append((pullback((a, b)), again(a), third((a, b))))
+    check(*found)
 
 
 @each
