@@ -39,9 +39,20 @@ def _in_order() -> list[str]:
 def _entry(name: str, thing: Any) -> str:
     text = _docstring(inspect.getdoc(thing) or "")
     if inspect.ismodule(thing):
-        return f"## `seqpar.{name}`\n\n{text}\n\n{_classes(thing)}"
+        members = _functions(thing) if hasattr(thing, "__all__") else _classes(thing)
+        return f"## `seqpar.{name}`\n\n{text}\n\n{members}"
     kind = "class " if inspect.isclass(thing) else ""
     return f"## `{kind}seqpar.{name}`\n\n```text\n{_signature(name, thing)}\n```\n\n{text}"
+
+
+def _functions(module: Any) -> str:
+    """The public names of a module, each with its docstring."""
+    parts = []
+    for name in module.__all__:
+        thing = getattr(module, name)
+        call = f"{name}(left, right)" if isinstance(thing, seqpar.monoids.Monoid) else _signature(name, thing)
+        parts.append(f"### `{module.__name__}.{call}`\n\n{_docstring(inspect.getdoc(thing) or '')}")
+    return "\n\n".join(parts)
 
 
 def _classes(module: Any) -> str:

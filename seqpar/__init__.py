@@ -6,6 +6,7 @@ array([1.   , 1.5  , 1.75 , 1.875])
 """
 
 from seqpar import errors as errors
+from seqpar import monoids as monoids
 from seqpar.associative_scan import associative_scan
 from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
@@ -25,6 +26,7 @@ __all__ = [
     "explain",
     "linear_recurrence",
     "matrix_recurrence",
+    "monoids",
     "options",
     "resets_from_lengths",
     "vjp",
