@@ -264,7 +264,8 @@ class _Backward(_Recurrence):
         def solve(walk: MatrixWalk, *arrays: Array | None) -> tuple[Array, Array]:
             return algorithm.sequential(xp, walk, *arrays)
 
-        results = algorithm.backward(xp, spec, *operands, solve)
+        A, h0, resets, h, g, g_final = operands
+        results = algorithm.backward(xp, spec, A, h0, resets, h, g, g_final, solve)
         return self.finish(xp, spec, operands, results)
 
     def jvp(self, *_: Any, **__: Any) -> Any:
