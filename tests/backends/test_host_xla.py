@@ -1,32 +1,16 @@
 """The host kernels as XLA calls them."""
 
-import ctypes
-from itertools import count
-
 import numpy as np
 import pytest
 
 from host_memory import backward, coefficients, numbers, walk
+from host_xla import target
 from seqpar.errors import BackendError
 from seqpar.linear_recurrence_operation import Walk, without
 from seqpar_host.kernels import Backward, Sequential
 from seqpar_host.xla import xla_version
 
 jax = pytest.importorskip("jax")
-NAMES = (f"seqpar_test_{number}" for number in count())
-
-
-def target(kernel, spec, operands, results):
-    """A function of JAX arrays that calls the kernel."""
-    described = [None if x is None else (x.shape, x.dtype.name) for x in (*operands, *results)]
-    operands, results_ = described[: len(operands)], described[len(operands) :]
-    address = kernel.xla_handler(spec, kernel.config(), operands, results_, jax.ffi.include_dir())
-    name = next(NAMES)
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    jax.ffi.register_ffi_target(name, new(address, None, None), platform="cpu", api_version=1)
-    call = jax.ffi.ffi_call(name, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in results])
-    return call, address
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
