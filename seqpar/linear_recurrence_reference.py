@@ -42,7 +42,12 @@ class Tree(TreeKernel):
 
 class Backward(RulesKernel):
     operation = "linear_recurrence_backward"
-    algorithm = staticmethod(BACKWARD.by_rules)
+    method = "chunked"
+    algorithm = staticmethod(chunked)
+    by_rules = BACKWARD.by_rules
+
+    def rank(self, problem: Problem) -> float:
+        return 100.0
 
 
 KERNELS = (Sequential(), Chunked(), Tree())

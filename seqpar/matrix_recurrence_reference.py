@@ -40,9 +40,24 @@ class Tree(TreeKernel):
         return 100.0 if problem.time >= 8192 and _products_pay(problem) else 102.0
 
 
-class Backward(RulesKernel):
+class SequentialBackward(RulesKernel):
     operation = "matrix_recurrence_backward"
-    algorithm = staticmethod(BACKWARD.by_rules)
+    method = "sequential"
+    algorithm = staticmethod(sequential)
+    by_rules = BACKWARD.by_rules
+
+    def rank(self, problem: Problem) -> float:
+        return 102.0 if _products_pay(problem) else 100.0
+
+
+class ChunkedBackward(RulesKernel):
+    operation = "matrix_recurrence_backward"
+    method = "chunked"
+    algorithm = staticmethod(chunked)
+    by_rules = BACKWARD.by_rules
+
+    def rank(self, problem: Problem) -> float:
+        return 101.0
 
 
 def _products_pay(problem: Problem) -> bool:
@@ -62,4 +77,4 @@ def _products_pay(problem: Problem) -> bool:
 
 
 KERNELS = (Sequential(), Chunked(), Tree())
-BACKWARD_KERNELS = (Backward(),)
+BACKWARD_KERNELS = (SequentialBackward(), ChunkedBackward())

@@ -78,13 +78,11 @@ class TreeKernel(ReferenceKernel):
 
 
 class RulesKernel(ReferenceKernel):
-    """The fused backward pass of an operation by its rules: the algorithm takes all operands as one argument."""
+    """The fused backward pass of an operation by its rules: one adjoint walk by the kernel's method, and elementwise work."""
 
-    method = "sequential"
     summary = "the vjp by its rules: one adjoint walk and elementwise work"
+    by_rules: ClassVar[Callable[..., tuple[Array, ...]]]
+    """(xp, spec, operands, method of the forward operation) -> results."""
 
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
-        return type(self).algorithm(xp, spec, operands)
-
-    def rank(self, problem: Problem) -> float:
-        return 100.0
+        return type(self).by_rules(xp, spec, operands, type(self).algorithm)

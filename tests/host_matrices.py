@@ -6,7 +6,8 @@ import numpy as np
 
 from host_memory import launch, numbers, state_of
 from seqpar.dispatch.operation import Abstract
-from seqpar.matrix_recurrence_operation import BACKWARD, MatrixWalk, without
+from seqpar.matrix_recurrence_operation import BACKWARD, MatrixWalk
+from seqpar.recurrence_operation import without
 from seqpar.testing import oracle
 from seqpar.testing.oracle import Array
 from seqpar_host.kernels import MatrixBackward, MatrixSequential

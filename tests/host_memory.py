@@ -7,7 +7,8 @@ import numpy as np
 
 from seqpar import validation
 from seqpar.dispatch.problem import Kernel, Layout
-from seqpar.linear_recurrence_operation import Walk, without
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.recurrence_operation import without
 from seqpar.testing.oracle import Array
 from seqpar_host.kernels import Backward, Sequential
 

@@ -5,6 +5,7 @@ Every peer computes the same states from the same arrays, checked against float6
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,27 +48,7 @@ def forward_speed(record: Record, rounds: int) -> None:
     for case, target in PROMISED:
         A, b = case.arrays()
         truth = peers.numpy_loop(A.astype(np.float64), b.astype(np.float64))
-        groups: dict[str, dict[str, Thunk]] = {
-            "NumPy": {"seqpar": lambda A=A, b=b: seqpar.matrix_recurrence(A, b)}
-        }
-        groups["NumPy"]["NumPy loop"] = lambda A=A, b=b: peers.numpy_loop(A, b)
-        groups["NumPy"]["NumPy loop, einsum"] = lambda A=A, b=b: peers.numpy_einsum_loop(A, b)
-        torch, jax = Torch(), JAX()
-        if torch.found:
-            own = torch.array(A), torch.array(b)
-            groups["torch"] = {
-                "seqpar": lambda own=own: seqpar.matrix_recurrence(*own),
-                "torch loop": lambda own=own: peers.torch_loop(*own),
-                "torch loop, baddbmm": lambda own=own: peers.torch_baddbmm_loop(*own),
-            }
-        if jax.found:
-            own = jax.array(A), jax.array(b)
-            groups["JAX"] = {
-                "seqpar": jax.jitted(seqpar.matrix_recurrence, *own),
-                "jax.lax.associative_scan": jax.jitted(peers.jax_associative_scan, *own),
-                "jax.lax.scan": jax.jitted(peers.jax_scan, *own),
-            }
-        for framework, thunks in groups.items():
+        for framework, thunks in _groups(A, b).items():
             for name, thunk in thunks.items():
                 _check(thunk(), truth, f"{framework}, {case}: {name}")
             name = f"1 {framework}, {case}"
@@ -86,6 +67,33 @@ def forward_speed(record: Record, rounds: int) -> None:
                 ],
                 {name: times},
             )
+
+
+def _groups(A: Array, b: Array) -> dict[str, dict[str, Thunk]]:
+    """The public call and its peers, by framework."""
+    groups: dict[str, dict[str, Thunk]] = {
+        "NumPy": {
+            "seqpar": partial(seqpar.matrix_recurrence, A, b),
+            "NumPy loop": partial(peers.numpy_loop, A, b),
+            "NumPy loop, einsum": partial(peers.numpy_einsum_loop, A, b),
+        }
+    }
+    torch, jax = Torch(), JAX()
+    if torch.found:
+        own = torch.array(A), torch.array(b)
+        groups["torch"] = {
+            "seqpar": partial(seqpar.matrix_recurrence, *own),
+            "torch loop": partial(peers.torch_loop, *own),
+            "torch loop, baddbmm": partial(peers.torch_baddbmm_loop, *own),
+        }
+    if jax.found:
+        own = jax.array(A), jax.array(b)
+        groups["JAX"] = {
+            "seqpar": jax.jitted(seqpar.matrix_recurrence, *own),
+            "jax.lax.associative_scan": jax.jitted(peers.jax_associative_scan, *own),
+            "jax.lax.scan": jax.jitted(peers.jax_scan, *own),
+        }
+    return groups
 
 
 def gradient_speed(record: Record, rounds: int) -> None:
@@ -126,11 +134,11 @@ def other_sizes(record: Record, rounds: int) -> None:
         columns = np.ascontiguousarray(np.repeat(b[..., None], case.n, -1))
         constant = A[0, 0].copy()
         thunks: dict[str, Thunk] = {
-            "copy of A": lambda A=A, out=out: np.copyto(out, A),
-            "seqpar": lambda A=A, b=b: seqpar.matrix_recurrence(A, b),
-            "seqpar, one constant matrix": lambda A=constant, b=b: seqpar.matrix_recurrence(A, b),
-            f"seqpar, {case.n} columns": lambda A=A, b=columns: seqpar.matrix_recurrence(A, b, columns=True),
-            "NumPy loop": lambda A=A, b=b: peers.numpy_loop(A, b),
+            "copy of A": partial(np.copyto, out, A),
+            "seqpar": partial(seqpar.matrix_recurrence, A, b),
+            "seqpar, one constant matrix": partial(seqpar.matrix_recurrence, constant, b),
+            f"seqpar, {case.n} columns": partial(seqpar.matrix_recurrence, A, columns, columns=True),
+            "NumPy loop": partial(peers.numpy_loop, A, b),
         }
         record.add([], {f"extra {case}": interleave(thunks, rounds=min(rounds, 7))})
 

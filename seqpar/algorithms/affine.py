@@ -11,7 +11,7 @@ Both are affine in k, so that the parallel methods treat them alike.
 from __future__ import annotations
 
 from math import isqrt
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from seqpar.algorithms.arrays import along, filled, in_time_order, state_dtype
 from seqpar.algorithms.crossing import Coefficients, Transfer, entering_by_halving, entering_by_loop
@@ -23,6 +23,8 @@ __all__ = ["Direction", "Steps", "in_chunks", "in_tree", "starting", "step_by_st
 
 class Direction(Protocol):
     """The options of a walk that the steps depend on."""
+
+    def transpose(self) -> Self: ...
 
     @property
     def reverse(self) -> bool: ...

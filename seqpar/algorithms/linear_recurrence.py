@@ -107,10 +107,7 @@ def backward(
     half precision cotangents runs in float32, so that `da` loses nothing to rounded intermediate values.
     """
     state = state_dtype(xp, h.dtype)
-    against = type(walk)(  # type: ignore[call-arg]
-        axis=walk.axis, reverse=not walk.reverse, gate=walk.gate, convex=False, adjoint=True
-    )
-    lam, dh0 = solve(against, a, xp.astype(g, state, copy=False), g_final, resets)
+    lam, dh0 = solve(walk.transpose(), a, xp.astype(g, state, copy=False), g_final, resets)
     dc = lam * previous(xp, h, h0, walk.axis, walk.reverse)
     if resets is not None:
         dc = xp.where(resets, xp.zeros_like(dc), dc)

@@ -93,10 +93,7 @@ def backward(
     `dA` has the shape of `A`; `db` the full shape, for the caller to reduce. The walk over half precision cotangents runs in
     float32, so that `dA` loses nothing to rounded intermediate values.
     """
-    against = type(walk)(  # type: ignore[call-arg]
-        axis=walk.axis, reverse=not walk.reverse, transposed=not walk.transposed, adjoint=True
-    )
-    lam, dh0 = solve(against, A, xp.astype(g, state_dtype(xp, h.dtype), copy=False), g_final, resets)
+    lam, dh0 = solve(walk.transpose(), A, xp.astype(g, state_dtype(xp, h.dtype), copy=False), g_final, resets)
     before = previous(xp, h, h0, walk.axis, walk.reverse)
     rows, columns = (before, lam) if walk.transposed else (lam, before)
     dA = product(xp, rows, matrix_transpose(xp, columns))

@@ -36,6 +36,9 @@ class Walk(NamedTuple):
     transposed: bool = False
     adjoint: bool = False
 
+    def transpose(self) -> "Walk":
+        return Walk(self.axis, not self.reverse, not self.transposed, not self.adjoint)
+
 
 FLAGS = [Walk(1, *flags) for flags in every((False, True), repeat=3)]
 

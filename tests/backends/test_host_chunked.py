@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from host_memory import coefficients, launch, numbers, state_of, walk
-from seqpar.linear_recurrence_operation import Walk, without
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.recurrence_operation import without
 from seqpar.testing import oracle
 from seqpar_host import ChunkedConfig
 from seqpar_host.kernels import Chunked

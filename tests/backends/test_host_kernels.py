@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from host_memory import backward, coefficients, dtype_of, launch, numbers, state_of, walk
-from seqpar.linear_recurrence_operation import Walk, without
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.recurrence_operation import without
 from seqpar.testing import oracle
 from seqpar_host.kernels import Sequential
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 
 from host_matrices import backward, check, check_backward, check_walk, matrices, walk
 from host_memory import launch, numbers, state_of
-from seqpar.matrix_recurrence_operation import MatrixWalk, without
+from seqpar.matrix_recurrence_operation import MatrixWalk
+from seqpar.recurrence_operation import without
 from seqpar_host.kernels import MatrixSequential
 
 FORMATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]

@@ -6,7 +6,8 @@ import pytest
 from host_memory import backward, coefficients, numbers, walk
 from host_xla import target
 from seqpar.errors import BackendError
-from seqpar.linear_recurrence_operation import Walk, without
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.recurrence_operation import without
 from seqpar_host.kernels import Backward, Sequential
 from seqpar_host.xla import xla_version
 
