@@ -112,7 +112,7 @@ def matrix_recurrence(
     reverse
         Walk from the last step to the first; `h0` then enters after the last step and the final state is ``h[0]``.
     resets
-        Boolean mask, broadcast to the shape without the state: ``(..., T)``. Where it is true the state entering that step
+        Boolean mask, broadcast to the axes in front of the state: ``(..., T)``. Where it is true the state entering that step
         is dropped, by selection: not even NaN gets past it.
     columns
         The state is a matrix of `k` columns, each a recurrence of its own with the same `A`.
@@ -137,7 +137,8 @@ def matrix_recurrence(
     Never synchronises a device. Gradients flow to `A`, `b` and `h0` and through the final state, to any order. Products
     are formed in the precision of the state, whatever a framework's switches for faster ones (TF32, bfloat16) say, and no
     switch is touched. "chunked" and "tree" form products of matrices, with an exponent for every element, so that they
-    neither overflow nor underflow; where the true solution is a difference of overflowing terms only "sequential" is finite.
+    neither overflow nor underflow. Where the true solution is a difference of overflowing terms only "sequential" is finite; and
+    a state that "sequential" loses to underflow, or that overflows there, in the middle of a chunk may come out of it finite.
 
     Examples
     --------

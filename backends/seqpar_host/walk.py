@@ -1,4 +1,4 @@
-"""The recurrence and its derivative, walked in memory: the body of every kernel.
+"""The linear recurrence and its derivative, walked in memory: the bodies of their kernels.
 
     plain:      h = c*k + u          (u alone at a reset);                  k = h
     adjoint:    h = b + k;                                                  k = c*h   (0 at a reset)
