@@ -46,7 +46,7 @@ def test_all_names_exist_and_are_the_public_ones() -> None:
     submodules = {module.name for module in pkgutil.iter_modules(seqpar.__path__)}
     public = {name for name in vars(seqpar) if not name.startswith("_")}
     assert sorted(seqpar.__all__) == seqpar.__all__
-    # A submodule is an attribute of its package once imported; those that share their name with a verb are among the public names.
+    # A submodule is an attribute of its package once imported; those named like a verb are public names as well.
     assert public - submodules <= set(seqpar.__all__) <= public
 
 
