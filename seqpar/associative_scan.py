@@ -17,7 +17,7 @@ from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.faces import face
 from seqpar.dispatch.options import Request, check_wish, requested
-from seqpar.dispatch.problem import Kernel, Problem
+from seqpar.dispatch.problem import Kernel, Problem, wrong_counts
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import NotEligibleError, OptionError, unknown_name
 from seqpar.monoids.monoid import identity_of
@@ -79,7 +79,8 @@ def associative_scan(
     "sequential" combines in the order of the definition, the others combine each element at most twice and differ by the
     rounding of another order. Derivatives are the framework's own, through `combine`, and take memory proportional to T.
     Non-finite values go where `combine` carries them, and warnings are those of `combine`. Under ``torch.compile`` the
-    method is "tree" unless one is given: its graph grows with log T alone.
+    method is "tree" unless one is given, whatever `seqpar.options` says: its graph grows with log T alone. `combine` must not
+    write into its operands, which may be parts of `elems`.
 
     Examples
     --------
@@ -168,9 +169,11 @@ def _while_compiling(method: str, backend: str | None, config: Any) -> tuple[Ker
         if kernel.method == method:
             if backend not in (None, kernel.backend) or not isinstance(config, (kernel.config, type(None))):
                 raise NotEligibleError(
-                    f"{NAME}: under torch.compile {kernel.label} takes backend=None and a config of "
-                    f"{kernel.config.__name__}. Leave the choice open."
+                    f"{NAME}: backend={backend!r} with config={config!r}, where torch.compile can read {kernel.label} with "
+                    f"a {kernel.config.__name__} alone. Leave backend and config out."
                 )
+            if config is not None and (wrong := wrong_counts(config, least=2)):
+                raise NotEligibleError(f"{NAME}: {kernel.label}: {wrong}. Leave config out.")
             # Two steps a leaf: the graph has as many nodes as any, and serves the most lengths.
             default = ScanLeaves(leaf=2) if method == "tree" else kernel.config()
             return kernel, default if config is None else config

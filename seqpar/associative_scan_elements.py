@@ -3,6 +3,8 @@
 Called by the public function. Errors call a leaf what one would write in Python: elems['b'][0].
 """
 
+import math
+import sys
 from typing import Any
 
 from seqpar.algorithms.associative_scan import Leaves, Time
@@ -14,6 +16,8 @@ from seqpar.validation import binding_of, broadcasts_to, is_scalar, same_device
 
 KINDS = ("bool", "int", "float", "complex")
 """Each holds all that come before it."""
+LARGEST = dict.fromkeys(("float32", "complex64", "bfloat16"), 2.0**128 - 2.0**104) | {"float16": 65504.0}
+"""The largest number of a dtype that is narrower than Python's own."""
 
 
 def checked(leaves: Leaves, names: tuple[str, ...], axis: Any) -> tuple[Binding, tuple[int, ...]]:
@@ -79,9 +83,9 @@ def _first(binding: Binding, name: str, x: Any, leaf: Any, axis: int) -> Any:
     one = (*shape[:axis], 1, *shape[axis + 1 :])
     if is_scalar(x):
         number = x.item() if hasattr(x, "item") else x
-        if KINDS.index(type(number).__name__) > KINDS.index(_kind(dtype)):
+        if not _fits(number, dtype):
             raise DtypeError(
-                f"{NAME}: {name}={x!r} does not fit a leaf of dtype {dtype}. Give a number of that kind."
+                f"{NAME}: {name}={x!r} does not fit a leaf of dtype {dtype}. Give a number of that kind and range."
             )
         return binding.full(number, one, dtype, leaf)
     given = binding.dtype_name(x.dtype)
@@ -93,6 +97,22 @@ def _first(binding: Binding, name: str, x: Any, leaf: Any, axis: int) -> Any:
     xp = binding.namespace(leaf)
     padded = (1,) * (len(target) - len(x.shape)) + tuple(x.shape)
     return xp.broadcast_to(xp.reshape(x, (*padded[:axis], 1, *padded[axis:])), one)
+
+
+def _fits(number: Any, dtype: str) -> bool:
+    """Is there such a number in a dtype, up to rounding?"""
+    kind = next(i for i, one in enumerate((bool, int, float, complex)) if isinstance(number, one))
+    if kind > KINDS.index(_kind(dtype)):
+        return False
+    if _kind(dtype) == "int":
+        bits = int(dtype.lstrip("uint"))
+        low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        return low <= number < high
+    try:
+        size = max(abs(complex(number).real), abs(complex(number).imag))
+    except OverflowError:  # an integer beyond float64
+        return False
+    return not math.isfinite(size) or size <= LARGEST.get(dtype, sys.float_info.max)
 
 
 def _kind(dtype: str) -> str:

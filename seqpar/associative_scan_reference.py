@@ -9,7 +9,7 @@ from typing import Any
 
 from seqpar.algorithms import associative_scan as algorithm
 from seqpar.associative_scan_operation import NAME, Scan
-from seqpar.dispatch.problem import Array, Kernel, Problem
+from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 
 
 class ReferenceScan(Kernel):
@@ -20,11 +20,8 @@ class ReferenceScan(Kernel):
     form = "arrays"
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
-        wrong = [
-            f"{name}={n!r}" for name, n in vars(config).items() if n is not None and not _at_least_two(n)
-        ]
-        if wrong:
-            return f"{', '.join(wrong)} is not a number of steps of at least 2"
+        if wrong := wrong_counts(config, least=2):
+            return wrong
         if problem.framework == "jax" and problem.time > 256:
             return "unrolls its loops: beyond 256 steps the program compiles for long. backend='xla' has the same as loops"
         return None
@@ -86,10 +83,6 @@ class Tree(ReferenceScan):
 
     def rank(self, problem: Problem) -> float:
         return 101.0
-
-
-def _at_least_two(n: Any) -> bool:
-    return type(n) is int and n >= 2
 
 
 KERNELS = (Sequential(), Chunked(), Tree())

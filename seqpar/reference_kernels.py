@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from seqpar.dispatch.problem import Array, Kernel, Problem
+from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 
 __all__ = [
     "ChunkedKernel",
@@ -30,9 +30,8 @@ class ReferenceKernel(Kernel):
     """(xp, spec, *operands, **knobs of the config) -> results."""
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
-        wrong = [f"{name}={n!r}" for name, n in vars(config).items() if not self._possible(name, n)]
-        if wrong:
-            return f"{', '.join(wrong)} is not a positive number of steps"
+        if wrong := wrong_counts(config):
+            return wrong
         if problem.framework == "jax" and problem.time > 256:
             # Measured: 2 to 5 s of compilation at 256 steps by any method, 40 to 300 s at 65,536.
             return "unrolls its loops: beyond 256 steps the program compiles for minutes. backend='xla' has the same as loops"
@@ -40,10 +39,6 @@ class ReferenceKernel(Kernel):
 
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         return type(self).algorithm(xp, spec, *operands, **vars(config))
-
-    def _possible(self, name: str, steps: Any) -> bool:
-        """A default, which may be None, or a count."""
-        return steps == getattr(self.config, name) or (type(steps) is int and steps > 0)
 
 
 class SequentialKernel(ReferenceKernel):

@@ -22,7 +22,7 @@ from jax import lax
 from seqpar.algorithms import associative_scan as algorithm
 from seqpar.algorithms.associative_scan import Combine, Leaves, Time, forward, in_chunks, length_of
 from seqpar.associative_scan_operation import NAME, Scan
-from seqpar.dispatch.problem import Array, Kernel, Problem
+from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar_jax import eager
 from seqpar_jax.avals import alike
 
@@ -33,11 +33,22 @@ def sequential(combine: Combine, leaves: Leaves, time: Time) -> Leaves:
 
 
 def chunked(
-    combine: Combine, leaves: Leaves, time: Time, *, unrolled: int = 4, chunk: int | None = None
+    combine: Combine, leaves: Leaves, time: Time, *, unrolled: int | None = None, chunk: int | None = None
 ) -> Leaves:
     """Chunks of `unrolled` steps; their ends by loops over chunks of `chunk` steps, about the square root of their number."""
-    ends = lambda ends: forward(jnp, lambda given, ahead: _loops(combine, given, ahead, chunk), ends, time)  # noqa: E731
-    return in_chunks(jnp, combine, leaves, time, unrolled, ends)
+    if unrolled is None:
+        unrolled = 4 if _size(combine, leaves, time) <= LARGEST_UNROLLED else 1
+
+    def loops(ends: Leaves) -> Leaves:
+        return forward(jnp, lambda given, ahead: _loops(combine, given, ahead, chunk), ends, time)
+
+    return loops(leaves) if unrolled == 1 else in_chunks(jnp, combine, leaves, time, unrolled, loops)
+
+
+def _size(combine: Combine, leaves: Leaves, time: Time) -> int:
+    """Number of equations of the function."""
+    one = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in time.part(leaves, 0, 1)]
+    return len(jax.make_jaxpr(combine)(one, one).eqns)
 
 
 def tree(combine: Combine, leaves: Leaves, time: Time, *, leaf: int = 4) -> Leaves:
@@ -103,11 +114,16 @@ def _walked(combine: Combine, steps: Leaves) -> Leaves:
 # --- as kernels -------------------------------------------------------------------------------------------------------
 
 
+LARGEST_UNROLLED = 32
+"""Equations of a function up to which it is written out: compilation takes about 4 ms for each, however often it appears."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanLoops:
-    """Steps per chunk that are written out, and per chunk of the loops below; None takes about their square root."""
+    """Steps per chunk that are written out (None: 4, or 1 where `combine` is large), and per chunk of the loops below (None:
+    about the square root)."""
 
-    unrolled: int = 4
+    unrolled: int | None = None
     chunk: int | None = None
 
 
@@ -140,17 +156,16 @@ class _XlaScan(Kernel):
     def refuses(self, problem: Problem, config: Any) -> str | None:
         if problem.framework != "jax":
             return f"XLA code runs on JAX arrays, not on {problem.framework}"
-        wrong = [
-            f"{k}={n!r}" for k, n in vars(config).items() if n is not None and not (type(n) is int and n > 1)
-        ]
-        return f"{', '.join(wrong)} is not a number of steps of at least 2" if wrong else None
+        return wrong_counts(config, least=2)
 
     def run(self, xp: Any, spec: Scan, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         run = _Run(type(self).algorithm, spec, config)
         if not eager.concrete(operands):
             return run(*operands)
         one = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in spec.time.part(list(operands), 0, 1)]
-        return eager.program(run, eager.traced_now(spec.combine, one, one))(*operands)  # type: ignore[no-any-return]
+        does = eager.traced_now(spec.combine, one, one)
+        key = (run.algorithm, spec.time, spec.combine.structure, config, does)
+        return eager.program(run, list(operands), key)(*operands)  # type: ignore[no-any-return]
 
 
 class Sequential(_XlaScan):

@@ -18,16 +18,39 @@ from seqpar.dispatch.problem import Array
 
 def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, ...]:
     """What the function does with operands like these, in a form that tells two traces apart."""
-    closed = jax.make_jaxpr(lambda *given: function(*given))(
-        *operands
-    )  # a new function, of which JAX remembers nothing
+    # A new function each time, of which JAX remembers nothing.
+    closed = jax.make_jaxpr(lambda *given: function(*given))(*operands)
     return (str(closed.jaxpr), *(_Constant(x) for x in closed.consts))
 
 
-@lru_cache(maxsize=64)
-def program(function: Callable[..., Any], trace: tuple[Hashable, ...]) -> Callable[..., Any]:
-    """`function` compiled; another program for another trace."""
-    return jax.jit(lambda *arrays: function(*arrays))
+def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable) -> Callable[..., Any]:
+    """`function` compiled for arrays like these; the same program for every function with an equal key.
+
+    The key says all that the function does, so that a lambda written in the call is compiled once. Shapes are part of it: a
+    program is never traced again later, when its function may do something else.
+    """
+    return _program(_Keyed(function, (key, *map(jax.typeof, arrays))))
+
+
+class _Keyed:
+    """A function that equals every other one with its key."""
+
+    __slots__ = ("function", "key")
+
+    def __init__(self, function: Callable[..., Any], key: Hashable) -> None:
+        self.function = function
+        self.key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=256)
+def _program(keyed: _Keyed) -> Callable[..., Any]:
+    return jax.jit(lambda *arrays: keyed.function(*arrays))
 
 
 def concrete(arrays: Sequence[Array]) -> bool:

@@ -176,4 +176,5 @@ def _fitted(
 
 
 def _conjugate(x: Tensor | None) -> Tensor | None:
-    return torch.conj_physical(x) if x is not None and x.is_complex() else x
+    # Not conj_physical: that has no batching rule, and loops over the batch with a warning.
+    return x.conj().resolve_conj() if x is not None and x.is_complex() else x

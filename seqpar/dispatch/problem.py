@@ -142,6 +142,21 @@ def refusal(kernel: Kernel, problem: Problem, config: Any) -> str | None:
     return kernel.refuses(problem, config)
 
 
+def wrong_counts(config: Any, least: int = 1) -> str | None:
+    """Which knobs of a config are no number of steps, in words; None if all are right. A knob's default always is."""
+    wrong = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        default = type(value) is type(field.default) and value == field.default
+        if not default and not (type(value) is int and value >= least):
+            wrong.append(f"{field.name}={value!r}")
+    if not wrong:
+        return None
+    return f"{', '.join(wrong)} is not a number of steps" + (
+        f" of at least {least}" if least > 1 else ", 1 or more"
+    )
+
+
 @functools.cache
 def describe(config: object) -> str:
     """A config as a user would type it."""
