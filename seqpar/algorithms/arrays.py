@@ -23,19 +23,20 @@ __all__ = [
 
 def state_dtype(xp: Any, dtype: Any) -> Any:
     """The precision in which a state is carried: float32 for the half types, the type itself otherwise."""
-    # Not `dtype == kind`: NumPy's float64 in the other byte order is that kind, and unequal to it.
-    return next(
-        (kind for kind in (xp.float64, xp.complex64, xp.complex128) if xp.isdtype(dtype, kind)), xp.float32
-    )
+    return next((kind for kind in (xp.float64, xp.complex64, xp.complex128) if _is(dtype, kind)), xp.float32)
 
 
 def double_of(xp: Any, dtype: Any, like: Array) -> Any:
     """Double precision for a single, where the device of `like` has it; else the type itself."""
     wide = {"float64": xp.float32, "complex128": xp.complex64}
     have = xp.__array_namespace_info__().dtypes(device=device(like))
-    return next(
-        (have[name] for name, single in wide.items() if xp.isdtype(dtype, single) and name in have), dtype
-    )
+    return next((have[name] for name, single in wide.items() if _is(dtype, single) and name in have), dtype)
+
+
+def _is(dtype: Any, kind: Any) -> bool:
+    """Is it that dtype, in whichever byte order? NumPy's `isdtype` knows byte orders, and refuses bfloat16."""
+    native = dtype.newbyteorder("=") if hasattr(dtype, "newbyteorder") else dtype
+    return bool(native == kind)
 
 
 def broadcast_shape(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
