@@ -13,18 +13,17 @@ import pytest
 
 import seqpar
 from seqpar.dispatch import registry
-from seqpar.dispatch.frameworks import binding_for
-from seqpar.dispatch.operation import operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.errors import NotEligibleError
 from seqpar.testing import oracle
-from seqpar.testing.examples import Answers, Array, Example
+from seqpar.testing.examples import Array, Example
 from seqpar.testing.linear_examples import LINEAR_EXAMPLES
 from seqpar.testing.matrix_examples import MATRIX_EXAMPLES
+from seqpar.testing.scan_examples import SCAN_EXAMPLES
 
-EXAMPLES: tuple[Example, ...] = (*LINEAR_EXAMPLES, *MATRIX_EXAMPLES)
+EXAMPLES: tuple[Example, ...] = (*LINEAR_EXAMPLES, *MATRIX_EXAMPLES, *SCAN_EXAMPLES)
 
 
 class BackendConformance:
@@ -57,21 +56,15 @@ class BackendConformance:
         for role in ("forward", "backward", "kernel"):
             if role not in metafunc.fixturenames:
                 continue
-            kernels = [
-                k for k in self.kernels() if role == "kernel" or _is_backward(k) == (role == "backward")
-            ]
+            wanted = {"forward": False, "backward": True}.get(role)
+            kernels = [k for k in self.kernels() if wanted is None or self.is_backward(k) == wanted]
             names = [f"{kernel.operation}:{kernel.label}" for kernel in kernels]
-            if "example" in metafunc.fixturenames:
-                pairs = [
-                    (kernel, example)
-                    for kernel in kernels
-                    for example in self.examples_of(kernel)
-                    if not (_is_backward(kernel) and example.adjoint)
-                ]
-                names = [f"{kernel.operation}:{kernel.label}-{example}" for kernel, example in pairs]
-                metafunc.parametrize((role, "example"), pairs, ids=names)
-            else:
+            if "example" not in metafunc.fixturenames:
                 metafunc.parametrize(role, kernels, ids=names)
+                continue
+            pairs = [(kernel, example) for kernel in kernels for example in self.examples_of(kernel)]
+            names = [f"{kernel.operation}:{kernel.label}-{example}" for kernel, example in pairs]
+            metafunc.parametrize((role, "example"), pairs, ids=names)
 
     @pytest.fixture(autouse=True)
     def _registered(self) -> Iterator[None]:
@@ -93,8 +86,7 @@ class BackendConformance:
         assert len(set(labels)) == len(labels), f"two kernels with one name: {labels}"
         names = self.backend.provides or (self.backend.name,)
         for kernel in found:
-            assert kernel.operation in operations, f"{kernel.label} computes an unknown {kernel.operation}"
-            assert self.examples_of(kernel), f"there is no example of {kernel.operation} for {kernel.label}"
+            assert self.examples_of(kernel), f"{kernel.label} computes an unknown {kernel.operation}"
             assert kernel.backend in names, (
                 f"{kernel.label} is not reached by backend={kernel.backend!r}: see `provides`"
             )
@@ -104,7 +96,7 @@ class BackendConformance:
     def test_no_kernel_refuses_everything(self, kernel: Kernel) -> None:
         reasons = []
         for example in self.examples_of(kernel):
-            if 0 in example.shape or example.adjoint:
+            if 0 in example.shape or not example.plain:
                 continue  # empty arrays reach no kernel, so they prove nothing
             try:
                 self.force(kernel, example, self.operands(kernel, example))
@@ -114,15 +106,15 @@ class BackendConformance:
         raise AssertionError(f"{kernel.label} ({kernel.operation}) runs no example:{''.join(reasons)}")
 
     def test_states_agree_with_the_definition(self, forward: Kernel, example: Example) -> None:
-        self.check(forward, self.run(forward, example), example.answers)
+        self.check(forward, self.run(forward, example), example)
 
     def test_gradients_agree_with_the_definition(self, backward: Kernel, example: Example) -> None:
-        self.check(backward, self.run(backward, example), example.backward_answers)
+        self.check(backward, self.run(backward, example), example)
 
     def test_repeated_calls_agree_to_the_bit_where_that_is_promised(self, kernel: Kernel) -> None:
         if not kernel.deterministic:
             pytest.skip(f"{kernel.label} does not promise it")
-        example = self.example(kernel, batch=8, time=300, width=17)
+        example = self.example(kernel, batch=16, time=300, width=5)
         first = [self.numpy(x).copy() for x in self.run(kernel, example)]
         for _ in range(3):
             for x, y in zip(first, self.run(kernel, example), strict=True):
@@ -130,7 +122,7 @@ class BackendConformance:
 
     @pytest.mark.parametrize("steps", [0, 1, 2])
     def test_results_are_fresh_memory(self, kernel: Kernel, steps: int) -> None:
-        example = self.example(kernel, batch=2, time=steps, width=3, h0=True)
+        example = self.example(kernel, batch=2, time=steps, width=3)
         operands = self.operands(kernel, example)
         given = [self.numpy(x) for x in operands if x is not None]
         results = [self.numpy(x) for x in self.run(kernel, example, operands)]
@@ -139,7 +131,7 @@ class BackendConformance:
                 assert not np.shares_memory(result, other), kernel.label
 
     def test_operands_are_left_alone(self, kernel: Kernel) -> None:
-        example = self.example(kernel, batch=2, time=33, width=5, h0=True, resets=0.1)
+        example = self.example(kernel, batch=2, time=33, width=5)
         operands = self.operands(kernel, example)
         before = [None if x is None else self.numpy(x).copy() for x in operands]
         self.run(kernel, example, operands)
@@ -147,13 +139,13 @@ class BackendConformance:
             assert x is None or np.array_equal(x, self.numpy(y)), kernel.label
 
     def test_the_public_call_reaches_the_kernel(self, forward: Kernel) -> None:
-        example = self.example(forward, batch=2, time=33, width=5, h0=True)
-        self.run(forward, example)
-        function, options = example.public()
-        operands = [x for x in self.operands(forward, example) if x is not None]
+        example = self.example(forward, batch=2, time=33, width=5)
+        operands = self.operands(forward, example)
+        self.run(forward, example, operands)
+        function, given, options = example.public(operands)
         forced: dict[str, Any] = {"backend": forward.backend, "method": forward.method, **options}
-        assert seqpar.explain(function, *operands, **forced).choice.kernel.label == forward.label
-        self.check(forward, function(*operands, return_final=True, **forced), example.answers)
+        assert seqpar.explain(function, *given, **forced).choice.kernel.label == forward.label
+        self.check(forward, example.results(function(*given, **forced)), example)
 
     # --- what they are made of ----------------------------------------------------------------------------------------
 
@@ -162,44 +154,44 @@ class BackendConformance:
         return [
             example
             for example in self.examples
-            if kernel.operation in (example.operation.name, example.operation.fused_backward)
+            if kernel.operation == example.operation
+            or (kernel.operation == example.fused_backward and example.plain)
         ]
 
     def example(self, kernel: Kernel, **fields: Any) -> Example:
-        """An example for a kernel: batch, time, width, and fields that all operations have."""
+        """An example for a kernel: batch, time, width, and fields that examples of its operation have."""
         return type(self.examples_of(kernel)[0]).of(**fields)
+
+    def is_backward(self, kernel: Kernel) -> bool:
+        """Does it compute the fused backward pass of another operation?"""
+        return any(kernel.operation == example.fused_backward for example in self.examples)
 
     def operands(self, kernel: Kernel, example: Example) -> list[Array | None]:
         """The operands of an example for a kernel's operation, in the suite's framework."""
-        given = example.backward_operands() if _is_backward(kernel) else example.operands()
+        given = example.backward_operands() if self.is_backward(kernel) else example.operands()
         return [None if x is None else self.array(x) for x in given]
 
-    def force(self, kernel: Kernel, example: Example, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    def force(self, kernel: Kernel, example: Example, operands: Sequence[Array | None]) -> Sequence[Array]:
         """Results of this kernel and no other."""
         config = next((config for config in self.configs if type(config) is kernel.config), None)
         wish = Request(method=kernel.method, backend=kernel.backend, config=config, source="explicit")
-        binding = binding_for(type(operands[0]))
-        return binding.call(operations[kernel.operation], example.walk, operands, wish)
+        return example.run(kernel, operands, wish)
 
     def run(
         self, kernel: Kernel, example: Example, operands: Sequence[Array | None] | None = None
-    ) -> tuple[Array, ...]:
+    ) -> Sequence[Array]:
         """The same, or the end of the test where the kernel says that it cannot run the example."""
         try:
             return self.force(kernel, example, operands or self.operands(kernel, example))
         except NotEligibleError as error:
             pytest.skip(_refusal(kernel, error))
 
-    def check(self, kernel: Kernel, results: Sequence[Array], answers: Answers) -> None:
+    def check(self, kernel: Kernel, results: Sequence[Array], example: Example) -> None:
         """Every result is within its bound."""
-        names = operations[kernel.operation].results
-        for name, actual, exact, bound in zip(names, results, *answers, strict=True):
+        backward = self.is_backward(kernel)
+        answers = example.backward_answers if backward else example.answers
+        for name, actual, exact, bound in zip(example.names(backward), results, *answers, strict=True):
             oracle.assert_within(self.numpy(actual), exact, bound, f"{kernel.label} {name}")
-
-
-def _is_backward(kernel: Kernel) -> bool:
-    """Does it compute the fused backward pass of another operation?"""
-    return any(kernel.operation == operation.fused_backward for operation in operations.values())
 
 
 def _refusal(kernel: Kernel, error: NotEligibleError) -> str:

@@ -1,21 +1,19 @@
 """What an example of the conformance suite is: a problem of one operation, with seeded operands and exact answers.
 
-Operands are canonical, as kernels get them. `seqpar.testing.linear_examples` and `seqpar.testing.matrix_examples` hold what
-the suite asks of the kernels of each operation.
+`seqpar.testing.linear_examples`, `matrix_examples` and `scan_examples` hold what the suite asks of the kernels of each operation.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pytest
 
-from seqpar.dispatch.operation import Operation
-from seqpar.validation import state_of
+from seqpar.dispatch.options import Request
+from seqpar.dispatch.problem import Kernel
 
 Array = Any
 Shape = tuple[int, ...]
@@ -30,82 +28,77 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Example(ABC):
-    """One problem. `narrow` gives the shapes of operands that broadcast; the others have full size."""
+    """One problem of an operation, and of its fused backward if it has one."""
 
-    operation: ClassVar[Operation]
+    operation: ClassVar[str]
+    fused_backward: ClassVar[str | None] = None
 
     shape: Shape
-    """The shape of the states."""
     axis: int
     dtype: str = "float32"
-    dtype_a: str = ""
-    """The dtype of the coefficients, if it is not that of the values."""
     reverse: bool = False
-    adjoint: bool = False
-    h0: bool = False
-    resets: float = 0.0
-    """The share of steps that are reset; 0 for no mask."""
-    g_final: bool = True
-    """Does the backward pass get a cotangent of the final state?"""
-    narrow: Mapping[str, Shape] = field(default_factory=lambda: MappingProxyType({}))
     memory: Literal["rows", "swapped", "transposed", "backwards", "gaps", "repeated"] = "rows"
     """Row-major, first axis contiguous, last but one contiguous, negative strides, every other element, or one step repeated
     with stride 0."""
-    spoiled: bool = False
-    """NaN and infinity among the values, for resets to stop."""
 
     @classmethod
     @abstractmethod
     def of(cls, batch: int, time: int, width: int, **fields: Any) -> "Example":
-        """An example whose states are of a width."""
+        """An example of a size, `width` numbers side by side."""
 
     @property
-    @abstractmethod
-    def walk(self) -> Any:
-        """The static part of the operation."""
+    def plain(self) -> bool:
+        """Is it what the public function computes, and not a walk that only derivatives need?"""
+        return True
 
     @abstractmethod
     def operands(self) -> tuple[Array | None, ...]:
-        """Operands of the operation."""
+        """What a kernel of the operation gets, as NumPy arrays."""
 
-    @abstractmethod
-    def backward_operands(self) -> tuple[Array | None, ...]:
-        """Operands of its fused backward."""
-
-    @abstractmethod
-    def public(self) -> tuple[Callable[..., Any], dict[str, Any]]:
-        """The public function and the options with which it means this, given the operands that are not a mask."""
-
-    @cached_property
+    @property
     @abstractmethod
     def answers(self) -> Answers:
-        """Of the operation."""
+        """What it is to return."""
+
+    def backward_operands(self) -> tuple[Array | None, ...]:
+        """What a kernel of the fused backward gets."""
+        raise NotImplementedError(f"{self.operation} has no fused backward")
 
     @cached_property
     def backward_answers(self) -> Answers:
-        """Of its fused backward: each gradient in the shape of its operand."""
-        exact, bounds, shapes = self._gradients()
-        b = self.operands()[1]
-        eps = float(_finfo_of_state(b).eps)
-        fitted = [_fitted(*each, eps) for each in zip(exact, bounds, shapes, strict=True)]
-        return Answers(tuple(x for x, _ in fitted), tuple(bound for _, bound in fitted))
+        """What it is to return: each gradient in the shape of its operand."""
+        raise NotImplementedError(f"{self.operation} has no fused backward")
 
     @abstractmethod
-    def _gradients(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Shape, ...]]:
-        """Gradients of full shape, their bounds, and the shapes of the operands."""
+    def names(self, backward: bool) -> Sequence[str]:
+        """What the results are called."""
 
     @abstractmethod
-    def _words(self) -> list[str]:
-        """What a name says of the operation's own flags."""
+    def public(
+        self, operands: Sequence[Array | None]
+    ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+        """The public function that computes this of operands in any framework, its arguments and its options."""
+
+    @abstractmethod
+    def results(self, returned: Any) -> Sequence[Array]:
+        """The results as kernels return them from what the public function returns."""
+
+    @abstractmethod
+    def run(self, kernel: Kernel, operands: Sequence[Array | None], wish: Request) -> Sequence[Array]:
+        """The results for operands in any framework by the kernel that is wished for."""
+
+    def words(self) -> list[str]:
+        """What the name of the example says of its own fields."""
+        return []
 
     def __str__(self) -> str:
-        words = [f"{self.dtype_a}*{self.dtype}" if self.dtype_a else self.dtype, _text(self.shape)]
         usual = next(each.default for each in fields(self) if each.name == "axis")
-        words += [f"axis{self.axis}" if self.axis != usual else "", *self._words()]
-        flags = ("reverse", "adjoint", "h0", "resets", "spoiled")
-        words += [name for name in flags if getattr(self, name)]
-        words += [f"{name}{_text(shape)}" for name, shape in self.narrow.items()]
-        words += ["" if self.memory == "rows" else self.memory, "" if self.g_final else "no_g_final"]
+        words = [self.dtype, _text(self.shape), f"axis{self.axis}" if self.axis != usual else ""]
+        words += [
+            "reverse" if self.reverse else "",
+            *self.words(),
+            "" if self.memory == "rows" else self.memory,
+        ]
         return "-".join(filter(None, words))
 
     @property
@@ -113,33 +106,12 @@ class Example(ABC):
         """The time axis, from the front."""
         return self.axis % len(self.shape)
 
-    @property
-    def stateless(self) -> Shape:
-        """The shape of the states without the time axis."""
-        return self.shape[: self.time] + self.shape[self.time + 1 :]
-
-    def step(self, t: int) -> tuple[Any, ...]:
-        """The index of one step."""
-        return (*(slice(None),) * self.time, t)
-
-    def numbers(self, name: str, seed: int, shape: Shape, dtype: str) -> Array:
-        """Numbers of modulus up to one for an operand, in its own shape and memory."""
-        shape = self.narrow.get(name, shape)
+    def numbers(self, seed: int, shape: Shape, dtype: str) -> Array:
+        """Numbers of modulus up to one."""
         random = np.random.default_rng([seed, *shape])
         x = random.uniform(-1, 1, shape)
         turn = np.exp(1j * random.uniform(0, 6.28, shape)) if dtype.startswith("complex") else 1.0
         return self.laid_out(np.asarray(x * turn).astype(_dtype(dtype), copy=False))
-
-    def state(self, name: str, seed: int) -> Array:
-        """An operand like a state."""
-        return self.numbers(name, seed, self.stateless, state_of(self.dtype))
-
-    def mask(self, shape: Shape) -> Array | None:
-        """Resets of a shape, if there are any."""
-        if not self.resets:
-            return None
-        shape = self.narrow.get("resets", shape)
-        return self.laid_out(np.random.default_rng(4).random(shape) < self.resets)
 
     def laid_out(self, x: Array) -> Array:
         """The same values in other memory."""
@@ -159,20 +131,10 @@ class Example(ABC):
         return x
 
 
-def _fitted(exact: Array, bound: Array, shape: Shape, eps: float) -> tuple[Array, Array]:
-    """A gradient and its bound, summed over the axes along which the operand was broadcast."""
-    bound = np.broadcast_to(bound, exact.shape)
-    axes = tuple(i for i, n in enumerate(shape) if n == 1 and exact.shape[i] != 1)
-    if not axes:
-        return exact, bound
-    terms = exact.size // int(np.prod(shape))
-    total, size, errors = (x.sum(axis=axes, keepdims=True) for x in (exact, np.abs(exact), bound))
-    # eps * log2(n) for pairwise summation; n / 64 allows block sums below it.
-    return total, errors + (2 + terms / 64) * eps * size
-
-
-def _finfo_of_state(b: Array) -> Any:
-    return np.finfo(state_of(b.dtype.name))
+def rotations(x: Array) -> Array:
+    """Matrices of these numbers that shrink by 2 % a step: no product grows, and none is lost within a chunk."""
+    wide = x.astype("complex128" if np.iscomplexobj(x) else "float64")
+    return (0.98 * np.linalg.qr(wide).Q).astype(x.dtype)
 
 
 def _dtype(name: str) -> Any:

@@ -10,18 +10,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from seqpar.dispatch.operation import Operation
 from seqpar.linear_recurrence import linear_recurrence
-from seqpar.linear_recurrence_operation import LINEAR_RECURRENCE, Walk
+from seqpar.linear_recurrence_operation import Walk
 from seqpar.testing import oracle
-from seqpar.testing.examples import Answers, Array, Example, Shape
+from seqpar.testing.examples import Answers, Array, Shape
+from seqpar.testing.recurrence_examples import RecurrenceExample
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearExample(Example):
+class LinearExample(RecurrenceExample):
     """One linear recurrence."""
 
-    operation: ClassVar[Operation] = LINEAR_RECURRENCE
+    operation: ClassVar[str] = "linear_recurrence"
+    fused_backward: ClassVar[str | None] = "linear_recurrence_backward"
+    function: ClassVar[Callable[..., Any]] = linear_recurrence
 
     axis: int = -2
     gate: str = "value"
@@ -29,7 +31,7 @@ class LinearExample(Example):
 
     @classmethod
     def of(cls, batch: int, time: int, width: int, **fields: Any) -> "LinearExample":
-        return cls(shape=(batch, time, width), **fields)
+        return cls(shape=(batch, time, width), h0=True, **fields)
 
     @property
     def walk(self) -> Walk:
@@ -37,7 +39,7 @@ class LinearExample(Example):
 
     def operands(self) -> tuple[Array, Array, Array | None, Array | None]:
         """(a, b, h0, resets)"""
-        b = self.numbers("b", 2, self.shape, self.dtype)
+        b = self.operand("b", 2, self.shape, self.dtype)
         a = self._coefficients()
         h0 = self.state("h0", 3) if self.h0 else None
         # Canonical masks are shared by all features, unless the last axis is time.
@@ -50,21 +52,19 @@ class LinearExample(Example):
         """(a, b if it is read, h0, resets, h, g, g_final)"""
         a, b, h0, resets = self.operands()
         h = self.answers.exact[0].astype(b.dtype)
-        g = self.numbers("g", 5, self.shape, self.dtype)
+        g = self.operand("g", 5, self.shape, self.dtype)
         g_final = self.state("g_final", 6) if self.g_final else None
         return a, b if self.convex else None, h0, resets, self.laid_out(h), g, g_final
 
-    def public(self) -> tuple[Callable[..., Any], dict[str, Any]]:
-        return linear_recurrence, {
-            name: getattr(self, name) for name in ("axis", "reverse", "gate", "convex")
-        }
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("axis", "reverse", "gate", "convex")}
 
     @cached_property
     def answers(self) -> Answers:
         given, how = self.operands(), self.walk._asdict()
         return Answers(oracle.walk(*given, **how), oracle.error_bound(*given, **how))
 
-    def _gradients(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Shape, ...]]:
+    def gradients(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Shape, ...]]:
         a, b, h0, resets = self.operands()
         *_, h, g, g_final = self.backward_operands()
         how = self.walk._asdict()
@@ -74,12 +74,12 @@ class LinearExample(Example):
         shape_b = b.shape if self.convex else self.shape
         return exact, bounds, (a.shape, shape_b, self.stateless if h0 is None else h0.shape)
 
-    def _words(self) -> list[str]:
-        return ["" if self.gate == "value" else self.gate, "convex" if self.convex else ""]
+    def words(self) -> list[str]:
+        return ["" if self.gate == "value" else self.gate, "convex" if self.convex else "", *super().words()]
 
     def _coefficients(self) -> Array:
         """Such that no walk grows: of modulus below one, as logarithms below zero, or as logits of either sign."""
-        unit = self.numbers("a", 1, self.shape, self.dtype_a or self.dtype)
+        unit = self.operand("a", 1, self.shape, self.dtype_a or self.dtype)
         if self.gate == "value":
             return unit
         low, high = (-2.0, 0.0) if self.gate == "log" else (-4.0, 4.0)

@@ -10,18 +10,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from seqpar.dispatch.operation import Operation
 from seqpar.matrix_recurrence import matrix_recurrence
-from seqpar.matrix_recurrence_operation import MATRIX_RECURRENCE, MatrixWalk
+from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar.testing import oracle
-from seqpar.testing.examples import Answers, Array, Example, Shape
+from seqpar.testing.examples import Answers, Array, Shape, rotations
+from seqpar.testing.recurrence_examples import RecurrenceExample
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixExample(Example):
+class MatrixExample(RecurrenceExample):
     """One matrix recurrence, with states of n rows and k columns."""
 
-    operation: ClassVar[Operation] = MATRIX_RECURRENCE
+    operation: ClassVar[str] = "matrix_recurrence"
+    fused_backward: ClassVar[str | None] = "matrix_recurrence_backward"
+    function: ClassVar[Callable[..., Any]] = matrix_recurrence
 
     axis: int = -3
     transposed: bool = False
@@ -30,7 +32,7 @@ class MatrixExample(Example):
 
     @classmethod
     def of(cls, batch: int, time: int, width: int, **fields: Any) -> "MatrixExample":
-        return cls(shape=(batch, time, width, 2), **fields)
+        return cls(shape=(batch, time, width, 2), h0=True, **fields)
 
     @property
     def walk(self) -> MatrixWalk:
@@ -51,15 +53,15 @@ class MatrixExample(Example):
         h = self.laid_out(self.answers.exact[0].astype(b.dtype))
         return A, h0, resets, h, self._values("g", 5), self.state("g_final", 6) if self.g_final else None
 
-    def public(self) -> tuple[Callable[..., Any], dict[str, Any]]:
-        return matrix_recurrence, {"axis": self.axis, "reverse": self.reverse, "columns": True}
+    def options(self) -> dict[str, Any]:
+        return {"axis": self.axis, "reverse": self.reverse, "columns": True}
 
     @cached_property
     def answers(self) -> Answers:
         given, how = self.operands(), self.walk._asdict()
         return Answers(oracle.matrix_walk(*given, **how), oracle.matrix_error_bound(*given, **how))
 
-    def _gradients(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Shape, ...]]:
+    def gradients(self) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Shape, ...]]:
         A, b, h0, resets = self.operands()
         *_, h, g, g_final = self.backward_operands()
         how = self.walk._asdict()
@@ -68,23 +70,18 @@ class MatrixExample(Example):
         bounds = oracle.matrix_backward_error_bound(A, b, h0, resets, g, g_final, **how)
         return exact, bounds, (A.shape, self.shape, self.stateless if h0 is None else h0.shape)
 
-    def _words(self) -> list[str]:
-        return [name for name in ("transposed", "growing") if getattr(self, name)]
+    def words(self) -> list[str]:
+        return [*(name for name in ("transposed", "growing") if getattr(self, name)), *super().words()]
 
     def _matrices(self) -> Array:
-        """Rotations that shrink by 2 % a step, so that no walk grows and a carry is not lost within a chunk. Or `growing`."""
         n = self.shape[-2]
-        A = self.numbers("A", 1, (*self.shape[:-2], n, n), self.dtype_a or self.dtype)
-        if self.growing:
-            values = np.broadcast_to(np.diag([3.0, *[0.5] * (n - 1)]), A.shape)
-        else:
-            wide = A.astype("complex128" if np.iscomplexobj(A) else "float64")
-            values = 0.98 * np.linalg.qr(wide).Q
-        return self.laid_out(values.astype(A.dtype))
+        A = self.operand("A", 1, (*self.shape[:-2], n, n), self.dtype_a or self.dtype)
+        if not self.growing:
+            return self.laid_out(rotations(A))
+        return np.broadcast_to(np.diag([3.0, *[0.5] * (n - 1)]), A.shape).astype(A.dtype)
 
     def _values(self, name: str, seed: int) -> Array:
-        x = self.numbers(name, seed, self.shape, self.dtype)
-        return self._without_growth(x)
+        return self._without_growth(self.operand(name, seed, self.shape, self.dtype))
 
     def state(self, name: str, seed: int) -> Array:
         return self._without_growth(super().state(name, seed))
