@@ -21,6 +21,7 @@ from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.problem import Array
 from seqpar.errors import BackendError
 from seqpar_jax.avals import aval_like
+from seqpar_jax.precision import enable_x64
 from seqpar_jax.splitting import Split
 
 Code = Callable[[Sequence[Array | None]], Sequence[Array]]
@@ -63,7 +64,7 @@ def call(
 
     def run(operands: Sequence[Array | None]) -> Sequence[Array]:
         # Sums over time leave a kernel in double precision, whatever jax_enable_x64 says.
-        with jax.enable_x64(True) if wide else nullcontext():
+        with enable_x64(True) if wide else nullcontext():
             results = (split.over(local) if _splits(axis_context) else local)(
                 *[x for x in operands if x is not None]
             )

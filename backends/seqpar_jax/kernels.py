@@ -4,15 +4,17 @@ Each recurrence has the same three methods, which `loops` implements, for its wa
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
 from seqpar.algorithms.arrays import state_dtype
-from seqpar.dispatch.problem import Array, Kernel, Problem
+from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar_jax import loops
 from seqpar_jax.loops import Recurrence, steps_of
+from seqpar_jax.precision import enable_x64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,7 @@ class XlaKernel(Kernel):
     def refuses(self, problem: Problem, config: Any) -> str | None:
         if problem.framework != "jax":
             return f"XLA code runs on JAX arrays, not on {problem.framework}"
-        wrong = [f"{name}={n}" for name, n in vars(config).items() if n is not None and n < 1]
-        return f"{', '.join(wrong)} is not a positive number of steps" if wrong else None
+        return wrong_counts(config)
 
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         return self.walk(spec, config, *operands)
@@ -50,9 +51,10 @@ class XlaKernel(Kernel):
         self, spec: Any, config: Any, a: Array, b: Array, h0: Array | None, resets: Array | None
     ) -> tuple[Array, Array]:
         """(h, final) of one walk."""
-        steps, start = steps_of(self.recurrence, spec, a, b, h0, resets)
-        h, state = type(self).walker(steps, start, **vars(config))
-        return h, jnp.squeeze(state, steps.axis).astype(state_dtype(jnp, b.dtype))
+        with enable_x64(True) if self.recurrence.in_64_bits(spec, a) else nullcontext():
+            steps, start = steps_of(self.recurrence, spec, a, b, h0, resets)
+            h, state = type(self).walker(steps, start, **vars(config))
+            return h, jnp.squeeze(state, steps.axis).astype(state_dtype(jnp, b.dtype))
 
 
 class Sequential(XlaKernel):

@@ -1,52 +1,51 @@
 """Linear recurrences in XLA code: what their steps read, and their kernels."""
 
-import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from seqpar.algorithms import linear_recurrence as algorithm
-from seqpar.algorithms.arrays import broadcast_shape
-from seqpar.algorithms.transfer import NUMBERS
+from seqpar.algorithms.arrays import broadcast_shape, state_dtype
+from seqpar.algorithms.gates import coefficient, complement
+from seqpar.algorithms.transfer import NUMBERS, Slope, slope_of
 from seqpar.dispatch.operation import fit
 from seqpar.dispatch.problem import Array, Kernel
-from seqpar.linear_recurrence_operation import Walk, without
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.recurrence_operation import without
 from seqpar_jax import kernels
 from seqpar_jax.kernels import ChunkedLoops, TreeLoops, XlaKernel
 from seqpar_jax.loops import Recurrence, Steps, in_place
+from seqpar_jax.precision import doubled
 
 __all__ = ["KERNELS", "ChunkedLoops", "TreeLoops"]
 
-# JAX before 0.9 had it among the experiments.
-enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else vars(jax.experimental)["enable_x64"]
 
+class _LinearRecurrence(Recurrence):
+    kind = NUMBERS
 
-def _precision(walk: Walk, b: Array) -> Any:
-    """What the walk is carried in: gates in float64, for their long memories. `_in_64_bits` makes that possible."""
-    state = algorithm.state_dtype(jnp, b.dtype)
-    wide = {"float32": jnp.float64, "complex64": jnp.complex128}.get(jnp.dtype(state).name)
-    return state if walk.gate == "value" or wide is None else wide
+    def shape(self, a: Array, b: Array) -> tuple[int, ...]:
+        return broadcast_shape(a.shape, b.shape)
 
+    def in_64_bits(self, walk: Walk, a: Array) -> bool:
+        # Gates are carried in double precision, for their long memories.
+        return walk.gate != "value"
 
-def _in_64_bits(walk: Walk) -> Any:
-    """XLA computes in 64 bits whether JAX's own arrays may have them or not."""
-    return contextlib.nullcontext() if walk.gate == "value" else enable_x64(True)
+    def precision(self, walk: Walk, b: Array) -> Any:
+        state = state_dtype(jnp, b.dtype)
+        return state if walk.gate == "value" else doubled(state)
 
+    def load(self, walk: Walk, a: Array, b: Array) -> tuple[Array, Array]:
+        """Coefficients, rounded to the state as the contract has it and then as wide as the walk, and inputs."""
+        wide = self.precision(walk, b)
+        x, u = a.astype(state_dtype(jnp, b.dtype)).astype(wide), b.astype(wide)
+        if walk.convex and not walk.adjoint:
+            u = complement(jnp, x, walk.gate) * u
+        return coefficient(jnp, x, walk.gate), u
 
-def _load(walk: Walk, a: Array, b: Array) -> tuple[Array, Array]:
-    """Coefficients, rounded to the state as the contract has it and then as wide as the walk, and inputs."""
-    wide = _precision(walk, b)
-    x, u = a.astype(algorithm.state_dtype(jnp, b.dtype)).astype(wide), b.astype(wide)
-    if walk.convex and not walk.adjoint:
-        u = algorithm.complement(jnp, x, walk.gate) * u
-    return algorithm.coefficient(jnp, x, walk.gate), u
-
-
-def _shape(a: Array, b: Array) -> tuple[int, ...]:
-    return broadcast_shape(a.shape, b.shape)
+    def slope(self, c: Array, shared: bool) -> Slope:
+        return slope_of(jnp, c, 0, 1, False)
 
 
 def _sequential(steps: Steps, start: Array) -> tuple[Array, Array]:
@@ -62,13 +61,7 @@ def _sequential(steps: Steps, start: Array) -> tuple[Array, Array]:
 
 
 class _Linear(XlaKernel):
-    recurrence = Recurrence(NUMBERS, _shape, _precision, _load)
-
-    def walk(
-        self, spec: Walk, config: Any, a: Array, b: Array, h0: Array | None, resets: Array | None
-    ) -> tuple[Array, Array]:
-        with _in_64_bits(spec):
-            return super().walk(spec, config, a, b, h0, resets)
+    recurrence = _LinearRecurrence()
 
 
 class _Forward(_Linear):

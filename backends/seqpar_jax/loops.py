@@ -8,8 +8,9 @@ round costs a kernel launch.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +24,30 @@ from seqpar_jax.avals import alike
 Shape = tuple[int, ...]
 
 
-class Recurrence(NamedTuple):
+class Recurrence(ABC):
     """What a recurrence tells the loops of itself."""
 
-    kind: Coefficients
-    shape: Callable[[Array, Array], Shape]
-    """(a, b) -> the shape of the states."""
-    precision: Callable[[Any, Array], Any]
-    """(walk, b) -> what states are carried in."""
-    load: Callable[[Any, Array, Array], tuple[Array, Array]]
-    """(walk, a, b) -> c, u in that precision, for a part of the operands along time."""
+    kind: ClassVar[Coefficients]
+
+    @abstractmethod
+    def shape(self, a: Array, b: Array) -> Shape:
+        """The shape of the states."""
+
+    @abstractmethod
+    def precision(self, walk: Any, b: Array) -> Any:
+        """What states are carried in."""
+
+    @abstractmethod
+    def load(self, walk: Any, a: Array, b: Array) -> tuple[Array, Array]:
+        """c and u in that precision, for a part of the operands along time."""
+
+    @abstractmethod
+    def slope(self, c: Array, shared: bool) -> Any:
+        """What one step does to a state; do all steps share it?"""
+
+    @abstractmethod
+    def in_64_bits(self, walk: Any, a: Array) -> bool:
+        """Does anything here need double precision for single, in 32-bit JAX too?"""
 
 
 class Steps(NamedTuple):
@@ -111,15 +126,20 @@ def steps_of(
 
 def in_place(steps: Steps, start: Array) -> tuple[Array, Array]:
     """The definition, one step per round."""
+    dtype = steps.b.dtype
+    # As bits: XLA for CPUs would widen and narrow all of an array of bfloat16 in every round, 360 times as slow.
+    bits = dtype == jnp.bfloat16
 
     def at(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         h, k = carry
         t, state, k = steps.step(i, k)
-        return lax.dynamic_update_slice_in_dim(h, state.astype(h.dtype), t, steps.axis), k
+        state = state.astype(dtype)
+        state = lax.bitcast_convert_type(state, h.dtype) if bits else state
+        return lax.dynamic_update_slice_in_dim(h, state, t, steps.axis), k
 
-    carry = steps.carry((jnp.zeros(steps.shape, steps.b.dtype), start))
-    results: tuple[Array, Array] = lax.fori_loop(0, steps.length, at, carry)
-    return results
+    empty = jnp.zeros(steps.shape, jnp.uint16 if bits else dtype)
+    h, k = lax.fori_loop(0, steps.length, at, steps.carry((empty, start)))
+    return lax.bitcast_convert_type(h, dtype) if bits else h, k
 
 
 def in_chunks(steps: Steps, start: Array, *, chunk: int | None = None) -> tuple[Array, Array]:
@@ -201,17 +221,17 @@ def _entering_by_doubling(chunks: Steps, start: Array) -> tuple[Array, Array]:
 
 def _transfer(chunks: Steps) -> Transfer:
     """What each chunk does to the state that enters it: all chunks run from zero, products of coefficients at their side."""
-    axis, kind = chunks.axis, chunks.kind
+    shared = chunks.a.shape[chunks.axis] == 1
 
     def at(i: Array | int, before: Transfer | None) -> Transfer:
         _, c, _, reset = chunks.at(i)
-        slope = kind.slope_of(jnp, c, axis, 1, chunks.walk.reverse)
-        k = jnp.zeros(_one(chunks.shape, axis), chunks.dtype) if before is None else before.offset
+        slope = chunks.recurrence.slope(c, shared)
+        k = jnp.zeros(_one(chunks.shape, chunks.axis), chunks.dtype) if before is None else before.offset
         _, _, k = chunks.step(i, k)
         if before is None:
             return Transfer(slope, k, reset)
         # In the first round there is nothing to join: selecting there costs less to compile than a first round of its own.
-        product = kind.joined(jnp, before.slope, slope)
+        product = chunks.kind.joined(jnp, before.slope, slope)
         product = jax.tree.map(lambda x, y: jnp.where(i == 0, x, y), slope, product)
         return Transfer(product, k, None if reset is None else before.dropped | reset)
 
