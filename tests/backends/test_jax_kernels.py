@@ -1,6 +1,10 @@
-"""What runs for JAX arrays, XLA code and host kernels alike, against the float64 oracle: every method, flag, dtype and edge."""
+"""What runs for JAX arrays, XLA code and host kernels alike, against the float64 oracle: every method, flag, dtype and edge.
+
+Here for the linear recurrence; the conformance suite runs the kernels of the others, of which only what is theirs alone is here.
+"""
 
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,8 +16,10 @@ import jax.numpy as jnp  # noqa: E402
 
 import oracle  # noqa: E402
 import seqpar  # noqa: E402
+from jax_loop import Recurrence, each  # noqa: E402
 
 WAYS = [("host", "sequential"), ("xla", "sequential"), ("xla", "chunked"), ("xla", "tree")]
+DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 FLAGS = [
     {"gate": gate, "convex": convex, "reverse": reverse}
     for gate, convex, reverse in itertools.product(("value", "log", "logit"), (False, True), (False, True))
@@ -61,7 +67,7 @@ def test_every_flag_is_within_the_error_bound(way: tuple[str, str], flags: dict[
 
 
 @pytest.mark.parametrize("way", WAYS, ids=".".join)
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_is_within_the_error_bound(way: tuple[str, str], dtype: str) -> None:
     operands = make((2, 23, 3), 1, dtype)
     h, final = run(way, operands, 1)
@@ -149,15 +155,18 @@ def test_the_backward_of_every_xla_method_is_within_the_error_bound(
         oracle.assert_within(np.asarray(x), y, bound, what)
 
 
-def test_without_64_bit_mode_results_and_summed_gradients_are_float32() -> None:
-    with jax.enable_x64(False):
-        a, b, h0, _ = make((3, 37, 5), 1)
-        got = jax.grad(lambda a, b: seqpar.linear_recurrence(a, b, h0).sum(), argnums=(0, 1))(a[0, 0], b)
-        assert [str(x.dtype) for x in got] == ["float32", "float32"]
-        expected = oracle.backward(
-            a[0, 0].reshape(1, 1, 5), b, h0, None, None, np.ones(b.shape), None, axis=1
-        )
-    np.testing.assert_allclose(got[0], np.asarray(expected[0]).reshape(5), rtol=1e-4)
+@each
+def test_without_64_bit_mode_results_and_summed_gradients_are_float32(of: Recurrence) -> None:
+    for backend in ("host", "xla"):
+        with jax.enable_x64(False):
+            a, b, h0 = of.make((3, 37, 5), dtype="float32")
+            a = 0.3 * a[0, 0]
+            run = lambda *x, backend=backend: of.function(*x, backend=backend).sum()  # noqa: E731
+            got = jax.grad(run, argnums=(0, 1, 2))(a, b, h0)
+            assert {str(x.dtype) for x in got} == {"float32"}
+        expected = jax.grad(lambda *x: of.loop(*x).sum(), argnums=(0, 1, 2))(*map(jnp.float64, (a, b, h0)))
+        for x, y in zip(got, expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4)
 
 
 def test_a_weakly_typed_scalar_does_not_change_the_dtype() -> None:
@@ -189,3 +198,47 @@ def test_gates_remember_a_million_steps_in_32_bits_too(method: str, gate: str) -
         )
         assert result.h.dtype == result.final.dtype == np.float32
     assert np.abs(result.h - exact).max() <= 1e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=".".join)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_powers_that_overflow_leave_a_state_that_does_not(way: tuple[str, str], dtype: str) -> None:
+    """diag(3, 0.5) from zero over (0, 1): 3**4096 and 0 side by side."""
+    steps = 4096
+    A = jnp.asarray(np.diag([3.0, 0.5]), dtype)
+    b = jnp.zeros((steps, 2), dtype).at[:, 1].set(1)
+    for given in (A, jnp.broadcast_to(A, (steps, 2, 2))):
+        h = seqpar.matrix_recurrence(given, b, backend=way[0], method=way[1])
+        expected = np.stack([np.zeros(steps), 2 - 0.5 ** np.arange(steps)], -1)
+        eps = {"float16": 2**-10, "bfloat16": 2**-7}.get(dtype, 1e-6)
+        np.testing.assert_allclose(np.asarray(h).astype("complex128"), expected, rtol=eps, atol=0)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("method", ["chunked", "tree"])
+def test_powers_of_one_rotation_err_no_more_than_steps_do(method: str, x64: bool) -> None:
+    """In single precision the errors of its powers add up to 1e-4 here, those of steps to 6e-6."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0].astype(np.float32)
+    b, h0 = np.zeros((4096, 4), np.float32), np.ones(4, np.float32)
+    with jax.enable_x64(x64):
+        h = seqpar.matrix_recurrence(*map(jnp.asarray, (rotation, b, h0)), backend="xla", method=method)
+        assert h.dtype == np.float32
+    exact = np.linalg.matrix_power(rotation.astype(np.float64), 4096) @ h0
+    assert np.abs(h[-1] - exact).max() <= 1e-5
+
+
+@cache
+def growth_that_dies() -> Any:
+    """Triangular matrices whose products grow a thousandfold before they shrink, their inputs, and the answer with its bound."""
+    rng, steps, how = np.random.default_rng(1), 30_000, {"axis": 0, "reverse": True}
+    A = np.triu(rng.normal(size=(steps, 3, 3)) * 30, 1)
+    A[:, range(3), range(3)] = rng.uniform(-0.9, 0.9, (steps, 3))
+    given = np.float32(A), np.float32(rng.normal(size=(steps, 3, 1)))
+    return given, how, oracle.matrix_walk(*given, **how)[0], oracle.matrix_error_bound(*given, **how)[0]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=".".join)
+def test_growth_that_dies_again_is_within_the_error_bound_over_a_long_time(way: tuple[str, str]) -> None:
+    given, how, expected, bound = growth_that_dies()
+    h = seqpar.matrix_recurrence(*map(jnp.asarray, given), columns=True, backend=way[0], method=way[1], **how)
+    oracle.assert_within(np.asarray(h), expected, bound)

@@ -14,81 +14,93 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
 import seqpar  # noqa: E402
+from jax_loop import LINEAR, MATRIX, Recurrence, each, numbers  # noqa: E402
 
-WALKS = [{}, {"reverse": True}, {"gate": "logit", "convex": True}]
+WALKS: list[tuple[Recurrence, dict[str, Any]]] = [
+    (LINEAR, {}),
+    (LINEAR, {"reverse": True}),
+    (LINEAR, {"gate": "logit", "convex": True}),
+    (MATRIX, {}),
+    (MATRIX, {"reverse": True}),
+]
+FIRST = {LINEAR: 0, MATRIX: -2}
+"""The time axis of one example, which has no batch."""
 
 
-def numbers(*shape: int, seed: int = 0) -> Any:
-    return jnp.asarray(0.6 * np.random.default_rng(seed).normal(size=shape))
+def check(got: Any, expected: Any) -> None:
+    for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("walk", WALKS, ids=str)
+@pytest.mark.parametrize(("of", "walk"), WALKS, ids=str)
 @pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None), (2, 1), (-1, 0)], ids=str)
 def test_vmap_of_the_call_and_of_its_gradient_equals_a_loop_over_examples(
-    axes: tuple[int | None, int | None], walk: dict[str, Any]
+    axes: tuple[int | None, int | None], of: Recurrence, walk: dict[str, Any]
 ) -> None:
     def put(x: Any, axis: int | None) -> Any:
         return x[0] if axis is None else jnp.moveaxis(x, 0, axis)
 
-    a, b = numbers(3, 5, 2), numbers(3, 5, 2, seed=1)
+    a, b, _ = of.make((3, 5, 2))
     given = put(a, axes[0]), put(b, axes[1])
     pairs = [(a[0] if axes[0] is None else a[i], b[0] if axes[1] is None else b[i]) for i in range(3)]
 
     def call(a: Any, b: Any) -> Any:
-        return seqpar.linear_recurrence(a, b, axis=0, **walk)
+        return of.function(a, b, axis=FIRST[of], **walk)
 
     def gradient(a: Any, b: Any) -> Any:
         return jax.grad(lambda a, b: (call(a, b) ** 2).sum(), argnums=(0, 1))(a, b)
 
-    for f in (call, gradient, lambda a, b: jax.jvp(call, (a, b), (b, a))):
+    for f in (call, gradient, lambda a, b: jax.jvp(call, (a, b), (a, b))):
         expected = jax.tree.map(lambda *x: jnp.stack(x), *(f(*pair) for pair in pairs))
-        for transformed in (jax.vmap(f, axes), jax.jit(jax.vmap(f, axes))):
-            for x, y in zip(jax.tree.leaves(transformed(*given)), jax.tree.leaves(expected), strict=True):
-                np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+        check(jax.vmap(f, axes)(*given), expected)
+        check(jax.jit(jax.vmap(f, axes))(*given), expected)
 
 
-def test_vmap_over_h0_or_resets_alone_batches_the_result() -> None:
-    a, b, h0 = numbers(5, 2), numbers(5, 2, seed=1), numbers(3, 2, seed=2)
+@each
+def test_vmap_over_h0_or_resets_alone_batches_the_result(of: Recurrence) -> None:
+    a, b, _ = of.make((5, 2))
+    h0 = numbers(3, 2, seed=2)
     resets = jnp.asarray(np.random.default_rng(3).random((3, 5)) < 0.4)
-    by_state = jax.vmap(lambda h0: seqpar.linear_recurrence(a, b, h0))(h0)
-    by_mask = jax.vmap(lambda r: seqpar.linear_recurrence(a, b, resets=r))(resets)
+    by_state = jax.vmap(lambda h0: of.function(a, b, h0))(h0)
+    by_mask = jax.vmap(lambda r: of.function(a, b, resets=r))(resets)
     for i in range(3):
-        np.testing.assert_allclose(by_state[i], seqpar.linear_recurrence(a, b, h0[i]), rtol=1e-12)
-        np.testing.assert_allclose(by_mask[i], seqpar.linear_recurrence(a, b, resets=resets[i]), rtol=1e-12)
+        np.testing.assert_allclose(by_state[i], of.function(a, b, h0[i]), rtol=1e-12)
+        np.testing.assert_allclose(by_mask[i], of.function(a, b, resets=resets[i]), rtol=1e-12)
 
 
-def test_vmap_of_a_linearised_call_transposes_per_example() -> None:
-    a, b = numbers(5, 2), numbers(5, 2, seed=1)
-    _, linear = jax.linearize(seqpar.linear_recurrence, a, b)
-    das, dbs = numbers(3, 5, 2, seed=2), numbers(3, 5, 2, seed=3)
+@each
+def test_vmap_of_a_linearised_call_transposes_per_example(of: Recurrence) -> None:
+    a, b, _ = of.make((5, 2))
+    _, linear = jax.linearize(of.function, a, b)
+    das, dbs = numbers(3, *a.shape, seed=2), numbers(3, *b.shape, seed=3)
     batched = jax.vmap(linear)(das, dbs)
     pulled = jax.grad(lambda das, dbs: (jax.vmap(linear)(das, dbs) ** 2).sum(), argnums=(0, 1))(das, dbs)
     singly = jax.vmap(jax.grad(lambda da, db: (linear(da, db) ** 2).sum(), argnums=(0, 1)))(das, dbs)
     for i in range(3):
         np.testing.assert_allclose(batched[i], linear(das[i], dbs[i]), rtol=1e-12)
-    for x, y in zip(pulled, singly, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+    check(pulled, singly)
 
 
-def test_the_call_works_inside_scan_cond_and_a_custom_rule() -> None:
-    a, b = numbers(3, 5, 2), numbers(3, 5, 2, seed=1)
+@each
+def test_the_call_works_inside_scan_cond_and_a_custom_rule(of: Recurrence) -> None:
+    a, b, _ = of.make((3, 5, 2))
 
     def layers(b: Any) -> Any:
         def layer(x: Any, a: Any) -> Any:
-            return seqpar.linear_recurrence(a, x), None
+            return of.function(a, x), None
 
         return jax.lax.scan(layer, b, a)[0]
 
     def unrolled(b: Any) -> Any:
         for i in range(3):
-            b = seqpar.linear_recurrence(a[i], b)
+            b = of.function(a[i], b)
         return b
 
     np.testing.assert_allclose(layers(b[0]), unrolled(b[0]), rtol=1e-12)
     slope, expected = (jax.grad(lambda b, f=f: (f(b) ** 2).sum())(b[0]) for f in (layers, unrolled))
     np.testing.assert_allclose(slope, expected, rtol=1e-10)
-    chosen = jax.jit(lambda p: jax.lax.cond(p, lambda: seqpar.linear_recurrence(a, b), lambda: b))(True)
-    np.testing.assert_allclose(chosen, seqpar.linear_recurrence(a, b))
+    chosen = jax.jit(lambda p: jax.lax.cond(p, lambda: of.function(a, b), lambda: b))(True)
+    np.testing.assert_allclose(chosen, of.function(a, b))
 
 
 def on_four_devices(body: str) -> None:
@@ -101,6 +113,10 @@ def on_four_devices(body: str) -> None:
         a = jnp.asarray(rng.uniform(0.5, 1, (4, 36, 8)), jnp.float32)
         b = jnp.asarray(rng.normal(size=(4, 36, 8)), jnp.float32)
         h0 = jnp.asarray(rng.normal(size=(4, 8)), jnp.float32)
+        A = jnp.asarray(rng.normal(size=(4, 36, 3, 3)) / 3, jnp.float32)
+        c = jnp.asarray(rng.normal(size=(4, 36, 3)), jnp.float32)
+        k0 = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+        linear, matrix = (seqpar.linear_recurrence, a, b, h0), (seqpar.matrix_recurrence, A, c, k0)
         def put(x, spec):  # on the mesh of the moment
             return jax.device_put(x, NamedSharding(mesh, spec))
         def collectives(compiled):
@@ -126,51 +142,61 @@ def on_four_devices(body: str) -> None:
 @pytest.mark.parametrize("backend", ["host", "xla"])
 def test_a_batch_or_channel_sharded_program_gathers_nothing_and_keeps_its_sharding(backend: str) -> None:
     on_four_devices(f"""
-        def call(a, b, h0):
-            return seqpar.linear_recurrence(a, b, h0, backend={backend!r}, return_final=True)
-        def loss(a, b, h0):
-            return sum((x ** 2).sum() for x in call(a, b, h0))
-        gradient = jax.grad(loss, argnums=(0, 1, 2))
-        for spec, spec_h0 in ((P("d"), P("d")), (P(None, None, "d"), P(None, "d"))):
-            given = put(a, spec), put(b, spec), put(h0, spec_h0)
-            for f, specs in ((call, (spec, spec_h0)), (gradient, (spec, spec, spec_h0))):
-                compiled = jax.jit(f).lower(*given).compile()
-                assert collectives(compiled) == [], (spec, collectives(compiled))
-                for x, y, kept in zip(compiled(*given), f(a, b, h0), specs, strict=True):
-                    assert x.sharding.is_equivalent_to(NamedSharding(mesh, kept), x.ndim), (x.sharding, kept)
-                    close(x, y)
-        # One value per channel, on every device: its gradient is summed over the devices, and nothing is gathered.
-        given = put(a[0, 0], P()), put(b, P("d")), put(h0, P("d"))
-        compiled = jax.jit(gradient).lower(*given).compile()
-        assert collectives(compiled) == ["all-reduce"], collectives(compiled)
-        for x, y in zip(compiled(*given), gradient(a[0, 0], b, h0), strict=True):
-            np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4)
+        batch, channel = (P("d"), P("d"), P("d")), (P(None, None, "d"), P(None, None, "d"), P(None, "d"))
+        for (f, *given), shardings in ((linear, (batch, channel)), (matrix, (batch,))):
+            def call(*given):
+                return f(*given, backend={backend!r}, return_final=True)
+            def loss(*given):
+                return sum((x ** 2).sum() for x in call(*given))
+            gradient = jax.grad(loss, argnums=(0, 1, 2))
+            for specs in shardings:
+                placed = [put(x, spec) for x, spec in zip(given, specs)]
+                for g, kept in ((call, specs[1:]), (gradient, specs)):
+                    compiled = jax.jit(g).lower(*placed).compile()
+                    assert collectives(compiled) == [], (f, specs, collectives(compiled))
+                    for x, y, spec in zip(compiled(*placed), g(*given), kept, strict=True):
+                        assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim), (x.sharding, spec)
+                        close(x, y)
+            # One value per channel, one matrix, on every device: its gradient is summed over devices, and nothing is gathered.
+            given[0] = given[0][0, 0]
+            placed = [put(x, spec) for x, spec in zip(given, (P(), P("d"), P("d")))]
+            compiled = jax.jit(gradient).lower(*placed).compile()
+            assert collectives(compiled) == ["all-reduce"], collectives(compiled)
+            for x, y in zip(compiled(*placed), gradient(*given), strict=True):
+                np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4)
     """)
 
 
-def test_a_time_sharded_program_gathers_time_and_is_right() -> None:
+def test_a_program_sharded_over_time_or_over_the_state_gathers_it_and_is_right() -> None:
     on_four_devices("""
-        given = put(a, P(None, "d")), put(b, P(None, "d"))
-        compiled = jax.jit(seqpar.linear_recurrence).lower(*given).compile()
-        assert "all-gather" in collectives(compiled)
-        close(compiled(*given), seqpar.linear_recurrence(a, b))
+        wide = (jnp.tile(A[:, :, :2, :2], (1, 1, 4, 4)) / 4, b, h0)
+        for f, given, spec in (
+            (seqpar.linear_recurrence, (a, b), P(None, "d")),
+            (seqpar.matrix_recurrence, (A, c), P(None, "d")),
+            (seqpar.matrix_recurrence, wide[:2], P(None, None, "d")),
+        ):
+            placed = [put(x, spec) for x in given]
+            compiled = jax.jit(f).lower(*placed).compile()
+            assert "all-gather" in collectives(compiled)
+            close(compiled(*placed), f(*given))
     """)
 
 
 @pytest.mark.parametrize("backend", ["host", "xla"])
 def test_shard_map_and_its_gradient_pass_the_default_checks(backend: str) -> None:
     on_four_devices(f"""
-        for method in ("sequential",) if {backend!r} == "host" else ("sequential", "chunked", "tree"):
+        methods = ["sequential"] if {backend!r} == "host" else ["sequential", "chunked", "tree"]
+        for method, (f, *given) in [(m, linear) for m in methods] + [(m, matrix) for m in methods[:2]]:
             def call(a, b, h0):
-                return tuple(seqpar.linear_recurrence(a, b, h0, backend={backend!r}, method=method, return_final=True))
+                return tuple(f(a, b, h0, backend={backend!r}, method=method, return_final=True))
             def gradient(f):
                 return jax.grad(lambda *x: sum((y ** 2).sum() for y in f(*x)), argnums=(0, 1, 2))
             mapped = jax.shard_map(call, mesh=mesh, in_specs=(P(), P("d"), P("d")), out_specs=(P("d"), P("d")))
-            given = a[0, 0], b, h0
-            for f in (mapped, jax.jit(mapped)):
-                for x, y in zip(f(*given), call(*given), strict=True):
+            constant = given[0][0, 0], *given[1:]
+            for g in (mapped, jax.jit(mapped)) if method == "sequential" else (jax.jit(mapped),):
+                for x, y in zip(g(*constant), call(*constant), strict=True):
                     close(x, y)
-                for x, y in zip(gradient(f)(*given), gradient(call)(*given), strict=True):
+                for x, y in zip(gradient(g)(*constant), gradient(call)(*constant), strict=True):
                     np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4)
     """)
 
@@ -178,21 +204,22 @@ def test_shard_map_and_its_gradient_pass_the_default_checks(backend: str) -> Non
 @pytest.mark.parametrize("backend", ["host", "xla"])
 def test_on_a_mesh_with_explicit_axes_results_are_typed_like_their_operands(backend: str) -> None:
     on_four_devices(f"""
-        expected = seqpar.linear_recurrence(a, b, h0)
-        loss = lambda a, b, h0: (seqpar.linear_recurrence(a, b, h0, backend={backend!r}) ** 2).sum()
-        grads = jax.grad(loss, argnums=(0, 1, 2))(a, b, h0)
         mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
-        with jax.sharding.set_mesh(mesh):
-            for spec, spec_h0 in ((P("d"), P("d")), (P(None, None, "d"), P(None, "d"))):
-                given = put(a, spec), put(b, spec), put(h0, spec_h0)
-                call = lambda *x: seqpar.linear_recurrence(*x, backend={backend!r})
-                for f in (call, jax.jit(call)):
-                    h = f(*given)
-                    assert jax.typeof(h).sharding.spec == jax.typeof(given[1]).sharding.spec
-                    close(h, expected)
-                for x, y, like in zip(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*given), grads, given, strict=True):
-                    assert jax.typeof(x).sharding.spec == jax.typeof(like).sharding.spec
-                    close(x, y)
+        batch, channel = (P("d"), P("d"), P("d")), (P(None, None, "d"), P(None, None, "d"), P(None, "d"))
+        for (f, *given), shardings in ((linear, (batch, channel)), (matrix, (batch,))):
+            call = lambda *x: f(*x, backend={backend!r})
+            gradient = jax.grad(lambda *x: (call(*x) ** 2).sum(), argnums=(0, 1, 2))
+            expected, grads = call(*given), gradient(*given)
+            with jax.sharding.set_mesh(mesh):
+                for specs in shardings:
+                    placed = [put(x, spec) for x, spec in zip(given, specs)]
+                    for g in (call, jax.jit(call)):
+                        h = g(*placed)
+                        assert jax.typeof(h).sharding.spec == jax.typeof(placed[1]).sharding.spec
+                        close(h, expected)
+                    for x, y, like in zip(jax.jit(gradient)(*placed), grads, placed, strict=True):
+                        assert jax.typeof(x).sharding.spec == jax.typeof(like).sharding.spec
+                        close(x, y)
     """)
 
 
