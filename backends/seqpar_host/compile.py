@@ -1,12 +1,14 @@
 """Compile kernels on first use, or load them from numba's cache on disk."""
 
 import ctypes
+import hashlib
 import threading
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from numba import types
+from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 
 from seqpar_host import handle as handling
@@ -24,6 +26,7 @@ def _compile(function: Any, *arguments: Any) -> int:
     # Without any directory to write to (numba tries the package's, then the user's), every process compiles anew.
     with suppress(RuntimeError):
         compiled.enable_caching()
+        _kept_apart(compiled)
     found = _stored(compiled)
     if found is None:
         compiled.compile()
@@ -31,6 +34,30 @@ def _compile(function: Any, *arguments: Any) -> int:
         return int(compiled.address or 0)
     _kept.append(found)
     return int(found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name))
+
+
+def _kept_apart(compiled: Any) -> None:
+    """Give a kernel files of its own in the cache, named by what it is and for which processor.
+
+    Numba numbers the kernels of one function in one index. Two processes that compile at once take the same number for
+    different kernels, and a third then runs one for the other: wrong numbers, or a crash.
+    """
+    cache = compiled._cache
+    try:
+        codegen = compiled._targetdescr.target_context.codegen()
+        what = f"{compiled._sig} {codegen.magic_tuple()}"
+        digest = hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest()[:20]
+        impl = cache._impl
+        cache._cache_file = IndexDataCacheFile(
+            cache_path=impl.locator.get_cache_path(),
+            filename_base=f"{impl.filename_base}.{digest}",
+            source_stamp=impl.locator.get_source_stamp(),
+        )
+    except (
+        AttributeError,
+        TypeError,
+    ):  # a numba that keeps this elsewhere: no cache is better than a shared one
+        compiled._cache = NullCache()
 
 
 def _stored(compiled: Any) -> Any:
