@@ -29,6 +29,8 @@ def checked(leaves: Leaves, names: tuple[str, ...], axis: Any) -> tuple[Binding,
     named = dict(zip(names, leaves, strict=True))
     binding = binding_of(NAME, (), (), **named)
     same_device(NAME, binding, **named)
+    for x in leaves:
+        binding.facts(x)  # raises where an array shows no shape
     number = int(axis.__index__())
     axes = tuple(_axis(name, tuple(x.shape), number) for name, x in named.items())
     lengths = [x.shape[i] for x, i in zip(leaves, axes, strict=True)]

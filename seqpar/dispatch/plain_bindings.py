@@ -14,6 +14,7 @@ from seqpar.dispatch.execute import execute
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
+from seqpar.errors import ShapeError
 
 
 class ArrayAPIBinding:
@@ -31,7 +32,13 @@ class ArrayAPIBinding:
         return False
 
     def facts(self, x: Array | None) -> Any:
-        return None if x is None else (x.shape, x.dtype, str(self.device_of(x)))
+        if x is None:
+            return None
+        if any(n != n for n in x.shape):  # Dask's way to say that it does not know yet
+            raise ShapeError(
+                f"seqpar: shape={x.shape} is not known yet. Find it out first: x.compute_chunk_sizes() in Dask."
+            )
+        return x.shape, x.dtype, str(self.device_of(x))
 
     def dtype_name(self, dtype: Any) -> str:
         return getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from seqpar.errors import DtypeError
 from seqpar.monoids.monoid import Array, Element, alike, monoid, namespace
 
 
@@ -45,6 +46,10 @@ def logaddexp(left: Array, right: Array) -> Array:
     Two times -inf is -inf, and anything with inf is inf. Gradients are finite there too: each of two equal operands gets half.
     """
     xp = namespace(left)
+    if xp.isdtype(left.dtype, "complex floating"):
+        raise DtypeError(
+            f"logaddexp: dtype={left.dtype} is complex, and this is the sum of positive numbers. Give real logarithms."
+        )
     # Equal operands are replaced before the subtraction: inf - inf is NaN, and NaN its derivative even where not selected.
     equal = left == right
     zero = xp.zeros_like(left)
