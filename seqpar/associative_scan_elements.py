@@ -114,7 +114,7 @@ def _fits(number: Any, dtype: str) -> bool:
         size = max(abs(complex(number).real), abs(complex(number).imag))
     except OverflowError:  # an integer beyond float64
         return False
-    return not math.isfinite(size) or size <= LARGEST.get(dtype, sys.float_info.max)
+    return bool(not math.isfinite(size) or size <= LARGEST.get(dtype, sys.float_info.max))
 
 
 def _kind(dtype: str) -> str:

@@ -48,7 +48,7 @@ def _kept_apart(compiled: Any) -> None:
         what = f"{compiled._sig} {codegen.magic_tuple()}"
         digest = hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest()[:20]
         impl = cache._impl
-        cache._cache_file = IndexDataCacheFile(
+        cache._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
             cache_path=impl.locator.get_cache_path(),
             filename_base=f"{impl.filename_base}.{digest}",
             source_stamp=impl.locator.get_source_stamp(),

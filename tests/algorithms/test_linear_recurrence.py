@@ -33,7 +33,7 @@ class Walk(NamedTuple):
     convex: bool = False
     adjoint: bool = False
 
-    def transpose(self) -> "Walk":
+    def transpose(self) -> Walk:
         return self._replace(reverse=not self.reverse, adjoint=not self.adjoint, convex=False)
 
 

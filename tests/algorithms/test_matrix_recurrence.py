@@ -36,7 +36,7 @@ class Walk(NamedTuple):
     transposed: bool = False
     adjoint: bool = False
 
-    def transpose(self) -> "Walk":
+    def transpose(self) -> Walk:
         return Walk(self.axis, not self.reverse, not self.transposed, not self.adjoint)
 
 
