@@ -12,7 +12,7 @@ Measured on 2 cores, affine pair in float32, time as a share of jax.lax.associat
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -47,8 +47,13 @@ def chunked(
 
 def _size(combine: Combine, leaves: Leaves, time: Time) -> int:
     """Number of equations of the function."""
-    one = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in time.part(leaves, 0, 1)]
-    return len(jax.make_jaxpr(combine)(one, one).eqns)
+    one = time.part(leaves, 0, 1)
+    return _equations(jax.make_jaxpr(lambda *given: combine(*given))(one, one))
+
+
+def _equations(program: Any) -> int:
+    """With those of the functions that it calls."""
+    return len(program.eqns) + sum(map(_equations, eager.called(program)))
 
 
 def tree(combine: Combine, leaves: Leaves, time: Time, *, leaf: int = 4) -> Leaves:
@@ -165,7 +170,8 @@ class _XlaScan(Kernel):
         one = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in spec.time.part(list(operands), 0, 1)]
         does = eager.traced_now(spec.combine, one, one)
         key = (run.algorithm, spec.time, spec.combine.structure, config, does)
-        return eager.program(run, list(operands), key)(*operands)  # type: ignore[no-any-return]
+        results: tuple[Array, ...] = eager.program(run.__call__, list(operands), key)(*operands)
+        return results
 
 
 class Sequential(_XlaScan):
@@ -182,6 +188,10 @@ class Chunked(_XlaScan):
     config = ScanLoops
     summary = "JAX on every platform: 4 steps written out, the rest in loops of sqrt(T / 4) rounds; the default on a CPU"
     algorithm = staticmethod(chunked)
+
+    def refuses(self, problem: Problem, config: ScanLoops) -> str | None:
+        nothing_unrolled = config.unrolled == 1
+        return super().refuses(problem, replace(config, unrolled=None) if nothing_unrolled else config)
 
     def rank(self, problem: Problem) -> float:
         return 50.0 if problem.device == "cpu" else 65.0

@@ -5,7 +5,7 @@ has changed. Under the user's own jit that is the rule of the house. An eager ca
 function is traced again each time (0.6 ms for an affine pair), and a program is used again only for the same trace.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, 
     """What the function does with operands like these, in a form that tells two traces apart."""
     # A new function each time, of which JAX remembers nothing.
     closed = jax.make_jaxpr(lambda *given: function(*given))(*operands)
-    return (str(closed.jaxpr), *(_Constant(x) for x in closed.consts))
+    return (str(closed.jaxpr), *(_Constant(x) for x in _constants(closed)))
 
 
 def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable) -> Callable[..., Any]:
@@ -30,6 +30,21 @@ def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable
     program is never traced again later, when its function may do something else.
     """
     return _program(_Keyed(function, (key, *map(jax.typeof, arrays))))
+
+
+def _constants(program: Any) -> Iterator[Any]:
+    """Every array that a program or a function called in it closes over: the text of a program shows their shapes only."""
+    yield from getattr(program, "consts", ())
+    for inner in called(program):
+        yield from _constants(inner)
+
+
+def called(program: Any) -> Iterator[Any]:
+    """The programs of all functions that a program calls."""
+    for equation in program.eqns:
+        for parameter in equation.params.values():
+            several = parameter if isinstance(parameter, (tuple, list)) else (parameter,)
+            yield from (inner for inner in several if hasattr(inner, "eqns"))
 
 
 class _Keyed:

@@ -6,8 +6,8 @@ S. Särkkä, A. F. García-Fernández: Temporal parallelization of Bayesian smoo
 
 from typing import Any
 
-from seqpar.monoids.matrices import applied, identity_matrix, product
-from seqpar.monoids.monoid import Array, Element, alike, monoid, namespace
+from seqpar.monoids.matrices import identity_matrix, product
+from seqpar.monoids.monoid import Array, Element, alike, framework, monoid, namespace
 
 
 def _nothing(elems: Element) -> Any:
@@ -32,19 +32,25 @@ def kalman_filter(left: Element, right: Element) -> Element:
     """
     (a_i, b_i, c_i, eta_i, j_i), (a_j, b_j, c_j, eta_j, j_j) = left, right
     n = a_i.shape[-1]
-    # One solve for all three: (I + C_i J_j)^-1 [A_i | C_i | b_i + C_i eta_j]; the other inverse in the paper is its transpose.
-    sides = namespace(a_i).concat([a_i, c_i, (b_i + applied(c_i, eta_j))[..., None]], axis=-1)
-    solved = _solve(identity_matrix(a_i) + product(c_i, j_j), sides)
-    through, spread, mean = solved[..., :n], solved[..., n : 2 * n], solved[..., 2 * n]
-    back = _transpose(through)
-    return alike(
-        left,
-        product(a_j, through),
-        applied(a_j, mean) + b_j,
-        product(product(a_j, spread), _transpose(a_j)) + c_j,
-        applied(back, eta_j - applied(j_j, b_i)) + eta_i,
-        product(product(back, j_j), a_i) + j_i,
-    )
+    # One solve for all three, inv(I + C_i J_j) [A_i | C_i | b_i + C_i eta_j]; the other inverse in the paper is its transpose.
+    # A vector is one more column of a matrix wherever both are multiplied by the same: half the products.
+    seen, shift = _parted(product(c_i, _joined(j_j, eta_j)))
+    solved = _solve(identity_matrix(a_i) + seen, _joined(a_i, c_i, b_i + shift))
+    carried, mean = _parted(product(a_j, solved))
+    told, known = _parted(product(j_j, _joined(a_i, b_i)))
+    back, eta = _parted(product(_transpose(solved[..., :n]), _joined(told, eta_j - known)))
+    spread = product(carried[..., n:], _transpose(a_j))
+    return alike(left, carried[..., :n], mean + b_j, spread + c_j, eta + eta_i, back + j_i)
+
+
+def _joined(*parts: Array) -> Array:
+    """Matrices side by side, with a vector as the last column."""
+    return namespace(parts[0]).concat([*parts[:-1], parts[-1][..., None]], axis=-1)
+
+
+def _parted(x: Array) -> tuple[Array, Array]:
+    """All columns but the last as a matrix, and the last as a vector."""
+    return x[..., :-1], x[..., -1]
 
 
 def _transpose(x: Array) -> Array:
@@ -52,4 +58,33 @@ def _transpose(x: Array) -> Array:
 
 
 def _solve(matrices: Array, sides: Array) -> Array:
-    return namespace(matrices).linalg.solve(matrices, sides)
+    """The solutions of matrices @ x = sides.
+
+    Written out for JAX: its LAPACK calls wait for threads of the pool that they run in, and two of them at a time on two cores
+    wait for ever (JAX 0.10, 100,000 matrices). Written out also where there is no linear algebra.
+    """
+    if framework(matrices) in ("numpy", "torch"):
+        return namespace(matrices).linalg.solve(matrices, sides)
+    return eliminated(namespace(matrices), matrices, sides)
+
+
+def eliminated(xp: Any, matrices: Array, sides: Array) -> Array:
+    """The same by Gauss and Jordan over all matrices at once. Rows stay where they are: the pivot of each column is selected."""
+    n = matrices.shape[-1]
+    rows = xp.concat([matrices, sides], axis=-1)
+    numbers = xp.arange(n)
+    done, pivots = None, []
+    for k in range(n):
+        column = rows[..., k]
+        size = xp.abs(column)
+        best = xp.argmax(
+            size if done is None else xp.where(done, -xp.ones_like(size), size), axis=-1, keepdims=True
+        )
+        here = numbers == best
+        done = here if done is None else done | here
+        pivots.append(here)
+        row = xp.sum(xp.where(here[..., None], rows, xp.zeros_like(rows)), axis=-2, keepdims=True)
+        row = row / row[..., k : k + 1]
+        rows = xp.where(here[..., None], row, rows - column[..., None] * row)
+    order = xp.astype(xp.stack(pivots, axis=-2), sides.dtype)
+    return product(order, rows[..., n:])
