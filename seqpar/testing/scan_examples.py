@@ -35,7 +35,10 @@ class ScanExample(Example):
         x = self.numbers(1, self.shape, self.dtype)
         if self.elements == "matrices":
             return (self.laid_out(rotations(x)),)
-        return x, self.numbers(2, self.shape, self.dtype)
+        # Of modulus 0.9 to 1: products of a few hundred are no smaller than what is compared with them.
+        wide = x.astype("complex128" if np.iscomplexobj(x) else "float64")
+        a = wide * (0.1 + 0.9 / np.abs(wide))
+        return self.laid_out(a.astype(x.dtype)), self.numbers(2, self.shape, self.dtype)
 
     @cached_property
     def answers(self) -> Answers:
