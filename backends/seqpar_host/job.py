@@ -66,7 +66,7 @@ class MatrixSpecialisation:
     formats: tuple[str, ...]  # per slot, "" where absent
     reaches: tuple[str, ...]  # per slot: see formats.py
     dense: tuple[str, ...] = ()  # slots of matrices whose lines lie one after the other without gaps
-    abreast: int = 1  # positions of the extent walked at once, to fill the latency of one with the others
+    abreast: int = 1  # positions of the extent walked at once (size 0: vectors of rows), to fill latencies
     swept: bool = False  # step by step with all positions, the states in memory; else position by position
     still: bool = False  # one matrix for all steps
     shared: bool = False  # one matrix for all positions

@@ -75,6 +75,23 @@ class Loops(MatrixBody):
 class RowLoops(Loops):
     """Lanes over the rows of one column."""
 
+    @property
+    def padded(self) -> Int:
+        """Numbers of a column in scratch memory: whole strips, so that no store there is masked. A load cannot take what a
+        masked store just wrote."""
+        width = self.of.lanes * self.of.abreast
+        return (self.n + (width - 1)) // width * width
+
+    def strips(self, body: Callable[[Int, list[Mask | None]], None]) -> None:
+        """`body` for each `abreast` vectors of rows; those past the last row are masked off."""
+        lanes, count = self.of.lanes, self.of.abreast
+        whole = self.n // (lanes * count)
+        with self.each(whole) as index:
+            body(index * (lanes * count), [None] * count)
+        first = whole * (lanes * count)
+        with self.builder.if_then(first.less(self.n)):
+            body(first, [(self.n - (first + i * lanes)).first(lanes) for i in range(count)])
+
     def place(self, name: str, step: Int, position: Int, row: Int, column: Int | None = None) -> Place:
         at = self.at(name, step, position, row, 0 if column is None else column)
         return Place(self.formats[name], self.reaches[name], at, self.slots[name][3])
@@ -87,28 +104,36 @@ class RowLoops(Loops):
         at, format, reach = self.at("A", step, position), self.formats["A"], self.reaches["A"]
         if self.of.lines == "columns":
 
-            def rows(first: Int, mask: Mask | None) -> None:
-                def term(j: Int) -> tuple[Lanes, Lanes]:
-                    place = Place(format, reach, at + per_row * first + per_column * j, per_row)
-                    return place.load(self.state, lanes, mask), self.spread(x, j)
+            def strip(first: Int, masks: list[Mask | None]) -> None:
+                # Some vectors of each column, so that what lies together is read together.
+                totals = [Variable(self.zero) for _ in masks]
+                with self.each(self.n) as j:
+                    factor = self.spread(x, j)
+                    for index in self.in_order(len(masks)):
+                        start = at + per_row * (first + index * lanes) + per_column * j
+                        part = Place(format, reach, start, per_row).load(self.state, lanes, masks[index])
+                        totals[index].set(part.fma(factor, totals[index].get()))
+                for index, (total, mask) in enumerate(zip(totals, masks, strict=True)):
+                    store(first + index * lanes, mask, total.get())
 
-                store(first, mask, self.sum_of(self.n, term))
-
-            self.vectors(self.n, rows)
+            self.strips(strip)
             return
 
         def sums(first: Int, mask: Mask | None) -> None:
-            # As many rows as lanes, so that their sums make one vector. Rows past the last repeat it.
+            # As many rows as lanes, so that their sums make one vector; a few at a time, so that what lies together is read
+            # together. Rows past the last repeat it.
             starts = [at + per_row * (first + i).min(self.n - 1) for i in range(lanes)]
             totals = [Variable(self.zero) for _ in starts]
+            for few in (range(i, i + CHAINS) for i in range(0, lanes, CHAINS)):
 
-            def add(column: Int, inside: Mask | None) -> None:
-                factor = self.scratch(x, column).load(self.state, lanes, inside)
-                for start, total in zip(starts, totals, strict=True):
-                    line = Place(format, reach, start + column * format.itemsize, per_column)
-                    total.set(line.load(self.state, lanes, inside).fma(factor, total.get()))
+                def add(column: Int, inside: Mask | None, few: range = few) -> None:
+                    factor = self.scratch(x, column).load(self.state, lanes, inside)
+                    for i in few:
+                        line = Place(format, reach, starts[i] + column * format.itemsize, per_column)
+                        part = line.load(self.state, lanes, inside)
+                        totals[i].set(part.fma(factor, totals[i].get()))
 
-            self.vectors(self.n, add)
+                self.vectors(self.n, add)
             values, half = [total.get() for total in totals], lanes // 2
             while half:
                 values = [fold(values[i], values[i + half], half) for i in range(half)]
@@ -122,9 +147,9 @@ class RowLoopsForward(RowLoops):
     """h = M @ k + b for one column."""
 
     def walk(self) -> None:
-        n = self.n
-        with self.memory(n * 2) as old:
-            new = old + n * self.scratch_format.itemsize
+        n, padded = self.n, self.padded
+        with self.memory(padded * 2) as old:
+            new = old + padded * self.scratch_format.itemsize
             with loop(self.builder, self.extent) as position:
                 self.vectors(n, lambda first, mask: self.enter(position, old, first, mask))
                 with loop(self.builder, self.steps) as step:
@@ -135,10 +160,10 @@ class RowLoopsForward(RowLoops):
         k = self.zero
         if "h0" in self.slots:
             k = self.place("h0", position, position, first).load(self.state, self.of.lanes, mask)
-        self.scratch(old, first).store(k, mask)
+        self.scratch(old, first).store(k)
 
     def leave(self, position: Int, old: Int, first: Int, mask: Mask | None) -> None:
-        k = self.scratch(old, first).load(self.state, self.of.lanes, mask)
+        k = self.scratch(old, first).load(self.state, self.of.lanes)
         self.place("final", position, position, first).store(k, mask)
 
     def plain_step(self, step: Int, position: Int, old: Int, new: Int) -> None:
@@ -149,7 +174,7 @@ class RowLoopsForward(RowLoops):
             h = product + b
             h = h if reset is None else reset.select(b, h)
             self.place("h", step, position, first).store(h, mask, self.cached)
-            self.scratch(new, first).store(h, mask)
+            self.scratch(new, first).store(h)
 
         self.times(step, position, old, store)
         self.copy(new, old)
@@ -158,24 +183,21 @@ class RowLoopsForward(RowLoops):
         reset = self.reset(step, position)
 
         def add(first: Int, mask: Mask | None) -> None:
-            h = self.scratch(old, first).load(self.state, self.of.lanes, mask)
+            h = self.scratch(old, first).load(self.state, self.of.lanes)
             h = self.place("b", step, position, first).load(self.state, self.of.lanes, mask) + h
             self.place("h", step, position, first).store(h, mask, self.cached)
-            self.scratch(new, first).store(h, mask)
+            self.scratch(new, first).store(h)
 
         def store(first: Int, mask: Mask | None, product: Lanes) -> None:
-            self.scratch(old, first).store(dropped(reset, product), mask)
+            self.scratch(old, first).store(dropped(reset, product))
 
         self.vectors(self.n, add)
         self.times(step, position, new, store)
 
     def copy(self, source: Int, target: Int) -> None:
-        def move(first: Int, mask: Mask | None) -> None:
-            self.scratch(target, first).store(
-                self.scratch(source, first).load(self.state, self.of.lanes, mask), mask
-            )
-
-        self.vectors(self.n, move)
+        with loop(self.builder, self.padded // self.of.lanes) as index:
+            part = self.scratch(source, index * self.of.lanes).load(self.state, self.of.lanes)
+            self.scratch(target, index * self.of.lanes).store(part)
 
 
 class ColumnLoopsForward(Loops):
@@ -243,8 +265,8 @@ class RowLoopsBackward(RowLoops):
     """lam = g + k; dM = lam @ p.T; k = M.T @ lam, column after column."""
 
     def walk(self) -> None:
-        size = self.n * self.k
-        with self.memory(size * 3 + self.n) as old:
+        size = self.padded * self.k
+        with self.memory(size * 3 + self.padded) as old:
             x = old + size * self.scratch_format.itemsize
             y = x + size * self.scratch_format.itemsize
             lam = y + size * self.scratch_format.itemsize
@@ -267,13 +289,13 @@ class RowLoopsBackward(RowLoops):
             k = self.zero
             if "g_final" in self.slots:
                 k = self.load("g_final", position, position, first, column, mask)
-            self.scratch(old, column * self.n + first).store(k, mask)
+            self.scratch(old, column * self.padded + first).store(k)
 
         return enter
 
     def leaving(self, position: Int, column: Int, old: Int) -> Callable[[Int, Mask | None], None]:
         def leave(first: Int, mask: Mask | None) -> None:
-            k = self.scratch(old, column * self.n + first).load(self.state, self.of.lanes, mask)
+            k = self.scratch(old, column * self.padded + first).load(self.state, self.of.lanes)
             self.place("dh0", position, position, first, column).store(k, mask)
 
         return leave
@@ -284,17 +306,17 @@ class RowLoopsBackward(RowLoops):
     def column(
         self, step: Int, position: Int, column: Int, old: Int, lam: Int, spread_along: tuple[Int, Int]
     ) -> None:
-        reset, start = self.reset(step, position), column * self.n
+        reset, start = self.reset(step, position), column * self.padded
         more = (step + 1).less(self.steps)
         # Of each line of dA one number is spread over the lanes, those of the other factor run along it.
         of_lam, of_p = spread_along if self.of.written == "rows" else spread_along[::-1]
 
         def add(first: Int, mask: Mask | None) -> None:
-            k = self.scratch(old, start + first).load(self.state, self.of.lanes, mask)
+            k = self.scratch(old, start + first).load(self.state, self.of.lanes)
             value = self.load("g", step, position, first, column, mask) + k
             self.place("db", step, position, first, column).store(value, mask, self.cached)
-            self.scratch(lam, first).store(value, mask)
-            self.scratch(of_lam, start + first).store(dropped(reset, value), mask)
+            self.scratch(lam, first).store(value)
+            self.scratch(of_lam, start + first).store(dropped(reset, value))
             before = Variable(self.zero)
             if "h0" in self.slots:
                 with self.builder.if_else(more) as (inside, end):
@@ -305,10 +327,10 @@ class RowLoopsBackward(RowLoops):
             else:
                 with self.builder.if_then(more):
                     before.set(self.load("h", step + 1, position, first, column, mask))
-            self.scratch(of_p, start + first).store(dropped(reset, before.get()), mask)
+            self.scratch(of_p, start + first).store(dropped(reset, before.get()))
 
         def store(first: Int, mask: Mask | None, product: Lanes) -> None:
-            self.scratch(old, start + first).store(dropped(reset, product), mask)
+            self.scratch(old, start + first).store(dropped(reset, product))
 
         self.vectors(self.n, add)
         self.times(step, position, lam, store)
@@ -324,8 +346,8 @@ class RowLoopsBackward(RowLoops):
             if self.of.summed:
                 total.set(place.load("float64", self.of.lanes, mask))
             with loop(self.builder, self.k) as column:
-                factor = self.spread(x, column * self.n + index).cast(wide)
-                along = self.scratch(y, column * self.n + first).load(self.state, self.of.lanes, mask)
+                factor = self.spread(x, column * self.padded + index).cast(wide)
+                along = self.scratch(y, column * self.padded + first).load(self.state, self.of.lanes)
                 total.set(along.cast(wide).fma(factor, total.get()))
             place.store(total.get(), mask, None if self.of.summed else self.cached)
 

@@ -154,9 +154,14 @@ def _vector(
     A, in_registers = slots["A"], n <= UNROLLED
     lanes = _power_of_two(n) if in_registers else lanes_of(slots["h"].layout.dtype)
     shared = A.others[-1] == 0
-    abreast = ABREAST[kernel, A.step == 0][lanes] if in_registers else 1
-    while abreast // 2 >= extent > 0:
-        abreast //= 2
+    if in_registers:
+        abreast = ABREAST[kernel, A.step == 0][lanes]
+        while abreast // 2 >= extent > 0:
+            abreast //= 2
+    else:
+        # Vectors of rows: four or less, as evenly as they go.
+        vectors = -(-n // lanes)
+        abreast = -(-vectors // -(-vectors // 4))
     swept = in_registers and extent > abreast and _positions_closer(slots)
     still = in_registers and A.step == 0 and (shared or not swept)
     # A matrix that is loaded once is held by columns, in whichever order it lies.
