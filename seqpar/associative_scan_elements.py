@@ -109,7 +109,7 @@ def _fits(number: Any, dtype: str) -> bool:
     if _kind(dtype) == "int":
         bits = int(dtype.lstrip("uint"))
         low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-        return low <= number < high
+        return bool(low <= number < high)
     try:
         size = max(abs(complex(number).real), abs(complex(number).imag))
     except OverflowError:  # an integer beyond float64

@@ -47,8 +47,16 @@ def chunked(
 
 def _size(combine: Combine, leaves: Leaves, time: Time) -> int:
     """Number of equations of the function."""
-    one = time.part(leaves, 0, 1)
+    one = _one(leaves, time)
     return _equations(jax.make_jaxpr(lambda *given: combine(*given))(one, one))
+
+
+def _one(leaves: Sequence[Array], time: Time) -> list[jax.ShapeDtypeStruct]:
+    """What an element looks like."""
+    return [
+        jax.ShapeDtypeStruct((*x.shape[:axis], 1, *x.shape[axis + 1 :]), x.dtype)
+        for x, axis in zip(leaves, time.axes, strict=True)
+    ]
 
 
 def _equations(program: Any) -> int:
@@ -165,10 +173,10 @@ class _XlaScan(Kernel):
 
     def run(self, xp: Any, spec: Scan, config: Any, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         run = _Run(type(self).algorithm, spec, config)
-        if not eager.concrete(operands):
-            return run(*operands)
-        one = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in spec.time.part(list(operands), 0, 1)]
+        one = _one(operands, spec.time)
         does = eager.traced_now(spec.combine, one, one)
+        if does is None:
+            return run(*operands)
         key = (run.algorithm, spec.time, spec.combine.structure, config, does)
         results: tuple[Array, ...] = eager.program(run.__call__, list(operands), key)(*operands)
         return results

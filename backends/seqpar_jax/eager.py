@@ -16,11 +16,17 @@ from jax.core import Tracer
 from seqpar.dispatch.problem import Array
 
 
-def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, ...]:
-    """What the function does with operands like these, in a form that tells two traces apart."""
+def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, ...] | None:
+    """What the function does with operands like these, in a form that tells two traces apart.
+
+    None where it closes over what is being traced itself, which nothing may keep.
+    """
     # A new function each time, of which JAX remembers nothing.
     closed = jax.make_jaxpr(lambda *given: function(*given))(*operands)
-    return (str(closed.jaxpr), *(_Constant(x) for x in _constants(closed)))
+    constants = list(_constants(closed))
+    if any(isinstance(x, Tracer) for x in constants):
+        return None
+    return (str(closed.jaxpr), *map(_Constant, constants))
 
 
 def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable) -> Callable[..., Any]:
