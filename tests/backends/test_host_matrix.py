@@ -30,6 +30,10 @@ def test_every_size_equals_the_definition(n):
         random, A, b = problem(n, (2, 6), n, k)
         h0, g_final = (numbers(random, (2, n, k), "float32") for _ in range(2))
         check(MatrixWalk(1), A, b, h0, g_final=g_final)
+        # Lanes that hold no row of the state must not turn infinities into NaN.
+        A, b, h0, endless = abs(A), abs(b), abs(h0), np.full_like(h0, np.inf)
+        assert np.isposinf(walk(MatrixWalk(1), A, b, endless)[0]).all()
+        assert all(np.isposinf(x).all() for x in backward(MatrixWalk(1), A, h0, None, b, b, endless))
 
 
 @pytest.mark.parametrize(("n", "k"), [*SIZES, (18, 1)])
@@ -169,7 +173,7 @@ def test_nothing_passes_a_reset(n, k):
     check_backward(MatrixWalk(1), A[:, 8:], b[:, 8:], None, resets[:, 8:], h[:, 8:], g[:, 8:])
 
 
-@pytest.mark.parametrize(("n", "k"), [(2, 1), (2, 3), (18, 1)])
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (3, 1), (2, 3), (18, 1)])
 def test_products_that_overflow_do_no_harm_and_infinities_travel(n, k):
     A = np.broadcast_to(np.diag([3, *[0.5] * (n - 1)]), (1, 4096, n, n)).copy()
     b = np.ones((1, 4096, n, k))
