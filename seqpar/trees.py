@@ -47,9 +47,10 @@ class Structure:
             return [tree]
         opened = _opened(tree)
         if opened is None or opened[0] is not self.kind or opened[3] != self.static:
-            raise StructureError(
-                path, f"{_article(type(tree).__name__)} where {_article(self.kind.__name__)} belongs"
-            )
+            what = _article(type(tree).__name__)
+            if type(tree) is self.kind:
+                what += " of other static fields"
+            raise StructureError(path, f"{what} where {_article(self.kind.__name__)} belongs")
         _, keys, values, _ = opened
         if len(keys) != len(self.keys) or set(keys) != set(self.keys):
             ours, theirs = (", ".join(map(repr, x)) or "nothing" for x in (self.keys, keys))

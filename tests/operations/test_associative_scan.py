@@ -1,84 +1,22 @@
-"""`associative_scan` as users call it: trees, directions, starts, frameworks, derivatives, errors."""
+"""The public associative_scan on every array library: direction, start, exclusion, trees, axes, what is chosen."""
 
-import re
-from dataclasses import dataclass
+import dataclasses
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import seqpar
 from ladder import Rung
-from seqpar.associative_scan_reference import ScanLeaves
-from seqpar.errors import SeqparError
+from seqpar.associative_scan_reference import ScanChunks, ScanLeaves
+from seqpar.errors import NotEligibleError
 
-
-def upper(left: Any, right: Any) -> Any:
-    """Integer matrices [[a, b], [0, d]] as a dict: exact, and far from commutative."""
-    return {
-        "a": left["a"] * right["a"],
-        "b": left["a"] * right["b"] + left["b"] * right["d"],
-        "d": left["d"] * right["d"],
-    }
-
-
-def triples(steps: int, *, batch: int = 3, seed: int = 0) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    return {name: rng.integers(-2, 3, (steps, batch)) for name in "abd"}
-
-
-def loop(
-    combine: Any, elems: dict[str, Any], *, reverse: bool = False, init: Any = None, exclusive: bool = False
-) -> Any:
-    """The definition, step by step along axis 0."""
-    steps = len(elems["a"])
-    state, results = init, {}
-    for t in range(steps)[:: -1 if reverse else 1]:
-        here = {name: x[t] for name, x in elems.items()}
-        after = here if state is None else combine(state, here)
-        results[t] = state if exclusive else after
-        state = after
-    return {name: np.stack([results[t][name] for t in range(steps)]) for name in elems}
-
-
-def same(rung: Rung, found: Any, expected: Any) -> None:
-    assert set(found) == set(expected)
-    for name in expected:
-        np.testing.assert_array_equal(rung.numpy(found[name]), expected[name])
-
-
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("steps", [1, 2, 5, 37, 100])
-def test_operands_keep_their_order_in_every_library(rung: Rung, steps: int, reverse: bool) -> None:
-    elems = triples(steps)
-    own = {name: rung.array(x) for name, x in elems.items()}
-    found = rung.call(
-        lambda a, b, d: seqpar.associative_scan(upper, {"a": a, "b": b, "d": d}, reverse=reverse),
-        *own.values(),
-    )
-    same(rung, found, loop(upper, elems, reverse=reverse))
-
-
-@pytest.mark.parametrize("method", ["sequential", "chunked", "tree"])
-@pytest.mark.parametrize("exclusive", [False, True], ids=["inclusive", "exclusive"])
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_an_initial_element_comes_before_everything(method: str, exclusive: bool, reverse: bool) -> None:
-    elems, init = triples(23), {"a": np.array([2, 1, 3]), "b": 5, "d": np.array([-1])}
-    given = {name: np.broadcast_to(x, (3,)) for name, x in init.items()}
-    found = seqpar.associative_scan(
-        upper, elems, init=init, exclusive=exclusive, reverse=reverse, method=method
-    )
-    expected = loop(upper, elems, init=given, exclusive=exclusive, reverse=reverse)
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
-
-
-@pytest.mark.parametrize("steps", range(0, 12))
-def test_every_short_length(steps: int) -> None:
-    found = seqpar.associative_scan(upper, triples(steps))
-    assert found["a"].shape == (steps, 3)
-    if steps:
-        np.testing.assert_array_equal(found["b"], loop(upper, triples(steps))["b"])
+METHODS = ("auto", "sequential", "chunked", "tree")
 
 
 class Pair(NamedTuple):
@@ -86,203 +24,274 @@ class Pair(NamedTuple):
     b: Any
 
 
-@dataclass
-class Holder:
-    pair: Pair
-    nothing: None
-    rest: list[Any]
+@dataclasses.dataclass(frozen=True)
+class Step:
+    a: Any
+    b: Any = None
+    unit: str = dataclasses.field(default="m", metadata={"static": True})
+    double: Any = dataclasses.field(init=False)
 
-
-def test_a_tree_comes_back_as_it_went_in() -> None:
-    def combine(left: Holder, right: Holder) -> Holder:
-        assert isinstance(left, Holder) and isinstance(right.pair, Pair)
-        (a, b), (c, d) = left.pair, right.pair
-        return Holder(Pair(c * a, c * b + d), None, [left.rest[0] + right.rest[0]])
-
-    a, b = np.full(9, 0.5), np.arange(9.0)
-    found = seqpar.associative_scan(combine, Holder(Pair(a, b), None, [np.arange(9)]))
-    assert isinstance(found, Holder) and isinstance(found.pair, Pair) and found.nothing is None
-    np.testing.assert_allclose(found.pair.b, seqpar.linear_recurrence(a, b))
-    np.testing.assert_array_equal(found.rest[0], np.cumsum(np.arange(9)))
-
-
-def test_axes_count_in_each_leaf_by_itself() -> None:
-    rng = np.random.default_rng(0)
-    A, b = rng.standard_normal((2, 30, 3, 3)) / 3, rng.standard_normal((2, 30, 3))
-    found = seqpar.associative_scan(seqpar.monoids.matrix_affine, (A, b), axis=1)[1]
-    np.testing.assert_allclose(found, seqpar.matrix_recurrence(A, b), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_products_of_matrices_agree_with_jax(reverse: bool) -> None:
-    jax = pytest.importorskip("jax")
-    x = np.random.default_rng(0).standard_normal((41, 3, 3)) / 2
-    theirs = jax.lax.associative_scan(jax.numpy.matmul, x, reverse=reverse)
-    for method in ("sequential", "chunked", "tree"):
-        ours = seqpar.associative_scan(np.matmul, x, reverse=reverse, method=method)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("steps", [0, 1, 2])
-def test_results_are_new_memory_and_elements_are_left_alone(steps: int) -> None:
-    x = np.arange(float(steps))
-    x.flags.writeable = False
-    found = seqpar.associative_scan(lambda left, right: right, x)
-    assert not np.shares_memory(found, x)
-    np.testing.assert_array_equal(found, x)
-
-
-# --- derivatives and compilation --------------------------------------------------------------------------------------
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "double", 2)
 
 
 def affine(left: Any, right: Any) -> Any:
+    """h -> a h + b, first left and then right."""
     return right[0] * left[0], right[0] * left[1] + right[1]
 
 
-@pytest.mark.parametrize("method", ["sequential", "chunked", "tree"])
-def test_gradients_in_torch_and_jax_are_those_of_the_recurrence(method: str) -> None:
-    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+def words(left: Any, right: Any) -> Any:
+    """Numbers written one behind the other, with their lengths as powers of ten: exact, and far from commutative."""
+    return left[0] * right[1] + right[0], left[1] * right[1]
+
+
+def digits(*shape: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng([*shape])
+    return rng.integers(0, 10, shape), np.full(shape, 10)
+
+
+def written(numbers: Any, *, reverse: bool = False, exclusive: bool = False, init: Any = None) -> list[Any]:
+    """The definition for `words` along axis 0, by Python's integers."""
+    order = list(numbers)[::-1] if reverse else list(numbers)
+    given = [] if init is None else [init]
+    results = [
+        int("".join(map(str, [*given, *order[: t + (not exclusive)]])) or "0") for t in range(len(order))
+    ]
+    return results[::-1] if reverse else results
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("start", "exclusive"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_direction_start_and_exclusion_keep_the_order_of_operands(
+    method: str, reverse: bool, start: bool, exclusive: bool
+) -> None:
+    for steps in (0, 1, 2, 3, 7, 16, 17):
+        elems = digits(steps)
+        init = (7, 10) if start else None
+        result = seqpar.associative_scan(
+            words, elems, reverse=reverse, exclusive=exclusive, init=init, method=method
+        )
+        expected = written(elems[0], reverse=reverse, exclusive=exclusive, init=7 if start else None)
+        assert result[0].tolist() == expected
+        assert result[0].dtype == elems[0].dtype
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_every_library_agrees_with_the_definition(rung: Rung, reverse: bool) -> None:
     rng = np.random.default_rng(0)
-    a, b, g = rng.uniform(0.5, 1, (19, 2)), rng.standard_normal((19, 2)), rng.standard_normal((19, 2))
-    _, pullback = seqpar.vjp(seqpar.linear_recurrence, a, b)
-    expected = pullback(g)
-    ta, tb = (torch.tensor(x, requires_grad=True) for x in (a, b))
-    h = seqpar.associative_scan(affine, (ta, tb), method=method)[1]
-    for found, grad in zip(torch.autograd.grad(h, (ta, tb), torch.tensor(g)), expected, strict=True):
-        np.testing.assert_allclose(found.numpy(), grad, rtol=1e-10, atol=1e-12)
+    a, b, h0 = rng.uniform(0.5, 1, (3, 21, 2)), rng.normal(size=(3, 21, 2)), rng.normal(size=(3, 2))
+    expected, state = np.empty_like(b), h0
+    for t in range(21)[::-1] if reverse else range(21):
+        state = a[:, t] * state + b[:, t]
+        expected[:, t] = state
 
-    def loss(a: Any, b: Any) -> Any:
-        return (seqpar.associative_scan(affine, (a, b), method=method)[1] * g).sum()
+    def solve(a: Any, b: Any, h0: Any) -> Any:
+        return seqpar.associative_scan(affine, (a, b), axis=1, reverse=reverse, init=(1.0, h0))[1]
 
-    for found, grad in zip(jax.jit(jax.grad(loss, (0, 1)))(a, b), expected, strict=True):
-        np.testing.assert_allclose(np.asarray(found), grad, rtol=1e-10, atol=1e-12)
+    result = rung.call(solve, rung.array(a), rung.array(b), rung.array(h0))
+    np.testing.assert_allclose(rung.numpy(result), expected, rtol=1e-12)
 
 
-def test_second_derivatives_and_forward_mode_in_jax() -> None:
-    jax = pytest.importorskip("jax")
-    x = jax.numpy.asarray([1.0, 2.0, 3.0, 5.0, 7.0])
+def test_any_dtype_will_do(rung: Rung) -> None:
+    for dtype in ("bool", "int8", "uint16", "int64", "float32", "complex128"):
+        x = (np.arange(20) % 3 == 0).astype(dtype)
 
-    def last(x: Any) -> Any:
-        return seqpar.associative_scan(jax.numpy.multiply, x)[-1]
+        def scan(x: Any) -> Any:
+            return seqpar.associative_scan(lambda left, right: right, x, reverse=True)
 
-    product = 210.0
-    off = product / np.outer(x, x)
-    np.testing.assert_allclose(jax.hessian(last)(x), off - np.diag(np.diag(off)), rtol=1e-12)
-    np.testing.assert_allclose(jax.jacfwd(last)(x), product / x)
-
-
-def test_vmap_over_what_the_function_closes_over() -> None:
-    jax = pytest.importorskip("jax")
-    x = jax.numpy.arange(1.0, 8.0)
-    powers = jax.vmap(lambda p: seqpar.associative_scan(lambda left, right: left + right * p, x))(
-        np.array([0.0, 1.0])
-    )
-    np.testing.assert_allclose(powers[1], np.cumsum(x))
+        result = rung.call(scan, rung.array(x))
+        np.testing.assert_array_equal(rung.numpy(result), x)
+        assert rung.dtype(result) == dtype
 
 
-def test_a_jax_program_does_not_grow_with_the_length() -> None:
-    jax = pytest.importorskip("jax")
+@given(
+    shape=st.lists(st.integers(1, 4), max_size=2).map(tuple),
+    steps=st.integers(0, 40),
+    axis=st.integers(-3, 2),
+    reverse=st.booleans(),
+    exclusive=st.booleans(),
+    method=st.sampled_from(METHODS),
+)
+def test_any_length_and_axis(
+    shape: tuple[int, ...], steps: int, axis: int, reverse: bool, exclusive: bool, method: str
+) -> None:
+    rank = len(shape) + 1
+    axis = axis % rank if axis >= 0 else axis % rank - rank
+    place = axis % rank
+    full = (*shape[:place], steps, *shape[place:])
+    elems = digits(*full)
+    rng = np.random.default_rng(0)
+    init = (rng.integers(0, 10, shape), np.full(shape, 10))
+    # 17 digits are as many as fit: chain modulo a prime, which is still associative.
+    wrap: Callable[[Any, Any], Any] = lambda x, y: tuple(z % 9973 for z in words(x, y))  # noqa: E731
+    result = seqpar.associative_scan(
+        wrap, elems, axis=axis, reverse=reverse, exclusive=exclusive, init=init, method=method
+    )[0]
+    rows = np.moveaxis(result, place, 0)
+    given_rows = np.moveaxis(elems[0], place, 0)
+    for i in np.ndindex(shape):
+        exact = written(given_rows[(slice(None), *i)], reverse=reverse, exclusive=exclusive, init=init[0][i])
+        assert [int(x) % 9973 for x in exact] == [int(x) % 9973 for x in rows[(slice(None), *i)]]
 
-    def text(steps: int) -> str:
-        x = jax.ShapeDtypeStruct((steps, 2), "float64")
-        return str(jax.jit(lambda a, b: seqpar.associative_scan(affine, (a, b))).lower(x, x).as_text())
 
-    assert text(1 << 20).count("\n") <= 1.2 * text(1 << 12).count("\n")
+TREES: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], tuple[Any, Any]]]] = {
+    "tuple": (lambda a, b: (a, b), lambda t: t),
+    "list": (lambda a, b: [a, b], lambda t: (t[0], t[1])),
+    "dict": (lambda a, b: {"b": b, "a": a}, lambda t: (t["a"], t["b"])),
+    "ordered dict": (lambda a, b: OrderedDict(b=b, a=a), lambda t: (t["a"], t["b"])),
+    "named tuple": (Pair, lambda t: (t.a, t.b)),
+    "dataclass": (Step, lambda t: (t.a, t.b)),
+    "nested": (lambda a, b: {"x": [Pair(None, a)], "y": (b, ())}, lambda t: (t["x"][0].b, t["y"][0])),
+}
 
 
-def test_an_eager_jax_call_sees_what_the_function_says_now() -> None:
-    jnp = pytest.importorskip("jax").numpy
-    scale = 1.0
+@pytest.mark.parametrize("name", TREES)
+def test_elements_may_be_trees(name: str) -> None:
+    make, parts = TREES[name]
 
     def combine(left: Any, right: Any) -> Any:
-        return left + scale * right
+        return make(*words(parts(left), parts(right)))
 
-    x = jnp.arange(5.0)
-    first = np.asarray(seqpar.associative_scan(combine, x))
-    scale = 2.0
-    second = np.asarray(seqpar.associative_scan(combine, x))
-    assert first[-1] == 10.0
-    assert second[1] == 2.0
+    result = seqpar.associative_scan(combine, make(*digits(9)), exclusive=True, init=make(7, 10))
+    assert type(result) is type(make(1, 2))
+    assert parts(result)[0].tolist() == written(digits(9)[0], exclusive=True, init=7)
 
 
-def test_torch_compiles_it_whole_and_saves_memory_proportional_to_the_length() -> None:
-    torch = pytest.importorskip("torch")
+def test_keys_of_a_dict_may_come_back_in_another_order() -> None:
+    def combine(left: Any, right: Any) -> Any:
+        n, p = words((left["n"], left["p"]), (right["n"], right["p"]))
+        return {"p": p, "n": n}
 
-    def states(a: Any, b: Any) -> Any:
-        return seqpar.associative_scan(affine, (a, b))[1]
-
-    a, b = torch.rand(40, 2, dtype=torch.float64), torch.randn(40, 2, dtype=torch.float64)
-    compiled = torch.compile(states, fullgraph=True, backend="aot_eager")
-    np.testing.assert_allclose(compiled(a, b).numpy(), states(a, b).numpy(), rtol=1e-12)
-
-    def saved(steps: int) -> int:
-        kept: dict[int, int] = {}
-
-        def keep(x: Any) -> Any:
-            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-            return x
-
-        a, b = (torch.rand(steps, 4, requires_grad=True) for _ in range(2))
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            h = states(a, b)
-        assert h.requires_grad
-        return sum(kept.values())
-
-    assert saved(8192) < 2.3 * saved(4096)
-    assert saved(4096) < 16 * 2 * 4096 * 4 * 4
+    n, p = digits(9)
+    result = seqpar.associative_scan(combine, {"n": n, "p": p})
+    assert list(result) == ["n", "p"]
+    assert result["n"].tolist() == written(n)
 
 
-# --- choices and errors -----------------------------------------------------------------------------------------------
+def test_static_fields_are_kept_and_must_agree() -> None:
+    n, p = digits(5)
+    keep = lambda left, right: Step(*words((left.a, left.b), (right.a, right.b)), unit=left.unit)  # noqa: E731
+    result = seqpar.associative_scan(keep, Step(n, p, unit="s"))
+    assert (result.unit, result.double, result.a.tolist()) == ("s", 2, written(n))
+    with pytest.raises(
+        seqpar.errors.ArrayTypeError,
+        match="combine returned a Step of other static fields where a Step belongs",
+    ):
+        seqpar.associative_scan(lambda left, right: Step(left.a, right.b, unit="ft"), Step(n, p, unit="s"))
 
 
-def test_explain_names_what_runs_and_options_choose() -> None:
-    x = np.arange(100.0)
-    assert seqpar.explain(seqpar.associative_scan, np.add, x).method == "tree"
-    with seqpar.options(method="chunked"):
-        assert seqpar.explain(seqpar.associative_scan, np.add, x).method == "chunked"
-    assert seqpar.explain(seqpar.associative_scan, np.add, x, config=ScanLeaves(leaf=3)).config == ScanLeaves(
-        leaf=3
+def test_axis_counts_in_each_leaf() -> None:
+    rng = np.random.default_rng(0)
+    weights, rows = rng.integers(1, 3, 8), rng.integers(0, 9, (2, 8))
+
+    def combine(left: Any, right: Any) -> Any:
+        return left[0] * right[0], left[1] * right[0] + right[1]
+
+    together = seqpar.associative_scan(combine, (weights, rows), axis=-1)
+    for row, result in zip(rows, together[1], strict=True):
+        np.testing.assert_array_equal(seqpar.associative_scan(combine, (weights, row))[1], result)
+
+
+def test_init_broadcasts_to_an_element() -> None:
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for init in (1.0, np.ones(4), np.ones((2, 1)), np.ones((2, 4))):
+        result = seqpar.associative_scan(np.add, x, axis=1, init=init)
+        np.testing.assert_array_equal(result, np.cumsum(x, 1) + 1)
+
+
+def test_chunk_after_chunk_equals_one_call() -> None:
+    numbers, tens = digits(15)
+    whole = seqpar.associative_scan(words, (numbers, tens))[0]
+    first = seqpar.associative_scan(words, (numbers[:6], tens[:6]))
+    rest = seqpar.associative_scan(words, (numbers[6:], tens[6:]), init=(first[0][-1], first[1][-1]))
+    assert [*first[0], *rest[0]] == whole.tolist()
+
+
+def test_ufuncs_know_their_identity() -> None:
+    x = np.array([3, 1, 2])
+    assert seqpar.associative_scan(np.add, x, exclusive=True).tolist() == [0, 3, 4]
+    assert seqpar.associative_scan(np.multiply, x, exclusive=True).tolist() == [1, 3, 3]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_are_new_arrays(method: str) -> None:
+    for steps in (0, 1, 2, 20):
+        x = np.ones(steps)
+        x.flags.writeable = False
+        kept = seqpar.associative_scan(lambda left, right: left, (x, x), method=method)
+        assert not any(np.shares_memory(x, y) for y in kept)
+        assert not np.shares_memory(*kept)
+        start = np.ones((1, 3))
+        (y,) = seqpar.associative_scan(
+            lambda left, right: left,
+            [np.ones((1, steps, 3))],
+            axis=1,
+            exclusive=True,
+            init=[start],
+            method=method,
+        )
+        assert not np.shares_memory(start, y)
+
+
+def test_what_combine_warns_about_is_the_users() -> None:
+    x = np.full(40, 1e300)
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        seqpar.associative_scan(np.multiply, x)
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        seqpar.associative_scan(np.multiply, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seqpar.associative_scan(np.add, x)
+
+
+def test_nothing_non_finite_appears_before_the_definition_has_it(rung: Rung) -> None:
+    x = np.ones(50)
+    x[30] = np.nan
+    for method in METHODS:
+        scan = lambda x, method=method: seqpar.associative_scan(  # noqa: E731
+            lambda left, right: left * right, x, method=method
+        )
+        result = rung.numpy(rung.call(scan, rung.array(x)))
+        np.testing.assert_array_equal(np.isnan(result), np.arange(50) >= 30)
+
+
+def test_short_scans_walk_and_long_ones_branch() -> None:
+    def chosen(steps: int, **wish: Any) -> Any:
+        return seqpar.explain(seqpar.associative_scan, affine, (np.ones(steps), np.ones(steps)), **wish)
+
+    assert chosen(16).method == "sequential"
+    assert chosen(17).method == "tree"
+    assert chosen(17, method="chunked").config == ScanChunks()
+    assert chosen(17, config=ScanLeaves(leaf=8)).config.leaf == 8
+    with seqpar.options(method="sequential"):
+        assert chosen(1000).method == "sequential"
+    text = str(chosen(40, reverse=True))
+    assert (
+        "associative_scan (outer=1, time=40, inner=1) [float64, float64] time-contiguous on numpy:cpu reverse"
+        in text
+    )
+    assert "combine=affine" in str(
+        seqpar.explain(seqpar.associative_scan, seqpar.monoids.affine, (np.ones(3), np.ones(3)))
     )
 
 
-X = np.arange(4.0)
-ERRORS: list[tuple[str, Any, Any, dict[str, Any], str]] = [
-    ("no function", X, X, {}, r"combine is ndarray, not a function\. Give combine\(left, right\) first"),
-    ("no array", np.add, {}, {}, r"elems holds no array"),
-    ("a list of numbers", np.add, [1, 2], {}, r"elems\[0\]=1 is a number"),
-    ("other lengths", np.add, {"x": X, "y": X[:3]}, {}, r"elems\['x'\] has 4 steps along axis=0 and elems\['y'\] has 3"),
-    ("an axis too far", np.add, X, {"axis": 1}, r"axis=1 is out of range for elems of shape \(4,\)\. Give an axis from -1 to 0"),
-    ("an axis that is none", np.add, X, {"axis": True}, r"axis=True is not an integer"),
-    ("another shape", lambda left, right: (left + right)[:1, None], X, {}, r"combine returned shape .* for elems, where its"),
-    ("another dtype", np.true_divide, np.arange(4), {}, r"combine returned dtype float64 for elems, .* have int64"),
-    ("another tree", lambda left, right: (left, right), X, {}, r"combine returned a tuple where an array belongs"),
-    ("a number", lambda left, right: 1.0, X, {}, r"combine returned 1\.0 for elems, not an array"),
-    ("a leaf of another dtype", lambda p, q: (p[0] + q[0], p[1] / q[1]), (X, np.arange(1, 5)), {}, r"float64 for elems\[1\]"),
-    ("no start", lambda left, right: left + right, X, {"exclusive": True}, r"Give init, the element it starts from"),
-    ("a start that is no such tree", np.add, X, {"init": (1, 2)}, r"init is not a tree like elems"),
-    ("a start too large", np.add, np.zeros(4, np.int8), {"init": 300}, r"init=300 does not fit a leaf of dtype int8"),
-    ("a start of another kind", np.add, np.arange(4), {"init": 0.5}, r"init=0\.5 does not fit a leaf of dtype int64"),
-    ("a start of another shape", np.add, X, {"init": np.zeros(3)}, r"init\.shape=\(3,\) does not broadcast to \(\)"),
-    ("a flag that is none", np.add, X, {"reverse": 1}, r"reverse=1 is not a boolean"),
-    ("a method that is none", np.add, X, {"method": "treee"}, r"method='treee' is not one of .*Did you mean 'tree'"),
-    ("a count that is none", np.add, X, {"config": ScanLeaves(leaf=1)}, r"leaf=1 is not a number of steps of at least 2"),
-]  # fmt: skip
+def test_a_wish_that_cannot_be_granted_says_why() -> None:
+    x = np.ones(20)
+    with pytest.raises(NotEligibleError, match="leaf=1 is not a number of steps of at least 2"):
+        seqpar.associative_scan(np.add, x, config=ScanLeaves(leaf=1))
+    with pytest.raises(NotEligibleError, match="are reference.chunked, reference.sequential, reference.tree"):
+        seqpar.associative_scan(np.add, x, backend="host")
 
 
-@pytest.mark.parametrize(
-    ("combine", "elems", "options", "pattern"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS]
-)
-def test_what_is_wrong_is_named_with_a_way_out(
-    combine: Any, elems: Any, options: dict[str, Any], pattern: str
-) -> None:
-    with pytest.raises(SeqparError) as raised:
-        seqpar.associative_scan(combine, elems, **options)
-    text = str(raised.value)
-    assert text.startswith("associative_scan: ")
-    assert re.search(pattern, text), text
+def test_the_choice_is_obeyed() -> None:
+    calls: list[int] = []
 
+    def combine(left: Any, right: Any) -> Any:
+        calls.append(left.shape[0])
+        return left + right
 
-def test_arrays_of_two_frameworks_are_refused() -> None:
-    torch = pytest.importorskip("torch")
-    with pytest.raises(SeqparError, match=r"elems\[0\] is a numpy array and elems\[1\] a torch array"):
-        seqpar.associative_scan(affine, (X, torch.zeros(4)))
+    for method, expected in (("sequential", [1] * 63), ("tree", [16, 16, 16, 4, 4, 4, 1, 1, 1])):
+        calls.clear()
+        seqpar.associative_scan(combine, np.ones(64), method=method)
+        assert calls[: len(expected)] == expected
