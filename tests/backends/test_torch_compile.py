@@ -96,8 +96,7 @@ def test_compiled_complex_equals_eager(of):
     torch.testing.assert_close(torch.autograd.grad(found, given), torch.autograd.grad(wanted, given))
 
 
-@each
-@pytest.mark.parametrize("dynamic", [True, None])
+@pytest.mark.parametrize(("of", "dynamic"), [(LINEAR, True), (LINEAR, None), (MATRIX, True)], ids=str)
 def test_25_lengths_make_at_most_two_graphs(of, dynamic):
     function = whole(lambda a, b: of.function(a.tanh(), b).square().sum(), dynamic=dynamic)
     before = graphs()
@@ -181,18 +180,21 @@ def test_a_forced_choice_that_cannot_run_raises_when_it_runs():
         )
 
 
-@each
+TRANSFORMS = {
+    "grad": lambda f, loss: torch.func.grad(loss),
+    "vmap-grad": lambda f, loss: lambda a, b: torch.func.vmap(torch.func.grad(loss))(a, b),
+    "jvp": lambda f, loss: lambda a, b: torch.func.jvp(lambda a: f(a, b), (a,), (a.cos(),))[1],
+    "vjp": lambda f, loss: lambda a, b: torch.func.vjp(f, a, b)[1](b),
+    "hessian": lambda f, loss: torch.func.hessian(loss),
+    "fwd-fwd": lambda f, loss: torch.func.jacfwd(torch.func.jacfwd(loss, argnums=1)),
+}
+
+
+# The second derivatives compile for seconds, and know nothing of the operation that the first do not.
 @pytest.mark.parametrize(
-    "transform",
-    [
-        lambda f, loss: torch.func.grad(loss),
-        lambda f, loss: lambda a, b: torch.func.vmap(torch.func.grad(loss))(a, b),
-        lambda f, loss: lambda a, b: torch.func.jvp(lambda a: f(a, b), (a,), (a.cos(),))[1],
-        lambda f, loss: lambda a, b: torch.func.vjp(f, a, b)[1](b),
-        lambda f, loss: torch.func.hessian(loss),
-        lambda f, loss: torch.func.jacfwd(torch.func.jacfwd(loss, argnums=1)),
-    ],
-    ids=["grad", "vmap-grad", "jvp", "vjp", "hessian", "fwd-fwd"],
+    ("of", "transform"),
+    [*((LINEAR, name) for name in TRANSFORMS), *((MATRIX, name) for name in ("grad", "vmap-grad", "jvp"))],
+    ids=str,
 )
 def test_function_transforms_inside_a_compiled_region(of, transform):
     flags = {"gate": "log", "convex": True} if of is LINEAR else {"reverse": True}
@@ -201,7 +203,7 @@ def test_function_transforms_inside_a_compiled_region(of, transform):
         h, final = of.function(a, b, **flags, return_final=True)
         return h.square().sum() + final.sin().sum()
 
-    found = transform(of.function, loss)
+    found = TRANSFORMS[transform](of.function, loss)
     a, b = (x.detach() for x in of.make(shape=(2, 4, 2), h0=False))
     torch.testing.assert_close(whole(lambda a, b: found(a, b))(a, b), found(a, b), rtol=1e-12, atol=1e-12)
 

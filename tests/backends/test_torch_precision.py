@@ -44,12 +44,11 @@ def medium():
     torch.set_float32_matmul_precision(before)
 
 
-def everything(method, device):
-    """States, first and second derivatives by every rule, of 16 x 16 matrices in float32."""
+def everything(method, device, shape):
+    """States, first and second derivatives by every rule, in float32."""
     forced = {} if method is None else {"backend": "reference", "method": method}
-    given = [
-        x.detach().float().to(device).requires_grad_() for x in MATRIX.make(shape=(4, 24, 16), columns=16)
-    ]
+    made = MATRIX.make(shape=shape, columns=shape[-1])
+    given = [x.detach().float().to(device).requires_grad_() for x in made]
 
     def loss(*given):
         h, final = matrix_recurrence(*given, columns=True, return_final=True, **forced)
@@ -69,10 +68,10 @@ def everything(method, device):
 def test_a_switch_for_less_precise_products_changes_no_bit_and_is_left_alone(method, device, medium):
     if device == "cuda" and method is None:
         method = "sequential"  # a GPU has no kernels of its own yet
-    wanted = everything(method, device)
+    wanted = everything(method, device, (2, 12, 16))
     medium()
     before = switches()
-    found = everything(method, device)
+    found = everything(method, device, (2, 12, 16))
     assert switches() == before
     assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
 
@@ -81,7 +80,7 @@ def test_a_switch_for_less_precise_products_changes_no_bit_and_is_left_alone(met
 def test_no_product_of_the_library_is_ever_called(method):
     """The switches bind library products alone, and on this processor perhaps not even those: so there must be none."""
     with torch.autograd.profiler.profile(use_kineto=False) as profile:
-        everything(method, "cpu")
+        everything(method, "cpu", (1, 20, 2))
     called = {event.name for event in profile.function_events}
     assert "aten::mul" in called
     assert not called & PRODUCTS

@@ -212,6 +212,8 @@ def test_a_wide_matrix_is_read_in_the_precision_of_the_state(rung: Rung) -> None
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 31, 32, 33, 127])
 def test_every_length_works(rung: Rung, steps: int) -> None:
     thinned(rung, steps in (0, 1, 127))
+    if rung is Rung.DASK and steps > 33:
+        pytest.skip("a graph of thousands of parts shows nothing that one of hundreds does not")
     check(rung, matrices((2, steps, 3, 3)), numbers((2, steps, 3)), numbers((3,)))
 
 
@@ -301,7 +303,8 @@ def test_any_shape_axis_and_strides_agree_with_the_definition(data: st.DataObjec
 def test_chunk_after_chunk_equals_one_call_to_the_bit(rung: Rung) -> None:
     A, b = rung.array(matrices((2, 40, 3, 3), "float32")), rung.array(numbers((2, 40, 3), "float32"))
     for backend in {"host", "reference"} & {backend for backend, _ in FORCED}:
-        if backend == "host" and not rung.has_kernels:
+        # JAX compiles the plain loop for seconds.
+        if (backend == "host" and not rung.has_kernels) or (backend, rung.framework) == ("reference", "jax"):
             continue
         forced = {"backend": backend, "method": "sequential", "return_final": True}
         whole = matrix_recurrence(A, b, 0.5, **forced)
