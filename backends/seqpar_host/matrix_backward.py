@@ -10,15 +10,26 @@ float64.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 from llvmlite import ir
 
 from seqpar_host.formats import LINE, Place, held_in
 from seqpar_host.matrix_body import ColumnVectors, InRegisters, State, Vector, dropped, first_lanes
-from seqpar_host.simd import I64, Int, Variable, constant, join, loop, turn
+from seqpar_host.simd import I64, Int, Lanes, Variable, constant, join, loop, turn
 from seqpar_host.untyped import cgutils
 
 Sums = list[Variable]
+KEPT = 8  # lanes of the longest lines whose sums over time stay in registers
+BLOCK = 16  # steps whose products are added to longer ones at a time
+
+
+def room(body: InRegisters, state: str, numbers: int) -> Callable[[Int], Place]:
+    """Memory on the stack for numbers of that precision, by index."""
+    format = held_in(state, body.complex)
+    slot = cgutils.alloca_once(body.builder, ir.DoubleType(), size=numbers * format.itemsize // 8)
+    base = Int(body.builder, body.builder.ptrtoint(slot, I64))
+    return lambda index: Place(format, "packed", base + index * format.itemsize, base)
 
 
 class Lines:
@@ -28,8 +39,8 @@ class Lines:
         self.body, self.of, self.lanes = body, body.of, lanes
         self.inside = first_lanes(body.builder, body.of.size, lanes)
         self.wide = "float64" if body.of.summed else body.state
-        # Sums over time stay in registers if they fit: of two positions with 4 x 4 numbers, 8 of AVX-512.
-        self.kept = body.of.summed and not swept and lanes <= 4
+        # Sums over time stay in registers if they fit: of two positions with 8 x 8 numbers, 16 of AVX-512.
+        self.kept = body.of.summed and not swept and lanes <= KEPT
 
     def nothing(self) -> Sums:
         zero = constant(self.body.builder, self.wide, self.lanes, 0.0, self.body.complex)
@@ -97,25 +108,59 @@ class VectorBackward(Vector):
         gs = self.load("g", step, group)
         befores = self.previous(step, self.of.abreast, lambda name, at: self.load(name, at, group))
         resets = [self.reset(step, position) for position in positions]
-        # All sums are read before any is written: positions beyond the last repeat it.
-        sums = self.totals if self.lines.kept else [self.lines.found(step, i) for i in positions]
         lams = [g + k for g, k in zip(gs, states, strict=True)]
         ks = [
             dropped(reset, matrix.times(lam))
             for reset, matrix, lam in zip(resets, self.matrices, lams, strict=True)
         ]
         self.store("db", step, group, lams)
-        for lines, reset, lam, before in zip(sums, resets, lams, befores, strict=True):
-            # Both are dropped at a reset, so that their products are 0 whatever was there.
-            x, y = dropped(reset, lam), dropped(reset, before)
-            x, y = (x, y) if self.of.written == "rows" else (y, x)
-            x, y = x.cast(self.lines.wide), y.cast(self.lines.wide)
+        # Both are dropped at a reset, so that their products are 0 whatever was there.
+        lams = [dropped(reset, lam).cast(self.lines.wide) for reset, lam in zip(resets, lams, strict=True)]
+        befores = [dropped(reset, p).cast(self.lines.wide) for reset, p in zip(resets, befores, strict=True)]
+        xs, ys = (lams, befores) if self.of.written == "rows" else (befores, lams)
+        if self.in_blocks:
+            self.collect(step, group, xs[0], ys[0])
+            return ks
+        # All sums are read before any is written: positions beyond the last repeat it.
+        sums = self.totals if self.lines.kept else [self.lines.found(step, i) for i in positions]
+        for lines, x, y in zip(sums, xs, ys, strict=True):
             for index, line in enumerate(lines):
                 factor = x.pick([index] * x.count)
                 line.set(y.fma(factor, line.get()) if self.of.summed else y * factor)
         if not self.lines.kept:
             self.write(step, group, sums)
         return ks
+
+    @property
+    def in_blocks(self) -> bool:
+        """Are sums too long for the registers added up some steps at a time? To read and write them at every step takes three
+        times as long (n = 16)."""
+        return self.of.summed and not self.lines.kept and not self.of.swept and self.of.abreast == 1
+
+    @cached_property
+    def factors(self) -> list[Callable[[Int], Place]]:
+        return [room(self, self.lines.wide, BLOCK * self.of.lanes) for _ in range(2)]
+
+    def collect(self, step: Int, group: Int, x: Lanes, y: Lanes) -> None:
+        """Keep the factors of a step, and add up the products of a block when it is whole or the last."""
+        lines, builder, lanes = self.lines, self.builder, self.of.lanes
+        spread, along = self.factors
+        index = step.mod(BLOCK)
+        spread(index * lanes).store(x)
+        along(index * lanes).store(y)
+        ends = builder.or_(index.equals(BLOCK - 1), (step + 1).equals(self.steps))
+        with builder.if_then(ends):
+            # A few lines at a time, which stay in registers.
+            for few in (range(i, min(i + 4, self.of.size)) for i in range(0, self.of.size, 4)):
+                places = [lines.place(step, group, i) for i in few]
+                sums = [Variable(place.load(lines.wide, lanes, lines.inside)) for place in places]
+                with loop(builder, index + 1) as at:
+                    factor = along(at * lanes).load(lines.wide, lanes)
+                    for i, total in zip(few, sums, strict=True):
+                        number = spread(at * lanes + i).load(lines.wide, 1).pick([0] * lanes)
+                        total.set(factor.fma(number, total.get()))
+                for place, total in zip(places, sums, strict=True):
+                    place.store(total.get(), lines.inside)
 
 
 class ColumnsBackward(ColumnVectors):
@@ -165,7 +210,8 @@ class ColumnsBackward(ColumnVectors):
 
     def add(self, group: Int, xs: State, ys: State) -> None:
         lanes, along = self.of.lanes, self.lines.lanes
-        spread, turned = self.room(self.of.size * lanes), self.room(lanes * along)
+        spread = room(self, self.lines.wide, self.of.size * lanes)
+        turned = room(self, self.lines.wide, lanes * along)
         for row, x in enumerate(xs):
             spread(self.origin + row * lanes).store(x.cast(self.lines.wide))
         for index, y in enumerate(turn(ys + [self.zero] * (along - self.of.size))):
@@ -176,10 +222,3 @@ class ColumnsBackward(ColumnVectors):
             for row, total in enumerate(self.sums):
                 factor = spread(column + row * lanes).load(self.lines.wide, 1).pick([0] * along)
                 total.set(y.fma(factor, total.get()))
-
-    def room(self, numbers: int) -> Callable[[Int], Place]:
-        """Memory on the stack, for numbers in the precision of dM."""
-        format = held_in(self.lines.wide, self.complex)
-        slot = cgutils.alloca_once(self.builder, ir.DoubleType(), size=numbers * format.itemsize // 8)
-        base = Int(self.builder, self.builder.ptrtoint(slot, I64))
-        return lambda index: Place(format, "packed", base + index * format.itemsize, base)
