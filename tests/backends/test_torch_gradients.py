@@ -384,14 +384,15 @@ def test_a_training_step_keeps_two_arrays_and_no_more():
     assert 3 * size <= kept <= 3 * size + 64
 
 
-def test_nothing_outlives_the_graph():
+@each
+def test_nothing_outlives_the_graph(of):
     import gc
     import weakref
 
-    a, b = (torch.rand(2, 8, 3, requires_grad=True) for _ in range(2))
+    a, b = of.make(shape=(2, 8, 3), h0=False)
     middle = b * 2
     watched = weakref.ref(middle)
-    h = linear_recurrence(a, middle)
+    h = of.function(a, middle)
     gone = weakref.ref(h)
     del middle
     h.sum().backward()
