@@ -48,7 +48,9 @@ def associative_scan(
     combine
         ``combine(left, right)``, associative, not necessarily commutative, written in the framework of the arrays. It is given
         two trees like `elems` that hold as many elements each, one or more along time and all other axes as they are, and
-        returns such a tree: the same containers, shapes and dtypes. Ready-made ones are in `seqpar.monoids`.
+        returns such a tree: the same containers, shapes and dtypes. How many it is given at once changes from call to call, so
+        it must not mix them (``sum()`` along time, ``if left > right``), nor write into them. Ready-made ones are in
+        `seqpar.monoids`.
     elems
         An array, or tuples, lists, dicts, named tuples and dataclasses of arrays, also one inside the other (with JAX loaded,
         any pytree). None stands for no array. All arrays have the same number of steps, and any dtype.
@@ -108,13 +110,21 @@ def associative_scan(
         # Before anything is computed, so that a wish that cannot be granted is not granted late.
         choice = choose(call.problem(), requested(method, backend, config))
         kernel, knobs = choice.kernel, choice.config
-    leaves = call.elements()
+    leaves = [_protected(x) for x in call.elements()]
     if length_of(leaves, call.scan.time) > 1:
         xp = call.binding.namespace(leaves[0])
         results = list(kernel.run(xp, call.scan, knobs, leaves))
     else:
         results = [call.binding.namespace(x).astype(x, x.dtype, copy=True) for x in leaves]
     return call.scan.combine.structure.tree_of(results)  # type: ignore[no-any-return]
+
+
+def _protected(x: Any) -> Any:
+    """A view that `combine` cannot write through, where the library has such views (NumPy)."""
+    if getattr(getattr(x, "flags", None), "writeable", False):
+        x = x[...]
+        x.flags.writeable = False
+    return x
 
 
 class _Checked(NamedTuple):

@@ -21,7 +21,8 @@ def vjp(
     """The result of an operation and the function that pulls cotangents of it back to its arguments.
 
     In PyTorch and JAX this is the framework's own reverse mode. NumPy, CuPy and other libraries without one get the same
-    derivatives from the operation's rules: the linear transpose, not conjugated, as in JAX.
+    derivatives from the operation's rules: the linear transpose, not conjugated, as in JAX. Those of
+    `seqpar.associative_scan` are the framework's alone, because its function is yours: there NumPy has none, and says so.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def vjp(
     """
     if not primals:
         raise OptionError(
-            "vjp: no positional argument was given, so nothing would get a gradient. Give a and b by position."
+            "vjp: no positional argument was given, so nothing would get a gradient. Give what should get one by position."
         )
     call = prepare(function, *primals, **options)
     if not isinstance(call, Call):
@@ -62,9 +63,13 @@ def vjp(
 
     def pullback(cotangent: Any) -> tuple[Array, ...]:
         _check_structure(given, cotangent)
-        parts = zip(results, call.unshape(cotangent), strict=True)
-        cotangents = tuple(_cotangent(call.binding, *each) for each in parts)
-        grads = _operand_gradients(call, results, cotangents)
+        if isinstance(given, tuple):
+            checked: Any = tuple(
+                _cotangent(call.binding, *each) for each in zip(given, cotangent, strict=True)
+            )
+        else:
+            checked = _cotangent(call.binding, given, cotangent)
+        grads = _operand_gradients(call, results, call.unshape(checked))
         return tuple(_restore(call, *each) for each in zip(grads, call.operands, primals, strict=False))
 
     return given, pullback

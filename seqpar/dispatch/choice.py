@@ -175,12 +175,13 @@ def _refusal_text(problem: Problem, request: Request, candidates: tuple[Candidat
     asked += [f"backend={request.backend!r}"] if request.backend is not None else []
     asked += [f"config={describe(request.config)}"] if request.config is not None else []
     asked += [f"numerics={request.numerics!r}"] if request.numerics != "any" else []
+    where = " by the `seqpar.options` around the call" if request.source == "overlay" else ""
     meant = [c for c in candidates if not str(c.refusal).startswith(("backend=", "method="))]
     reasons = "".join(f"\n  {c.kernel.label}: {c.refusal}" for c in meant)
     if not meant:
         labels = ", ".join(sorted({c.kernel.label for c in candidates}))
         reasons = f"\n  For {problem.framework} arrays there are {labels}, and none of them is that."
     return (
-        f"{problem.operation}: nothing that was asked for ({', '.join(asked)}) can run {problem}.{reasons}\n"
+        f"{problem.operation}: nothing that was asked for{where} ({', '.join(asked)}) can run {problem}.{reasons}\n"
         "Leave the choice open (method='auto', backend=None), or change the input as the reasons say."
     )

@@ -9,7 +9,7 @@ from seqpar.dispatch.faces import prepare
 from seqpar.dispatch.problem import Problem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """A problem, the choice made for it, and every candidate. Prints as a short table."""
 
@@ -31,6 +31,9 @@ class Explanation:
     @property
     def provenance(self) -> str:
         return self.choice.provenance
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [str(self.problem), f"  runs: {self.choice}"]
