@@ -51,7 +51,7 @@ def call(
     _target(operation, spec, choice, metas, raw)  # a kernel that does not compile is found out here
     wide = any(meta.dtype in ("float64", "complex128") for meta in raw)
     present = [meta is not None for meta in metas]
-    split = Split(operation, spec, metas, raw)
+    split = Split(operation, spec, metas, raw, summed=True)
 
     def local(*arrays: Array) -> tuple[Array, ...]:
         """The foreign call with what one device holds."""

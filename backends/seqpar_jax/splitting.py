@@ -18,7 +18,7 @@ from seqpar.dispatch.problem import Array
 class Split:
     """The axes of operands and results as axes of the problem, None for an axis of their own, and which of them stay whole.
 
-    Operands are those that are given, `results` what a kernel or the operation makes of them.
+    `results` are those of the operation, or of one kernel under `summed`: what a kernel sums over, it needs all of.
     """
 
     def __init__(
@@ -27,9 +27,9 @@ class Split:
         spec: Any,
         operands: Sequence[Abstract | None],
         results: Sequence[Abstract],
+        summed: bool = False,
     ) -> None:
         shape, time, _ = operation.problem(spec, operands)
-        self.whole = operation.whole(shape, time)
 
         def axes(names: Sequence[str], metas: Sequence[Abstract | None]) -> list[tuple[int | None, ...]]:
             named = zip(names, metas, strict=True)
@@ -37,6 +37,9 @@ class Split:
 
         self.operands = axes(operation.operands, operands)
         self.results = axes(operation.results, results)
+        self.whole = set(operation.whole(shape, time))
+        if summed:
+            self.whole |= {i for own in self.results for i in range(len(shape)) if i not in own}
 
     def over(self, local: Callable[..., tuple[Array, ...]]) -> Callable[..., Sequence[Array]]:
         """`local` on every device's part."""

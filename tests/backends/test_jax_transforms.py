@@ -183,6 +183,23 @@ def test_a_program_sharded_over_time_or_over_the_state_gathers_it_and_is_right()
 
 
 @pytest.mark.parametrize("backend", ["host", "xla"])
+def test_gradients_of_a_program_sharded_over_columns_are_summed_over_all_of_them(backend: str) -> None:
+    on_four_devices(f"""
+        given = A, jnp.stack([c, 2 * c, -c, c + 1], -1), jnp.stack([k0] * 4, -1)
+        def loss(*x):
+            return (seqpar.matrix_recurrence(*x, columns=True, backend={backend!r}) ** 2).sum()
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+        expected = gradient(*given)
+        specs = P(), P(None, None, None, "d"), P(None, None, "d")
+        for kind in (AxisType.Auto, AxisType.Explicit):
+            mesh = jax.make_mesh((4,), ("d",), axis_types=(kind,))
+            with jax.sharding.set_mesh(mesh):
+                for x, y in zip(gradient(*(put(x, spec) for x, spec in zip(given, specs))), expected, strict=True):
+                    np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4)
+    """)
+
+
+@pytest.mark.parametrize("backend", ["host", "xla"])
 def test_shard_map_and_its_gradient_pass_the_default_checks(backend: str) -> None:
     on_four_devices(f"""
         methods = ["sequential"] if {backend!r} == "host" else ["sequential", "chunked", "tree"]
