@@ -137,9 +137,9 @@ def _opened_dataclass(x: Any) -> Opened | None:
 
 
 def _opened_by_jax(x: Any) -> Opened | None:
-    """A container registered with JAX. Nobody has one who has not loaded JAX."""
-    jax = sys.modules.get("jax")
-    if jax is None:
+    """A container registered with JAX. Nobody has one who has not loaded JAX, and torch.compile cannot read its registry."""
+    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
+    if jax is None or (torch is not None and torch.compiler.is_compiling()):
         return None
     util = jax.tree_util
     found, treedef = util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
