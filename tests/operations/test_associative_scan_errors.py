@@ -146,7 +146,7 @@ def test_leaves_of_two_frameworks_are_refused() -> None:
 def test_a_combine_that_returns_another_framework_s_array_is_named() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(SeqparError, match="combine returned dtype torch.float64 for elems"):
-        seqpar.associative_scan(lambda left, right: torch.as_tensor(left), np.ones(3))
+        seqpar.associative_scan(lambda left, right: torch.ones(left.shape, dtype=torch.float64), np.ones(3))
 
 
 def test_a_wrong_result_is_named_under_every_method_and_framework(rung: Any) -> None:
