@@ -88,7 +88,7 @@ class Sequential(HostKernel):
     method = "sequential"
     config = SequentialConfig
     kernel = "walk"
-    xla = True
+    xla = ("cpu",)
     summary = "every option; rows in parallel; bitwise the same for any number of threads"
 
 
@@ -123,7 +123,7 @@ class Backward(HostKernel):
     method = "sequential"
     config = SequentialConfig
     kernel = "backward"
-    xla = True
+    xla = ("cpu",)
     summary = "the whole vjp in one pass over time"
 
 
@@ -132,7 +132,7 @@ class MatrixKernel(HostKernel):
 
     method = "sequential"
     config = SequentialConfig
-    xla = True
+    xla = ("cpu",)
 
     def plan(self, spec: Any, layouts: Sequence[Layout | None]) -> "Plan":
         from seqpar_host.matrix_plan import make_matrix_plan

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seqpar.dispatch.geometry import merge
 from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.matrix_recurrence_operation import MatrixWalk
@@ -68,7 +69,7 @@ def make_matrix_plan(kernel: str, walk: MatrixWalk, layouts: Sequence[Layout | N
     steps, sizes = lead[walk.axis], [size for dim, size in enumerate(lead) if dim != walk.axis]
     backward = kernel == "matrix_backward"
     slots = {name: _slot(name, layout, lead, walk, backward) for name, layout in by_name.items()}
-    sizes = plan.merge(sizes, list(slots.values())) or [1]
+    sizes = merge(sizes, list(slots.values())) or [1]
     for slot in slots.values():
         slot.others = slot.others or [0]
     summed = backward and steps != 1 and by_name["dA"].shape[walk.axis] == 1

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from seqpar.dispatch.geometry import merge
 from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.body import TIMELESS
@@ -45,12 +46,6 @@ class Plan:
     address: int
     threads: int
     specialisation: Specialisation | MatrixSpecialisation | None
-
-
-class Walked(Protocol):
-    """An operand with strides over axes that may be joined."""
-
-    others: list[int]  # bytes per index of the dims beside time
 
 
 @dataclass
@@ -177,26 +172,6 @@ def _slot(
         offset += part.first * step
         strides.insert(axis, per_chunk if name in TIMELESS else part.steps * step)
     return _Slot(layout, offset, step, strides)
-
-
-def merge(sizes: list[int], slots: Sequence[Walked]) -> list[int]:
-    """Join neighbouring dims that every operand walks as one; drop dims of one."""
-    merged: list[int] = []
-    kept: list[list[int]] = [[] for _ in slots]
-    for dim, size in enumerate(sizes):
-        if size == 1:
-            continue
-        if merged and all(k[-1] == size * slot.others[dim] for k, slot in zip(kept, slots, strict=True)):
-            merged[-1] *= size
-            for k, slot in zip(kept, slots, strict=True):
-                k[-1] = slot.others[dim]
-            continue
-        merged.append(size)
-        for k, slot in zip(kept, slots, strict=True):
-            k.append(slot.others[dim])
-    for slot, k in zip(slots, kept, strict=True):
-        slot.others = k
-    return merged
 
 
 def _reach(name: str, slot: _Slot, mode: str) -> str:

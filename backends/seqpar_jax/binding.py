@@ -78,6 +78,9 @@ class JaxBinding:
         devices = self.device_of(like)
         return jnp.asarray(x) if devices is None else jax.device_put(x, next(iter(devices)))
 
+    def on_device(self, x: Array) -> None:
+        return None
+
     def threads(self) -> int | None:
         return None
 

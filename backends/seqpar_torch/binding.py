@@ -6,6 +6,8 @@
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,6 +93,9 @@ class TorchBinding:
 
     def from_numpy(self, x: Any, like: Tensor) -> Tensor:
         return torch.from_numpy(x).to(like.device)
+
+    def on_device(self, x: Tensor) -> Callable[[], AbstractContextManager[Any]] | None:
+        return partial(torch.cuda.device, x.device) if x.device.type == "cuda" else None
 
     def threads(self) -> int:
         return torch.get_num_threads()

@@ -1,6 +1,7 @@
 """What seqpar has to know of one array framework: the contract a binding fulfils."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from seqpar.dispatch.operation import Operation
@@ -46,6 +47,9 @@ class Binding(Protocol):
 
     def from_numpy(self, x: Any, like: Array) -> Array:
         """A NumPy array as an array of this framework, on the device of `like`."""
+
+    def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
+        """What makes the device of x the one that kernels are launched on, or None where there is only one."""
 
     def threads(self) -> int | None:
         """The framework's own thread setting, or None when it has none."""

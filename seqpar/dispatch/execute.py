@@ -115,13 +115,21 @@ def _on_buffers(
     sample = [binding.empty(shape, dtype, operands[like]) for shape, dtype in raw]
     layouts = [None if x is None else binding.layout(x) for x in (*operands, *sample)]
     launch = choice.kernel.bind(spec, choice.config, layouts)
+    scratch = choice.kernel.scratch(spec, choice.config, layouts)
+    device = binding.on_device(operands[like])
     address, empty, threads = binding.address, binding.empty, binding.threads
     plain = type(operation).finish is Operation.finish
 
     def run(arrays: Sequence[Array | None]) -> tuple[Array, ...]:
         pattern = arrays[like]
         results = tuple([empty(shape, dtype, pattern) for shape, dtype in raw])
-        launch([0 if x is None else address(x) for x in (*arrays, *results)], threads())
+        spare = [empty(shape, dtype, pattern) for shape, dtype in scratch]
+        addresses = [0 if x is None else address(x) for x in (*arrays, *results, *spare)]
+        if device is None:
+            launch(addresses, threads())
+        else:
+            with device():
+                launch(addresses, threads())
         return results if plain else operation.finish(binding.namespace(pattern), spec, arrays, results)
 
     return run

@@ -6,6 +6,7 @@ make of them. `NumpyBinding` adds what kernels need: addresses, strides and unin
 
 import ctypes
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,9 @@ class ArrayAPIBinding:
 
     def from_numpy(self, x: Any, like: Array) -> Array:
         return self.namespace(like).asarray(x, device=self.device_of(like))
+
+    def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
+        return None
 
     def threads(self) -> int | None:
         return None

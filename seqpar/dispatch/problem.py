@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -92,8 +92,8 @@ class Kernel(ABC):
     config: ClassVar[type] = NoKnobs
     """The method's knobs: a frozen dataclass. Self-describing, so that a stored row can never select by position."""
     deterministic: ClassVar[bool] = True
-    xla: ClassVar[bool] = False
-    """Form "buffers": does `xla_handler` give XLA a function to call, so that JAX can use the kernel?"""
+    xla: ClassVar[tuple[str, ...]] = ()
+    """Form "buffers": kinds of device on which JAX can use the kernel, "cpu" by `xla_handler`, others by `on_jax_arrays`."""
     summary: ClassVar[str] = ""
     """What the kernel covers, in one line, for the capability table of the docs."""
 
@@ -130,6 +130,22 @@ class Kernel(ABC):
         """
         raise NotImplementedError(f"{self.label} offers no function that XLA could call")
 
+    def scratch(
+        self, spec: Any, config: Any, layouts: Sequence[Layout | None]
+    ) -> tuple[tuple[tuple[int, ...], str], ...]:
+        """Shape and dtype of memory that the launch of `bind` wants besides: its addresses come after those of the results."""
+        return ()
+
+    def on_jax_arrays(
+        self,
+        spec: Any,
+        config: Any,
+        operands: Sequence[tuple[tuple[int, ...], str] | None],
+        results: Sequence[tuple[tuple[int, ...], str]],
+    ) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
+        """A function that JAX can trace, from operands of these (shape, dtype) to the results, for devices named in `xla`."""
+        raise NotImplementedError(f"{self.label} offers no function of JAX arrays")
+
     @property
     def label(self) -> str:
         return f"{self.backend}.{self.method}"
@@ -137,9 +153,15 @@ class Kernel(ABC):
 
 def refusal(kernel: Kernel, problem: Problem, config: Any) -> str | None:
     """Why a kernel with a config cannot run a problem: the one predicate that choices, tables and tuning ask."""
-    if problem.framework == "jax" and kernel.form == "buffers" and not kernel.xla:
-        return "offers no function that XLA could call"
-    return kernel.refuses(problem, config)
+    why = kernel.refuses(problem, config)
+    if (
+        why is None
+        and problem.framework == "jax"
+        and kernel.form == "buffers"
+        and problem.device not in kernel.xla
+    ):
+        return f"offers no function that XLA could call on {problem.device}"
+    return why
 
 
 def wrong_counts(config: Any, least: int = 1) -> str | None:
