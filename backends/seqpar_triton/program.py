@@ -1,0 +1,116 @@
+"""A call as a sequence of launches over named memory, the same for PyTorch's addresses and JAX's arrays.
+
+A plan (linear_plan.py, matrix_plan.py) says which kernels run on which grids; `launch` runs it on addresses, jax_arrays.py on
+arrays under a trace.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import triton
+
+from seqpar.dispatch.geometry import ITEMSIZE
+from seqpar.dispatch.problem import Layout
+
+Addresses = Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One kernel on one grid. Its parameters are what it reads, what it writes, integers, and then constants by name."""
+
+    kernel: Any
+    grid: tuple[int, int, int]
+    reads: tuple[str, ...]
+    """Names of memory; where there is none of that name the kernel gets None."""
+    writes: tuple[str, ...]
+    integers: tuple[int, ...]
+    constants: Mapping[str, Any]
+    warps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Launches in order."""
+
+    calls: tuple[Call, ...]
+    formats: Mapping[str, str]
+    """Dtype name of every piece of memory that is there, scratch included."""
+    scratch: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    """Memory that only the launches see: shape and dtype."""
+
+
+def launch(program: Program, addresses: Addresses, moved: Mapping[str, int] | None = None) -> None:
+    """Run the program on raw memory of the current device, on its current stream; `moved` adds bytes to addresses."""
+    pointers: dict[str, Any] = {}
+    for name, dtype in program.formats.items():
+        pointers[name] = Pointer(addresses[name] + (moved.get(name, 0) if moved else 0), dtype)
+    for call in program.calls:
+        memory = [pointers.get(name) for name in (*call.reads, *call.writes)]
+        call.kernel[call.grid](
+            *memory, *call.integers, **call.constants, num_warps=call.warps, enable_fp_fusion=True
+        )
+
+
+def aligned(addresses: Sequence[int]) -> bool:
+    """May every operand be read in vectors of 16 bytes from its start?"""
+    return all(address % 16 == 0 for address in addresses)
+
+
+# Complex numbers are pairs, and a mask is read as bytes.
+_ELEMENTS = {"complex64": "float32", "complex128": "float64", "bool": "uint8"}
+
+
+def element_of(dtype: str) -> str:
+    """The dtype by which a kernel reads memory of a dtype."""
+    return _ELEMENTS.get(dtype, dtype)
+
+
+class Pointer:
+    """An address as Triton takes it: what it asks of a tensor, and no more. The interpreter asks for a storage as well."""
+
+    __slots__ = ("address", "dtype")
+
+    def __init__(self, address: int, dtype: str) -> None:
+        self.address = address
+        self.dtype = element_of(dtype)
+
+    def data_ptr(self) -> int:
+        return self.address
+
+    # What follows is for the interpreter, which copies tensors to the host before it runs and back after: this is host memory.
+
+    def untyped_storage(self) -> "Pointer":
+        return self
+
+    def cpu(self) -> "Pointer":
+        return self
+
+    def storage_offset(self) -> int:
+        return 0
+
+    def size(self) -> tuple[int, ...]:
+        return ()
+
+    stride = size
+
+    def new_empty(self, *_: Any, **__: Any) -> "Pointer":
+        return Pointer(self.address, self.dtype)
+
+    def set_(self, *_: Any) -> None:
+        pass
+
+    copy_ = set_
+
+
+def itemsize(layout: Layout) -> int:
+    return ITEMSIZE[layout.dtype]
+
+
+def interpreted() -> bool:
+    """Does Triton run kernels in its interpreter, on host memory?"""
+    return bool(triton.knobs.runtime.interpret)
+
+
+Launch = Callable[..., None]
