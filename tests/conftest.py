@@ -1,12 +1,16 @@
 """Shared by all tests: JAX in 64-bit mode, hypothesis without deadlines, the ladder as a fixture."""
 
 import importlib
+import os
 from importlib.util import find_spec
 
 import hypothesis
 import pytest
 
 from ladder import Rung, rungs
+
+# On a GPU, JAX would take most of the memory that PyTorch and CuPy are tested in too.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 hypothesis.settings.register_profile("seqpar", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("seqpar")
@@ -15,7 +19,10 @@ if find_spec("jax") is not None:
     importlib.import_module("jax").config.update("jax_enable_x64", True)
 
 
-@pytest.fixture(params=rungs(), ids=lambda rung: rung.value)
+LADDER = [pytest.param(rung, marks=[pytest.mark.gpu] if rung.on_gpu else []) for rung in rungs()]
+
+
+@pytest.fixture(params=LADDER, ids=lambda rung: rung.value)
 def rung(request: pytest.FixtureRequest) -> Rung:
     """Every array library at hand, one after the other."""
     return request.param

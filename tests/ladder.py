@@ -35,9 +35,13 @@ class Rung(Enum):
         )
 
     @property
+    def on_gpu(self) -> bool:
+        return self in (Rung.TORCH_GPU, Rung.JAX_GPU, Rung.CUPY)
+
+    @property
     def has_kernels(self) -> bool:
-        """Does a backend of this repository bring kernels for this rung today?"""
-        return self.framework in ("numpy", "torch", "jax") and not self.value.endswith("gpu")
+        """Does the backend `host` bring kernels for this rung?"""
+        return self.framework in ("numpy", "torch", "jax") and not self.on_gpu
 
     def available(self) -> bool:
         if find_spec(self.framework) is None:
