@@ -1,0 +1,85 @@
+"""CuPy as seqpar sees it: memory of a GPU with any strides, one device current at a time. CuPy differentiates nothing."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import cupy
+import numpy as np
+
+from seqpar.dispatch.plain_bindings import ArrayAPIBinding
+from seqpar.dispatch.problem import Array, Layout
+
+
+class CupyBinding(ArrayAPIBinding):
+    """The binding of CuPy arrays, on any device."""
+
+    def __init__(self) -> None:
+        super().__init__("cupy")
+        self._dtypes: dict[str, Any] = {}
+        self._devices: int = cupy.cuda.runtime.getDeviceCount()
+
+    def facts(self, x: Array | None) -> Any:
+        return None if x is None else (x.shape, x.strides, x.dtype, x.device.id, _aligned(x))
+
+    def dtype_name(self, dtype: Any) -> str:
+        return str(np.dtype(dtype).name)
+
+    def device(self, x: Array) -> str:
+        return "cuda"
+
+    def device_of(self, x: Array) -> Any:
+        return x.device
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        with self._on(x):
+            return x.astype(self._dtype(dtype, x))
+
+    def layout(self, x: Array) -> Layout | None:
+        return Layout(x.shape, x.strides, x.dtype.name) if _aligned(x) else None
+
+    def address(self, x: Array) -> int:
+        return int(x.data.ptr)
+
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        with self._on(like):
+            return cupy.empty(shape, self._dtype(dtype, like))
+
+    def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        with self._on(like):
+            return cupy.full(shape, number, self._dtype(dtype, like))
+
+    def from_numpy(self, x: Any, like: Array) -> Array:
+        with self._on(like):
+            return cupy.asarray(x)
+
+    def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
+        if self._devices == 1:
+            return None
+        # A Device is entered again and again, and remembers one device to go back to: each time another one.
+        number = x.device.id
+        return lambda: cupy.cuda.Device(number)
+
+    def _on(self, x: Array) -> AbstractContextManager[Any]:
+        return nullcontext() if self._devices == 1 else cupy.cuda.Device(x.device.id)
+
+    def _dtype(self, name: str, like: Array) -> Any:
+        found = self._dtypes.get(name)
+        if found is None:
+            # bfloat16 is not NumPy's own: it is that of the array at hand, or of the package that has it.
+            if like.dtype.name == name:
+                found = like.dtype
+            elif name == "bfloat16":
+                import ml_dtypes
+
+                found = np.dtype(ml_dtypes.bfloat16)
+            else:
+                found = np.dtype(name)
+            self._dtypes[name] = found
+        return found
+
+
+def _aligned(x: Array) -> bool:
+    """Does every number lie at a multiple of its size, as loads of a GPU want it?"""
+    size = x.dtype.itemsize
+    return x.data.ptr % size == 0 and all(stride % size == 0 for stride in x.strides)

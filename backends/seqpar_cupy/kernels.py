@@ -1,0 +1,91 @@
+"""The CUDA kernels as a choice sees them: what they can run, how they rank, and how they bind to memory."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
+from seqpar.validation import COMPLEX, REAL
+from seqpar_cupy.configs import ChunkedConfig, Config, SequentialConfig
+from seqpar_cupy.linear_plan import Linear
+from seqpar_cupy.program import Runtime
+
+
+def kernels(runtime: Runtime) -> tuple[Kernel, ...]:
+    """All of them, on what compiles and launches them."""
+    return tuple(kind(runtime) for kind in (Sequential, Chunked, Backward, ChunkedBackward))
+
+
+class CudaKernel(Kernel):
+    """A kernel in CUDA C++ over memory of the device, on its current stream."""
+
+    backend = "cuda"
+    form = "buffers"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def refuses(self, problem: Problem, config: Config) -> str | None:
+        if problem.device != self.runtime.device:
+            return f"works on memory of {self.runtime.device}, and the arrays are on {problem.device}"
+        if not problem.addressable:
+            return f"{problem.framework} shows no memory that it could work on (or the memory is not aligned)"
+        supported = {*REAL, *COMPLEX}
+        odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
+        return f"has no format for {', '.join(map(str, odd))}" if odd else wrong_knobs(config)
+
+
+def wrong_knobs(config: Config) -> str | None:
+    """Which knobs of a config cannot be, in words."""
+    for name, value in vars(config).items():
+        if value is not None and (type(value) is not int or value < 1):
+            return f"{name}={value!r} is not a positive number"
+    if config.threads is not None and (config.threads % 32 or config.threads > 1024):
+        return f"threads={config.threads} is not a multiple of 32 up to 1024"
+    if config.width is not None and config.width & (config.width - 1):
+        return f"width={config.width} is not a power of two"
+    return None
+
+
+class LinearKernel(CudaKernel):
+    config: ClassVar[type] = SequentialConfig
+
+    def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
+        run = Linear.of(self.runtime, spec, config, layouts).run()
+
+        def launch(addresses: Sequence[int], threads: int | None = None) -> None:
+            run(np.array(addresses, np.int64))
+
+        return launch
+
+    def scratch(
+        self, spec: Any, config: Any, layouts: Sequence[Layout | None]
+    ) -> tuple[tuple[tuple[int, ...], str], ...]:
+        return Linear.of(self.runtime, spec, config, layouts).scratch_memory()
+
+
+class Sequential(LinearKernel):
+    operation = "linear_recurrence"
+    method = "sequential"
+    summary = "every option; lanes over sequences, or along time where that is contiguous"
+
+
+class Chunked(LinearKernel):
+    operation = "linear_recurrence"
+    method = "chunked"
+    config = ChunkedConfig
+    summary = "segments of time at once: for few sequences of many steps"
+
+
+class Backward(LinearKernel):
+    operation = "linear_recurrence_backward"
+    method = "sequential"
+    summary = "the whole vjp in one pass over time"
+
+
+class ChunkedBackward(LinearKernel):
+    operation = "linear_recurrence_backward"
+    method = "chunked"
+    config = ChunkedConfig
+    summary = "the whole vjp with segments of time at once"

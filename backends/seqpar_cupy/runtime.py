@@ -1,0 +1,51 @@
+"""Compilation and launches by CuPy."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from seqpar_cupy.program import Function
+from seqpar_cupy.source import part
+
+
+class CupyRuntime:
+    """CuPy on the current device and its current stream. CuPy compiles a source once per device and keeps it on disk."""
+
+    device = "cuda"
+
+    def multiprocessors(self) -> int:
+        return _attribute(_current_device(), "MultiProcessorCount")
+
+    def shared_memory(self) -> int:
+        return _attribute(_current_device(), "MaxSharedMemoryPerBlock")
+
+    def function(self, source: str) -> Function:
+        return _function(source)
+
+
+def _current_device() -> int:
+    import cupy
+
+    return int(cupy.cuda.runtime.getDevice())
+
+
+@cache
+def _attribute(device: int, name: str) -> int:
+    import cupy
+
+    return int(cupy.cuda.Device(device).attributes[name])
+
+
+@cache
+def _function(source: str) -> Function:
+    import cupy
+
+    module = cupy.RawModule(code=f"{part('device')}\n{source}", options=("-std=c++17", "--fmad=true"))
+    kernel = module.get_function("kernel")
+
+    def function(grid: tuple[int, int, int], threads: int, shared: int, words: Any) -> None:
+        # A NumPy array of one element is passed by value.
+        kernel(grid, (threads, 1, 1), (words.view(np.dtype((np.void, words.nbytes))),), shared_mem=shared)
+
+    return function

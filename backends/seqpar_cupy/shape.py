@@ -1,0 +1,166 @@
+"""How a walk is cut: threads of a block, numbers per thread, segments of time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seqpar.dispatch.geometry import Geometry
+from seqpar_cupy.program import MOST_BLOCKS_IN_Y, Runtime
+
+DOUBLE_OF = {
+    "float32": "float64",
+    "float64": "float64",
+    "complex64": "complex128",
+    "complex128": "complex128",
+}
+
+# Memory of 4.8 TB/s with a latency of 0.7 microseconds has 25 KB under way per multiprocessor of 132.
+BYTES_UNDER_WAY = 32 << 10
+# What one thread has under way: with 64 threads 32 KB of shared memory, of which a multiprocessor has 164 KB or more.
+BYTES_PER_THREAD = 512
+SHORTEST_SEGMENT = 128
+THREADS = 64
+WIDEST = 16
+LEAST_COPY = 4  # bytes of the smallest copy that runs on its own
+
+
+def wanted_segments(config: Any, steps: int, enough: float) -> int:
+    """Segments of a config, or so many that the device is busy twice over."""
+    if not hasattr(config, "segments"):
+        return 1
+    if config.segments is not None:
+        return int(min(config.segments, steps, MOST_BLOCKS_IN_Y))
+    # Reading twice costs more than what a device lacks that is kept two thirds busy.
+    wanted = 1 if enough <= 1.6 else int(2 * enough) + 1
+    return max(1, min(wanted, steps // SHORTEST_SEGMENT, MOST_BLOCKS_IN_Y))
+
+
+@dataclass(frozen=True)
+class InnerShape:
+    """Lanes over sequences, the state in registers."""
+
+    steps: int
+    threads: int
+    width: int
+    block: int
+    blocks_ahead: int
+    segments: int
+    length: int
+    wide: Mapping[str, bool]
+    """Operands that have a number for each neighbour, and not one for all."""
+    itemsizes: Mapping[str, int]
+    read: tuple[str, ...]
+
+    parts = ("feed",)
+    forward = "walk"
+    backward = "walk_backward"
+    padding = 0
+
+    @staticmethod
+    def of(
+        geometry: Geometry,
+        itemsizes: Mapping[str, int],
+        read: tuple[str, ...],
+        config: Any,
+        runtime: Runtime,
+    ) -> "InnerShape":
+        inner = {name: strides.others[-1] for name, strides in geometry.strides.items()}
+        numbers = [name for name in read if name != "resets"]
+        wide = {name: inner[name] != 0 for name in read}
+        most = WIDEST // max(itemsizes[name] for name in numbers)
+        full = [name for name in inner if inner[name] != 0]
+        if any(inner[name] != 1 for name in full):
+            most = 1
+        most = max(1, geometry.width(most))
+        threads = config.threads or THREADS
+        width = config.width or _width(
+            most, [itemsizes[n] for n in numbers if wide[n]], geometry.sequences, runtime
+        )
+        width = min(width, most)
+        while width & (width - 1):
+            width &= width - 1
+        return InnerShape._cut(geometry.steps, threads, width, wide, itemsizes, read).segmented(
+            config, geometry.sequences, runtime
+        )
+
+    @staticmethod
+    def _cut(
+        steps: int,
+        threads: int,
+        width: int,
+        wide: Mapping[str, bool],
+        itemsizes: Mapping[str, int],
+        read: tuple[str, ...],
+    ) -> "InnerShape":
+        per_step = _ring_bytes(width, wide, itemsizes, read)
+        room = min(BYTES_PER_THREAD, (48 << 10) // threads)
+        block = 8 if 4 * 8 * per_step <= room else 4
+        ahead = max(2, min(8, room // (block * per_step))) if per_step else 2
+        return InnerShape(steps, threads, width, block, ahead, 1, steps, wide, itemsizes, read)
+
+    def segmented(self, config: Any, sequences: int, runtime: Runtime) -> "InnerShape":
+        """The same with time cut as the config says."""
+        per_sequence = max(
+            1, self.block * self.blocks_ahead * _ring_bytes(self.width, self.wide, self.itemsizes, self.read)
+        )
+        enough = BYTES_UNDER_WAY * runtime.multiprocessors() / (per_sequence / self.width * sequences)
+        segments = wanted_segments(config, self.steps, enough)
+        length = -(-self.steps // segments)
+        if segments > 1:
+            length = -(-length // self.block) * self.block
+        return replace(self, segments=-(-self.steps // length), length=length)
+
+    def narrow(self) -> "InnerShape":
+        """The same cut of time for addresses that allow one number at a time."""
+        found = InnerShape._cut(self.steps, self.threads, 1, self.wide, self.itemsizes, self.read)
+        return replace(found, segments=self.segments, length=self.length)
+
+    def alignments(self) -> dict[str, int]:
+        """What addresses have to be multiples of."""
+        if self.width == 1:
+            return {}
+        named = {
+            name: self.itemsizes[name]
+            for name in self.itemsizes
+            if self.wide.get(name, name in ("h", "da", "db"))
+        }
+        return {name: min(16, self.width * size) for name, size in named.items()}
+
+    def blocks(self, sequences: int) -> int:
+        return -(-sequences // (self.threads * self.width))
+
+    def shared(self, names: Sequence[str | None]) -> int:
+        """Bytes of the rings of a block, of the operands that this kernel reads."""
+        read = tuple(name for name in self.read if name in names)
+        per_step = _ring_bytes(self.width, self.wide, self.itemsizes, read)
+        return self.threads * self.block * self.blocks_ahead * per_step
+
+    def constants(self, operands: Sequence[str], names: Sequence[str]) -> dict[str, int | bool | str]:
+        found: dict[str, int | bool | str] = {
+            f"{name}_WIDE": self.wide.get(operand, False)
+            for operand, name in zip(operands, names, strict=True)
+        }
+        return found | {
+            "V": self.width,
+            "BLOCK": self.block,
+            "BLOCKS": self.blocks_ahead,
+            "THREADS": self.threads,
+        }
+
+
+def _width(most: int, itemsizes: Sequence[int], sequences: int, runtime: Runtime) -> int:
+    """So wide that copies run on their own, and wider while eight warps per multiprocessor are left."""
+    width = 1
+    while width < most and any(size * width < LEAST_COPY for size in itemsizes):
+        width *= 2
+    while width < most and sequences >= 2 * width * 8 * 32 * runtime.multiprocessors():
+        width *= 2
+    return width
+
+
+def _ring_bytes(
+    width: int, wide: Mapping[str, bool], itemsizes: Mapping[str, int], read: Sequence[str]
+) -> int:
+    """Bytes of one step of one thread in rings."""
+    sizes = [itemsizes[name] * (width if wide[name] else 1) for name in read]
+    return sum(size for size in sizes if size in (4, 8, 16))

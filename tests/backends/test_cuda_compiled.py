@@ -1,0 +1,86 @@
+"""The CUDA kernels as the run-time compiler makes them for A100 and H100: no spills, copies that run on their own, wide loads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cuda_compiler import Compiled, compiled
+from seqpar.dispatch.operation import Abstract, operations
+from seqpar.dispatch.problem import Layout
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.testing.examples import Shape
+from seqpar.validation import state_of
+from seqpar_cupy import ChunkedConfig, SequentialConfig
+from seqpar_cupy.linear_plan import Linear
+from seqpar_host.plan import row_major
+
+SEQUENTIAL, CHUNKED = SequentialConfig(), ChunkedConfig(segments=4)
+DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+FEW, MANY = (8, 4096, 1536), (64, 1024, 4096)
+
+
+class Sources:
+    """A device that keeps sources instead of compiling them."""
+
+    device = "cuda"
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def multiprocessors(self) -> int:
+        return 132
+
+    def shared_memory(self) -> int:
+        return 48 << 10
+
+    def function(self, source: str) -> Any:
+        self.found.append(source)
+
+
+def linear(
+    shape: Shape, dtype: str, config: Any, backward: bool = False, resets: bool = False, **flags: Any
+) -> list[str]:
+    """The sources of all kernels of one call."""
+    spec = Walk(flags.pop("axis", 1), **flags)
+    full, runtime = Abstract(shape, dtype), Sources()
+    edge = Abstract(shape[: spec.axis] + shape[spec.axis + 1 :], state_of(dtype))
+    mask = Abstract((*shape[:-1], 1), "bool") if resets else None
+    operands: Sequence[Any] = (full, full, edge, mask)
+    if backward:
+        operands = (full, full if spec.convex else None, edge, mask, full, full, edge)
+    raw = operations["linear_recurrence_backward" if backward else "linear_recurrence"].raw(spec, operands)
+    layouts: list[Layout | None] = [None if x is None else row_major(*x) for x in (*operands, *raw)]
+    Linear.of(runtime, spec, config, layouts).run()
+    return runtime.found
+
+
+def checked(source: str, architecture: int) -> Compiled:
+    """A kernel that keeps everything in registers."""
+    found = compiled(source, architecture)
+    assert found.spills == 0, f"{found.spills} bytes are spilled with {found.registers} registers"
+    return found
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(
+    ("architecture", "dtype"), [*((90, dtype) for dtype in DTYPES), (80, "bfloat16"), (80, "float32")]
+)
+def test_walks_copy_ahead_and_do_not_spill(architecture: int, dtype: str, backward: bool) -> None:
+    for source in linear(FEW, dtype, CHUNKED, backward):
+        assert checked(source, architecture).count(r"cp\.async\.c[ag]") >= 16
+    for source in linear(MANY, dtype, SEQUENTIAL, backward):
+        found = checked(source, architecture)
+        operand = 8 if dtype.endswith("16") else 16
+        assert found.count(rf"cp\.async\.c[ag]\.shared\.global \[\S+\], \[\S+\], {operand};") >= 16
+        assert found.count(rf"st\.global\.v[24]\.[bfu]{4 * operand // 8}") or found.count(
+            r"st\.global\.v[24]"
+        )
+
+
+@pytest.mark.parametrize("gate", ["log", "logit"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_gates_and_resets_do_not_spill(gate: str, backward: bool) -> None:
+    for dtype in ("bfloat16", "float32"):
+        for source in linear(FEW, dtype, CHUNKED, backward, resets=True, gate=gate, convex=True):
+            checked(source, 90)
