@@ -1,0 +1,254 @@
+"""The benchmark for GPUs, rehearsed on the CPU: it measures what it says, finds wrong answers, and ends in time."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqpar
+from seqpar.dispatch import registry
+from seqpar_bench.answers import WrongAnswerError
+from seqpar_bench.gpu import __main__ as command
+from seqpar_bench.gpu import machine
+from seqpar_bench.gpu.answers import Inputs, Yardstick, inputs
+from seqpar_bench.gpu.cases import CASES, TINY, Case
+from seqpar_bench.gpu.contenders import Field, LeftOutError, checked
+from seqpar_bench.gpu.frameworks import JAX, CuPy, Frame, Torch
+from seqpar_bench.gpu.rounds import Timed, interleaved
+from seqpar_bench.gpu.table import Row, gains
+from seqpar_bench.measure import Samples
+
+LINEAR = Case(shape=(2, 64, 5))
+TIME_LAST = Case(shape=(2, 5, 64), axis=2)
+MATRICES = Case(shape=(3, 40, 4), matrices=True)
+HALF = Case(shape=(2, 64, 5), dtype="float16")
+
+
+def frames() -> list[Frame]:
+    everybody = Torch(gpu=False), CuPy(gpu=False), JAX(gpu=False)
+    return [frame for frame in everybody if frame.missing() is None]
+
+
+def numpy() -> Frame:
+    return CuPy(gpu=False)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["(1, 8, 4)", "n = 4"])
+def test_the_command_times_the_public_call_of_every_framework_forward_and_backward(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = command.main([str(tmp_path), "--dry-run", "--no-tests", "--only", case])
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert (status, record["problems"]) == (0, [])
+    timed = {(row["framework"], row["which"], row["numerics"]) for row in record["rows"] if row["seconds"]}
+    for frame in frames():
+        for which in ("forward", "backward"):
+            assert {(frame.title, which, numerics) for numerics in ("any", "deterministic")} <= timed
+    assert record["versions"]["numpy"] == np.__version__
+    assert str(tmp_path) not in (tmp_path / "gpu.json").read_text()
+    printed = capsys.readouterr().out
+    assert (tmp_path / "table.txt").read_text() in printed
+    assert "copy: " in printed
+
+
+def test_where_there_is_no_gpu_the_command_says_so_and_fails(tmp_path: Path, monkeypatch: Any) -> None:
+    for kind in (Torch, CuPy, JAX):
+        monkeypatch.setattr(kind, "missing", lambda self: "sees no GPU")
+    monkeypatch.setattr(machine, "hardware", dict)
+    assert command.main([str(tmp_path), "--no-tests"]) == 1
+    assert json.loads((tmp_path / "gpu.json").read_text())["problems"] == ["no framework finds a GPU"]
+
+
+def test_cases_that_do_not_fit_into_the_time_are_named(tmp_path: Path) -> None:
+    start = time.monotonic()
+    assert command.main([str(tmp_path), "--dry-run", "--no-tests", "--minutes", "0.3"]) == 1
+    assert time.monotonic() - start < 15
+    (problem,) = json.loads((tmp_path / "gpu.json").read_text())["problems"]
+    assert problem.startswith("out of time: left out (6, 48, 6) forward, (6, 48, 6) backward")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts are signals")
+def test_tests_that_take_too_long_are_interrupted_and_still_summed_up(tmp_path: Path) -> None:
+    tests = tmp_path / "tests" / "gpu"
+    tests.mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    (tests / "test_slow.py").write_text(
+        "import time, pytest\npytestmark = pytest.mark.gpu\n"
+        "def test_quick(): pass\ndef test_wrong(): assert 0\ndef test_slow(): time.sleep(60)\n"
+    )
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        start = time.monotonic()
+        found = machine.run_tests(8.0, tmp_path)
+    finally:
+        os.chdir(before)
+    assert time.monotonic() - start < 40
+    assert not found["ended by itself"]
+    assert found["status"] != 0
+    assert "1 failed, 1 passed" in found["summary"]
+    assert [line.split(" - ")[0] for line in found["failures"]] == [
+        "FAILED tests/gpu/test_slow.py::test_wrong"
+    ]
+
+
+# --- answers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [LINEAR, TIME_LAST, MATRICES, HALF], ids=str)
+@pytest.mark.parametrize("maker", frames(), ids=lambda frame: frame.name)
+def test_answers_of_every_framework_are_right_and_a_changed_number_is_found(case: Case, maker: Frame) -> None:
+    given = inputs(case, maker)
+    yardstick = Yardstick(case, maker, given)
+    states, pull_back = seqpar.vjp(case.function, given.a, given.b, axis=case.axis)
+    da, db = pull_back(given.g)
+    assert 0 < yardstick.forward(states) <= 1
+    assert 0 < yardstick.backward(da, db) <= 1
+    # The last sequence is always compared; any other is held against the recurrence.
+    for at in (tuple(n - 1 for n in case.shape), tuple(n // 2 for n in case.shape)):
+        wrong = maker.numpy(states).astype(case.dtype)
+        wrong[at] += 0.3
+        with pytest.raises(WrongAnswerError):
+            yardstick.forward(_like(states, wrong))
+    last = maker.numpy(da).astype(case.dtype)
+    last[(-1,) * last.ndim] += 0.3
+    with pytest.raises(WrongAnswerError, match="times what rounding can explain"):
+        yardstick.backward(_like(da, last), db)
+
+
+def _like(x: Any, values: Any) -> Any:
+    """Values as an array of the framework of x."""
+    module = type(x).__module__.partition(".")[0]
+    if module == "torch":
+        import torch
+
+        return torch.from_numpy(values)
+    if module == "numpy":
+        return values
+    import jax
+
+    return jax.numpy.asarray(values)
+
+
+@pytest.mark.parametrize("case", [LINEAR, MATRICES], ids=str)
+def test_what_is_not_a_number_is_wrong(case: Case) -> None:
+    given = inputs(case, numpy())
+    h = case.call(given.a, given.b).copy()
+    h[(1,) * h.ndim] = np.nan
+    with pytest.raises(WrongAnswerError):
+        Yardstick(case, numpy(), given).forward(h)
+
+
+def test_a_wrong_kernel_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(LINEAR, numpy())
+    field = Field(LINEAR, "forward", numpy(), given, Yardstick(LINEAR, numpy(), given))
+    (first, *_) = field.contenders()
+    assert checked(first, field).what.startswith("host.")
+    right = Case.call
+    monkeypatch.setattr(Case, "call", lambda *given, **options: right(*given, **options) * 1.01)
+    with pytest.raises(WrongAnswerError):
+        checked(first, field)
+
+
+def test_the_reference_code_is_never_timed_as_the_public_call() -> None:
+    given = inputs(LINEAR, numpy())
+    field = Field(LINEAR, "forward", numpy(), given, Yardstick(LINEAR, numpy(), given))
+    only_reference = {name: x for name, x in registry.backends().items() if name not in ("host",)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "backends", lambda: only_reference)
+        registry.invalidate()
+        try:
+            (first, *_) = field.contenders()
+            with pytest.raises(LeftOutError, match="the automatic choice is the reference code"):
+                checked(first, field)
+        finally:
+            patch.undo()
+            registry.invalidate()
+
+
+def test_frameworks_read_the_same_memory() -> None:
+    first, *others = frames()
+    x = first.random(1, (4, 5), "float32")
+    for frame in others:
+        np.testing.assert_array_equal(frame.numpy(frame.take(x)), first.numpy(x))
+        np.testing.assert_array_equal(first.numpy(first.take(frame.take(x))), first.numpy(x))
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------------
+
+
+def test_bytes_are_those_of_the_least_traffic() -> None:
+    case = CASES[0]
+    size = 4 * 8 * 65_536 * 1536
+    assert (case.bytes_moved("forward"), case.bytes_moved("backward")) == (3 * size, 5 * size)
+    states = 4 * 256 * 16_384 * 4  # bytes of b; A has four times as many
+    matrices = next(case for case in CASES if str(case) == "n = 4, batch 256, T = 16384")
+    assert (matrices.bytes_moved("forward"), matrices.bytes_moved("backward")) == (6 * states, 11 * states)
+
+
+def test_goals_are_those_of_torch_and_for_others_within_15_percent() -> None:
+    assert CASES[0].goal("torch", "any", "forward") == 0.80
+    assert CASES[0].goal("cupy", "deterministic", "backward") == pytest.approx(0.85 * 0.58, abs=1e-3)
+    assert TINY.goal("torch", "any", "forward") is None
+
+
+def test_a_share_is_bytes_over_time_over_the_copy() -> None:
+    row = Row(
+        shape="",
+        dtype="",
+        which="forward",
+        framework="",
+        samples=Samples((2.0,)),
+        moved=600,
+        copy=400.0,
+        goal=0.75,
+    )
+    assert (row.share, row.reached) == (0.75, True)
+    assert Row(shape="", dtype="", which="", framework="", goal=0.75, note="wrong").reached is False
+
+
+def test_gains_compare_the_public_call_with_peers_on_the_same_problem() -> None:
+    same = {"shape": "s", "dtype": "d", "which": "forward", "framework": "f", "moved": 1, "copy": 1.0}
+    ours = Row(**same, numerics="any", samples=Samples((1.0,)))
+    peer = Row(**same, method="theirs", peer=True, samples=Samples((3.0,)))
+    other = Row(**{**same, "shape": "t"}, method="elsewhere", peer=True, samples=Samples((9.0,)))
+    assert list(gains([ours, peer, other])) == ["s, d, forward, f: 3.00 times as fast as theirs"]
+
+
+def test_rounds_take_each_turn_about_and_slow_things_once() -> None:
+    class Clock(CuPy):
+        def seconds(self, thunk: Any, repeats: int) -> float:
+            calls.append((thunk(), repeats))
+            return 0.6 if thunk() == "slow" else 1e-3
+
+    calls: list[tuple[object, int]] = []
+    clock = Clock(gpu=False)
+    entries = {name: Timed(clock, lambda name=name: name) for name in ("quick", "slow", "other")}
+    samples = interleaved(entries, seconds=0.0)
+    assert [len(samples[name].seconds) for name in entries] == [3, 1, 3]
+    rounds = calls[6:]  # each was called twice before
+    assert rounds == [
+        ("quick", 5),
+        ("slow", 1),
+        ("other", 5),
+        ("other", 5),
+        ("quick", 5),
+        ("other", 5),
+        ("quick", 5),
+    ]
+
+
+def test_inputs_are_random_and_alike_for_every_pass() -> None:
+    first, again = inputs(LINEAR, numpy()), inputs(LINEAR, numpy())
+    assert isinstance(first, Inputs)
+    for x, y in zip(first, again, strict=True):
+        assert np.array_equal(x, y)
+        assert len(np.unique(x)) > x.size // 2
