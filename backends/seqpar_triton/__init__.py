@@ -1,1 +1,22 @@
-"""Reserved for the Triton kernels over CUDA memory, for torch tensors and JAX arrays. Has no kernel yet and registers none."""
+"""Kernels in Triton over CUDA memory: PyTorch tensors, and JAX arrays through jax-triton.
+
+Importing this package is cheap; Triton is loaded when a kernel is first bound. Under Triton's interpreter (TRITON_INTERPRET=1)
+the kernels run on host memory, slowly, on request only: that is for tests.
+"""
+
+import seqpar
+from seqpar.dispatch.registry import Backend
+from seqpar_triton.configs import WalkConfig as WalkConfig
+
+
+def backend() -> Backend:
+    """The entry point of the group "seqpar.backends"."""
+    from seqpar_triton.kernels import KERNELS
+
+    return Backend(
+        name="triton",
+        version=seqpar.__version__,
+        frameworks=("torch", "jax"),
+        kernels=lambda: KERNELS,
+        extra="triton",
+    )

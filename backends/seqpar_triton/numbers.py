@@ -69,8 +69,9 @@ def power_of_two(n, WIDE: tl.constexpr):
     if WIDE:
         bits = tl.minimum(tl.maximum(n, -1023), 1024) + 1023
         return (bits.to(tl.int64) << 52).to(tl.float64, bitcast=True)
-    bits = tl.minimum(tl.maximum(n, -127), 128) + 127
-    return (bits << 23).to(tl.float32, bitcast=True)
+    else:
+        bits = tl.minimum(tl.maximum(n, -127), 128) + 127
+        return (bits << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -78,7 +79,8 @@ def product(xr, xi, yr, yi, COMPLEX: tl.constexpr):
     """x * y."""
     if COMPLEX:
         return xr * yr - xi * yi, xr * yi + xi * yr
-    return xr * yr, xr
+    else:
+        return xr * yr, xr
 
 
 @triton.jit
@@ -86,37 +88,40 @@ def multiply_add(xr, xi, yr, yi, zr, zi, COMPLEX: tl.constexpr):
     """x * y + z."""
     if COMPLEX:
         return xr * yr - xi * yi + zr, xr * yi + xi * yr + zi
-    return xr * yr + zr, xr
+    else:
+        return xr * yr + zr, xr
 
 
 @triton.jit
 def gate_pair(ar, ai, GATE: tl.constexpr, COMPLEX: tl.constexpr, WIDE: tl.constexpr):
-    """(c, 1 - c) from the gate: in the state's precision for GATE "value", in double precision else. WIDE: the state is double."""
+    """(c, 1 - c) from the gate: in the state's precision for "value", in double precision else. WIDE: the state is double."""
     if GATE == "value":
         return ar, ai, 1.0 - ar, -ai
-    if GATE == "logit":
+    elif GATE == "logit":
         e, _ = exponentials(-tl.abs(ar), WIDE)
         rest = (e / (1.0 + e)).to(tl.float64)
         large = 1.0 - rest
         c = tl.where(ar < 0.0, rest, large)
         d = tl.where(ar < 0.0, large, rest)
-        # Both comparisons are false for NaN.
+        # Comparisons are false for NaN.
         c = tl.where(ar == ar, c, ar.to(tl.float64))
         d = tl.where(ar == ar, d, ar.to(tl.float64))
         return c, c, d, d
-    big, small = exponentials(ar, WIDE)
-    if not COMPLEX:
+    elif COMPLEX:
+        # exp(x + iy) - 1 = expm1(x) cos y - 2 sin(y/2)**2 + i exp(x) sin y
+        big, small = exponentials(ar, WIDE)
+        sine, half = tl.sin(ai), tl.sin(0.5 * ai)
+        dip = 2.0 * half * half
+        less = small * (1.0 - dip) - dip
+        near = (tl.abs(ar) < 0.5) & (tl.abs(ai) < 0.5)
+        cr = tl.where(near, 1.0 + less.to(tl.float64), (big * (1.0 - dip)).to(tl.float64))
+        ci = (big * sine).to(tl.float64)
+        return cr, ci, -less.to(tl.float64), -ci
+    else:
+        big, small = exponentials(ar, WIDE)
         c = tl.where(tl.abs(ar) < 0.5, 1.0 + small.to(tl.float64), big.to(tl.float64))
         d = -small.to(tl.float64)
         return c, c, d, d
-    # exp(x + iy) - 1 = expm1(x) cos y - 2 sin(y/2)**2 + i exp(x) sin y
-    sine, half = tl.sin(ai), tl.sin(0.5 * ai)
-    dip = 2.0 * half * half
-    less = small * (1.0 - dip) - dip
-    near = (tl.abs(ar) < 0.5) & (tl.abs(ai) < 0.5)
-    cr = tl.where(near, 1.0 + less.to(tl.float64), (big * (1.0 - dip)).to(tl.float64))
-    ci = (big * sine).to(tl.float64)
-    return cr, ci, -less.to(tl.float64), -ci
 
 
 @triton.jit
@@ -124,7 +129,8 @@ def gate_derivative(cr, ci, dr, di, GATE: tl.constexpr, COMPLEX: tl.constexpr):
     """dc/da from c and d = 1 - c: c for "log", c d for "logit". Not called for "value"."""
     if GATE == "log":
         return cr, ci
-    return cr * dr, ci
+    else:
+        return cr * dr, ci
 
 
 @triton.jit
@@ -143,9 +149,10 @@ def grown(pr, pi, e, cr, ci, COMPLEX: tl.constexpr, WIDE: tl.constexpr):
         e += tl.where(down, 1, tl.where(up, -1, 0))
         pr, pi = product(pr, pi, cr * factor, ci * factor, COMPLEX)
         return rescaled(pr, pi, e, COMPLEX)
-    pr, pi = product(pr, pi, cr, ci, COMPLEX)
-    pr, pi = clamped(pr, pi, COMPLEX)
-    return pr, pi, e
+    else:
+        pr, pi = product(pr, pi, cr, ci, COMPLEX)
+        pr, pi = clamped(pr, pi, COMPLEX)
+        return pr, pi, e
 
 
 @triton.jit
@@ -155,7 +162,8 @@ def clamped(pr, pi, COMPLEX: tl.constexpr):
     if COMPLEX:
         pi = tl.where(pi > CLAMP, CLAMP, tl.where(pi < -CLAMP, -CLAMP, pi))
         return pr, pi
-    return pr, pr
+    else:
+        return pr, pr
 
 
 @triton.jit
@@ -165,14 +173,13 @@ def rescaled(pr, pi, e, COMPLEX: tl.constexpr):
     if COMPLEX:
         size = tl.maximum(size, tl.abs(pi))
     down, up = size > UNIT_ROOT, (size < UNIT_ROOT_INVERSE) & (size > 0.0)
-    factor = tl.where(
-        down, UNIT_ROOT_INVERSE * UNIT_ROOT_INVERSE, tl.where(up, UNIT_ROOT * UNIT_ROOT, 1.0)
-    )
+    factor = tl.where(down, UNIT_ROOT_INVERSE * UNIT_ROOT_INVERSE, tl.where(up, UNIT_ROOT * UNIT_ROOT, 1.0))
     # A sum of many exponents must not wrap around; beyond 2**20 units nothing finite is left.
     e = tl.minimum(tl.maximum(e + tl.where(down, 1, tl.where(up, -1, 0)), -(1 << 20)), 1 << 20)
     if COMPLEX:
         return pr * factor, pi * factor, e
-    return pr * factor, pr, e
+    else:
+        return pr * factor, pr, e
 
 
 @triton.jit
@@ -185,15 +192,13 @@ def crossed(pr, pi, e, kr, ki, COMPLEX: tl.constexpr, WIDE: tl.constexpr):
         for unit in tl.static_range(2, 5):
             more = tl.where(tl.abs(e) >= unit, root, 1.0)
             xr, xi = xr * more * more, xi * more * more
-        # Infinity times a part of zero is no number, and no more than infinity is asked for where the state overflows.
         return xr, xi
-    return product(pr, pi, kr, ki, COMPLEX)
+    else:
+        return product(pr, pi, kr, ki, COMPLEX)
 
 
 @triton.jit
-def offsets(
-    index, n1, n2, s0, s1, s2, DIMS: tl.constexpr, WIDTH: tl.constexpr
-):
+def offsets(index, n1, n2, s0, s1, s2, DIMS: tl.constexpr, WIDTH: tl.constexpr):
     """Elements from the first sequence to those numbered by `index`, whose axes have sizes (anything, n1, n2).
 
     WIDTH promises neighbours in memory: hints go on the result itself, for on a parameter of an inlined function they are lost.
@@ -205,9 +210,7 @@ def offsets(
     else:
         outer = index // n2
         off = (
-            (index % n2).to(tl.int64) * s2
-            + (outer % n1).to(tl.int64) * s1
-            + (outer // n1).to(tl.int64) * s0
+            (index % n2).to(tl.int64) * s2 + (outer % n1).to(tl.int64) * s1 + (outer // n1).to(tl.int64) * s0
         )
     if WIDTH > 1:
         off = tl.max_contiguous(tl.multiple_of(off, WIDTH), WIDTH)

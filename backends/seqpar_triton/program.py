@@ -4,14 +4,13 @@ A plan (linear_plan.py, matrix_plan.py) says which kernels run on which grids; `
 arrays under a trace.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import triton
-
-from seqpar.dispatch.geometry import ITEMSIZE
-from seqpar.dispatch.problem import Layout
 
 Addresses = Mapping[str, int]
 
@@ -46,11 +45,13 @@ def launch(program: Program, addresses: Addresses, moved: Mapping[str, int] | No
     pointers: dict[str, Any] = {}
     for name, dtype in program.formats.items():
         pointers[name] = Pointer(addresses[name] + (moved.get(name, 0) if moved else 0), dtype)
-    for call in program.calls:
-        memory = [pointers.get(name) for name in (*call.reads, *call.writes)]
-        call.kernel[call.grid](
-            *memory, *call.integers, **call.constants, num_warps=call.warps, enable_fp_fusion=True
-        )
+    # In the interpreter NumPy would warn of non-finite values, which are data.
+    with np.errstate(all="ignore") if interpreted() else nullcontext():
+        for call in program.calls:
+            memory = [pointers.get(name) for name in (*call.reads, *call.writes)]
+            call.kernel[call.grid](
+                *memory, *call.integers, **call.constants, num_warps=call.warps, enable_fp_fusion=True
+            )
 
 
 def aligned(addresses: Sequence[int]) -> bool:
@@ -104,13 +105,6 @@ class Pointer:
     copy_ = set_
 
 
-def itemsize(layout: Layout) -> int:
-    return ITEMSIZE[layout.dtype]
-
-
 def interpreted() -> bool:
     """Does Triton run kernels in its interpreter, on host memory?"""
     return bool(triton.knobs.runtime.interpret)
-
-
-Launch = Callable[..., None]

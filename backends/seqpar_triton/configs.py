@@ -1,0 +1,25 @@
+"""The knobs of the Triton kernels. None takes what suits the problem and the device at hand."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePassConfig:
+    """A walk over all of time at once, with one lane per sequence, or per step where time lies contiguous."""
+
+    lanes: int | None = None
+    """Sequences of one program, a power of two; where time lies contiguous, steps of one block."""
+    unroll: int | None = None
+    """Steps whose loads are started together."""
+    stages: int | None = None
+    """Blocks of `unroll` steps (or of `lanes` steps) in flight."""
+    warps: int | None = None
+    """Warps of one program, a power of two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkConfig(OnePassConfig):
+    """The same with time cut into segments."""
+
+    segments: int | None = None
+    """Segments, walked at once: more parallelism for reading the inputs twice."""

@@ -1,0 +1,205 @@
+"""The Triton kernels as a choice sees them: what they can run, how they rank, and how they bind to memory."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from seqpar.dispatch.geometry import ITEMSIZE
+from seqpar.dispatch.operation import operations
+from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem, wrong_counts
+from seqpar_triton.configs import OnePassConfig, WalkConfig
+
+if TYPE_CHECKING:
+    from seqpar_triton.bound import Bound
+
+LARGEST_MATRIX = 16
+# Behind the plain algorithms: the interpreter is for tests.
+INTERPRETED_RANK = 200.0
+
+
+@cache
+def unavailable(framework: str) -> str | None:
+    """Why no array of a framework can have Triton kernels here, in words; None if it can."""
+    if find_spec("triton") is None:
+        return "Triton is not installed: pip install 'seqpar[triton]'"
+    if framework == "jax" and not interpreting() and find_spec("jax_triton") is None:
+        return "JAX reaches Triton through jax-triton, which is not installed: pip install jax-triton"
+    return None
+
+
+def interpreting() -> bool:
+    """Will Triton run kernels in its interpreter? Known without importing it."""
+    return os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+
+
+class TritonKernel(Kernel):
+    """A program of Triton launches over memory that some binding can show."""
+
+    backend = "triton"
+    form = "buffers"
+    config = OnePassConfig
+    xla = ("cuda", "cpu")
+
+    def refuses(self, problem: Problem, config: OnePassConfig) -> str | None:
+        if problem.framework not in ("torch", "jax"):
+            return f"works on memory that PyTorch or JAX holds, not {problem.framework}"
+        why = unavailable(problem.framework)
+        if why is not None:
+            return why
+        if problem.device != ("cpu" if interpreting() else "cuda"):
+            where = "host memory, in Triton's interpreter," if interpreting() else "CUDA memory"
+            return f"works on {where} and the arrays are on {problem.device}"
+        if not problem.addressable:
+            return f"{problem.framework} shows no memory that it could work on"
+        if problem.device == "cuda" and not has_device():
+            return "there is no GPU here whose properties Triton could read"
+        odd = [name for name in problem.dtypes if name is not None and name not in ITEMSIZE]
+        if odd:
+            return f"has no format for {', '.join(odd)}"
+        for name in ("lanes", "warps"):
+            count = getattr(config, name)
+            if type(count) is int and count & (count - 1):
+                return f"{name}={count} is not a power of two"
+        return wrong_counts(config)
+
+    def rank(self, problem: Problem) -> float:
+        if interpreting() or unavailable(problem.framework) or problem.device != "cuda" or not has_device():
+            return INTERPRETED_RANK
+        splits = self.config is WalkConfig
+        return 9.0 if splits == pays_to_split(problem) else 11.0
+
+    def programs(self, spec: Any, config: OnePassConfig, layouts: Sequence[Layout | None]) -> "Bound":
+        """The launches for memory laid out so."""
+        from seqpar_triton.bound import Bound
+
+        operation = operations[self.operation]
+        names = (*operation.operands, *operation.results)
+        given = {n: x for n, x in zip(names, layouts, strict=True) if x is not None}
+        return Bound(self.operation, spec, config, names, given)
+
+    def scratch(
+        self, spec: Any, config: OnePassConfig, layouts: Sequence[Layout | None]
+    ) -> tuple[tuple[tuple[int, ...], str], ...]:
+        return tuple(self.programs(spec, config, layouts).scratch.values())
+
+    def bind(self, spec: Any, config: OnePassConfig, layouts: Sequence[Layout | None]) -> Launch:
+        return self.programs(spec, config, layouts)
+
+    def on_jax_arrays(
+        self,
+        spec: Any,
+        config: OnePassConfig,
+        operands: Sequence[tuple[tuple[int, ...], str] | None],
+        results: Sequence[tuple[tuple[int, ...], str]],
+    ) -> Any:
+        from seqpar_triton.jax_arrays import function_of
+
+        return function_of(self, spec, config, operands, results)
+
+
+@cache
+def has_device() -> bool:
+    """Is there a GPU to launch on?"""
+    try:
+        from seqpar_triton.device import current_device
+
+        current_device()
+    except Exception:  # Triton raises whatever the driver at hand does
+        return False
+    return True
+
+
+def pays_to_split(problem: Problem) -> bool:
+    """Does cutting time into segments look faster, by the estimates of `grid`?"""
+    from seqpar_triton.device import current_device
+    from seqpar_triton.grid import grid_for
+
+    size = ITEMSIZE[next(name for name in problem.dtypes if name is not None)]
+    backward = problem.operation.endswith("_backward")
+    grid = grid_for(
+        WalkConfig(),
+        current_device(),
+        problem.time,
+        max(1, problem.rows),
+        max(1, 16 // size),
+        read=(3 if backward else 2) * size,
+        written=(2 if backward else 1) * size,
+        again=2 * size,
+    )
+    return grid.segments > 1
+
+
+class MatrixKernel(TritonKernel):
+    """A kernel of the matrix recurrence: states of at most 16 rows."""
+
+    def refuses(self, problem: Problem, config: OnePassConfig) -> str | None:
+        rows = problem.shape[-2]
+        if rows > LARGEST_MATRIX:
+            return f"keeps states of at most {LARGEST_MATRIX} rows in registers, and these have {rows}"
+        return super().refuses(problem, config)
+
+
+class Sequential(TritonKernel):
+    operation = "linear_recurrence"
+    method = "sequential"
+    summary = "every option, in one pass: lanes over sequences, or over time where that lies contiguous"
+
+
+class Chunked(TritonKernel):
+    operation = "linear_recurrence"
+    method = "chunked"
+    config = WalkConfig
+    summary = "the same with time in segments, in a fixed order: for few long sequences"
+
+
+class Backward(TritonKernel):
+    operation = "linear_recurrence_backward"
+    method = "sequential"
+    summary = "the whole vjp in one pass over time"
+
+
+class ChunkedBackward(TritonKernel):
+    operation = "linear_recurrence_backward"
+    method = "chunked"
+    config = WalkConfig
+    summary = "the whole vjp with time in segments"
+
+
+class MatrixSequential(MatrixKernel):
+    operation = "matrix_recurrence"
+    method = "sequential"
+    summary = "every option, n up to 16, in one pass; states in registers"
+
+
+class MatrixChunked(MatrixKernel):
+    operation = "matrix_recurrence"
+    method = "chunked"
+    config = WalkConfig
+    summary = "the same with time in segments, in a fixed order"
+
+
+class MatrixBackward(MatrixKernel):
+    operation = "matrix_recurrence_backward"
+    method = "sequential"
+    summary = "the whole vjp, n up to 16, in one pass over time"
+
+
+class MatrixChunkedBackward(MatrixKernel):
+    operation = "matrix_recurrence_backward"
+    method = "chunked"
+    config = WalkConfig
+    summary = "the whole vjp, n up to 16, with time in segments"
+
+
+KERNELS: tuple[Kernel, ...] = (
+    Sequential(),
+    Chunked(),
+    Backward(),
+    ChunkedBackward(),
+    MatrixSequential(),
+    MatrixChunked(),
+    MatrixBackward(),
+    MatrixChunkedBackward(),
+)

@@ -1,0 +1,208 @@
+"""From the layouts of a linear recurrence to the launches that compute it, where lanes run over sequences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import triton.language as tl
+
+from seqpar.dispatch.geometry import ITEMSIZE, Geometry
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.validation import COMPLEX, state_of
+from seqpar_triton.configs import WalkConfig
+from seqpar_triton.device import Device
+from seqpar_triton.grid import Grid, grid_for
+from seqpar_triton.program import Call, Program
+from seqpar_triton.walk import cross, reduce, walk
+from seqpar_triton.walk_backward import total, walk_backward
+
+Formats = Mapping[str, str]
+
+
+def make_forward(
+    spec: Walk, geometry: Geometry, formats: Formats, config: WalkConfig, width: int, device: Device
+) -> Program:
+    """The walk: one call, or three with time in segments."""
+    shape = _Shape(spec, geometry, formats, "b", width, spec.reverse)
+    grid = shape.grid(config, device, reads=("a", "b", "resets"), writes=("h",), again=("a", "b", "resets"))
+    flags = {"CONVEX": spec.convex, "ADJOINT": spec.adjoint}
+    scratch, calls = shape.entering(grid, "b", "h0", flags)
+    main = Call(
+        kernel=walk,
+        grid=(shape.tiles(grid), grid.segments, 1),
+        reads=("a", "b", "h0", "resets", "entering"),
+        writes=("h", "final"),
+        integers=shape.sizes(grid) + shape.strides("a", "b", "h0", "resets", "h", "final"),
+        constants={**shape.constants(grid), **flags, "WIDTHS": shape.widths("a", "b", "resets", "h")},
+        warps=grid.warps,
+    )
+    return shape.program((*calls, main), scratch)
+
+
+def make_backward(
+    spec: Walk, geometry: Geometry, formats: Formats, config: WalkConfig, width: int, device: Device
+) -> Program:
+    """The fused backward pass, against the direction of the walk."""
+    shape = _Shape(spec, geometry, formats, "h", width, not spec.reverse)
+    summed = geometry.steps != 1 and geometry.strides["da"].step == 0
+    reads = ("a", "b", "resets", "h", "g")
+    grid = shape.grid(config, device, reads, ("db",) if summed else ("da", "db"), again=("a", "resets", "g"))
+    scratch, calls = shape.entering(grid, "g", "g_final", {"CONVEX": False, "ADJOINT": True})
+    if summed:
+        scratch["sums"] = ((grid.segments, geometry.sequences), "complex128" if shape.complex else "float64")
+    names = ("a", "b", "h0", "resets", "h", "g", "g_final")
+    calls += [
+        Call(
+            kernel=walk_backward,
+            grid=(shape.tiles(grid), grid.segments, 1),
+            reads=(*names, "entering"),
+            writes=("sums" if summed else "da", "db", "dh0"),
+            integers=shape.sizes(grid) + shape.strides(*names, "da", "db", "dh0"),
+            constants={
+                **shape.constants(grid),
+                "CONVEX": spec.convex,
+                "SUMMED": summed,
+                "WIDTHS": shape.widths("a", "b", "resets", "h", "g", "da", "db"),
+            },
+            warps=grid.warps,
+        )
+    ]
+    if summed:
+        _, n1, n2 = shape.axes
+        keep = ("DIMS", "GATE", "COMPLEX", "STATE", "CARRY")
+        calls.append(
+            Call(
+                kernel=total,
+                grid=(-(-geometry.sequences // 32), 1, 1),
+                reads=("a", "sums"),
+                writes=("da",),
+                integers=(grid.segments, geometry.sequences, n1, n2, *shape.others("a"), *shape.others("da")),
+                constants={name: shape.constants(grid)[name] for name in keep} | {"BLOCK": 32, "STAGES": 4},
+                warps=1,
+            )
+        )
+    return shape.program(tuple(calls), scratch)
+
+
+class _Shape:
+    """What the calls of one program have in common: sizes, strides, formats."""
+
+    def __init__(
+        self, spec: Walk, geometry: Geometry, formats: Formats, main: str, width: int, down: bool
+    ) -> None:
+        if len(geometry.sizes) > 3:
+            raise NotImplementedError(f"{len(geometry.sizes)} axes beside time, and a kernel walks three")
+        self.spec, self.geometry, self.formats, self.width, self.down = spec, geometry, formats, width, down
+        state = state_of(formats[main])
+        self.complex = state in COMPLEX
+        self.wide = state in ("float64", "complex128")
+        self.axes = (1,) * (3 - len(geometry.sizes)) + geometry.sizes
+
+    @property
+    def carry(self) -> str:
+        """Dtype of a state between segments."""
+        wide = self.wide or self.spec.gate != "value"
+        return ("complex128" if wide else "complex64") if self.complex else "float64" if wide else "float32"
+
+    def others(self, name: str) -> tuple[int, ...]:
+        if name not in self.geometry.strides:
+            return (0, 0, 0)
+        others = self.geometry.strides[name].others
+        return (0,) * (3 - len(others)) + others
+
+    def strides(self, *names: str) -> tuple[int, ...]:
+        """As the kernels take them: a step where there is time, then one stride per axis."""
+        found: list[int] = []
+        for name in names:
+            if name not in ("h0", "final", "g_final", "dh0"):
+                found.append(self.geometry.strides[name].step if name in self.geometry.strides else 0)
+            found += self.others(name)
+        return tuple(found)
+
+    def widths(self, *names: str) -> tuple[int, ...]:
+        """Vector widths: of a, b, resets and h, of the lanes, and of what else there is."""
+        each = [self.width if self.others(name)[-1] == 1 else 1 for name in names]
+        return (*each[:4], self.width, *each[4:])
+
+    def sizes(self, grid: Grid) -> tuple[int, ...]:
+        _, n1, n2 = self.axes
+        return (self.geometry.steps, self.geometry.sequences, grid.segment, n1, n2)
+
+    def tiles(self, grid: Grid) -> int:
+        return -(-self.geometry.sequences // grid.lanes)
+
+    def grid(
+        self,
+        config: WalkConfig,
+        device: Device,
+        reads: tuple[str, ...],
+        writes: tuple[str, ...],
+        again: tuple[str, ...],
+    ) -> Grid:
+        def size(names: tuple[str, ...]) -> int:
+            """Bytes per step and sequence; what broadcasts over time or sequences comes out of a cache."""
+            there = [name for name in names if name in self.geometry.strides]
+            return sum(
+                ITEMSIZE[self.formats[name]]
+                for name in there
+                if self.geometry.strides[name].step and self.geometry.strides[name].others[-1]
+            )
+
+        steps, sequences = self.geometry.steps, self.geometry.sequences
+        return grid_for(
+            config, device, steps, sequences, self.width, max(1, size(reads)), size(writes), size(again)
+        )
+
+    def constants(self, grid: Grid) -> dict[str, Any]:
+        return {
+            "DIMS": len(self.geometry.sizes),
+            "BLOCK": grid.lanes,
+            "UNROLL": grid.unroll,
+            "STAGES": grid.stages,
+            "GATE": self.spec.gate,
+            "COMPLEX": self.complex,
+            "DOWN": self.down,
+            "STILL": self.geometry.strides["a"].step == 0,
+            "STATE": tl.float64 if self.wide else tl.float32,
+            "CARRY": tl.float64 if self.carry in ("float64", "complex128") else tl.float32,
+        }
+
+    def entering(
+        self, grid: Grid, inputs: str, start: str, flags: Mapping[str, bool]
+    ) -> tuple[dict[str, tuple[tuple[int, ...], str]], list[Call]]:
+        """Scratch and calls that find the state entering every segment; none of either for one segment."""
+        if grid.segments == 1:
+            return {}, []
+        shape: tuple[int, ...] = (grid.segments, self.geometry.sequences)
+        slope = "complex128" if self.complex else "float64"
+        scratch = {
+            "slope": (shape, slope),
+            "exponent": (shape, "int32"),
+            "reached": (shape, self.carry),
+            "entering": (shape, self.carry),
+        }
+        _, n1, n2 = self.axes
+        first = Call(
+            kernel=reduce,
+            grid=(self.tiles(grid), grid.segments, 1),
+            reads=("a", inputs, "resets"),
+            writes=("slope", "exponent", "reached"),
+            integers=self.sizes(grid) + self.strides("a", inputs, "resets"),
+            constants={**self.constants(grid), **flags, "WIDTHS": self.widths("a", inputs, "resets", inputs)},
+            warps=grid.warps,
+        )
+        keep = ("DIMS", "COMPLEX", "STATE", "CARRY")
+        second = Call(
+            kernel=cross,
+            grid=(-(-self.geometry.sequences // 32), 1, 1),
+            reads=("slope", "exponent", "reached", start),
+            writes=("entering",),
+            integers=(grid.segments, self.geometry.sequences, n1, n2, *self.others(start)),
+            constants={name: self.constants(grid)[name] for name in keep} | {"BLOCK": 32, "STAGES": 6},
+            warps=1,
+        )
+        return scratch, [first, second]
+
+    def program(self, calls: tuple[Call, ...], scratch: Mapping[str, tuple[tuple[int, ...], str]]) -> Program:
+        formats = {name: self.formats[name] for name in self.geometry.strides}
+        formats |= {name: dtype for name, (_, dtype) in scratch.items()}
+        return Program(calls=calls, formats=formats, scratch=scratch)
