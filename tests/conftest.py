@@ -18,6 +18,9 @@ hypothesis.settings.load_profile("seqpar")
 if find_spec("jax") is not None:
     importlib.import_module("jax").config.update("jax_enable_x64", True)
 
+# Where no GPU is, Triton's kernels run in its interpreter; it looks when a kernel is defined.
+if not any(rung.on_gpu for rung in rungs()):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 LADDER = [pytest.param(rung, marks=[pytest.mark.gpu] if rung.on_gpu else []) for rung in rungs()]
 
