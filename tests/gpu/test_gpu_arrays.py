@@ -7,7 +7,7 @@ import pytest
 
 import seqpar
 from places import EVERYWHERE, Place, over
-from seqpar.dispatch.choice import choose
+from seqpar.dispatch.choice import REFERENCE_RANK, choose
 from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.operation import operations
@@ -42,9 +42,10 @@ def check(place: Place, h: Any, a: Any, b: Any, axis: int, what: str, **options:
 
 
 def ways(a: Any, b: Any, **options: Any) -> list[dict[str, Any]]:
-    """The automatic choice, and what forces each kernel over raw memory that can run this call."""
+    """The automatic choice, and what forces each kernel over raw memory that can run this call, save for interpreted ones."""
     choice = seqpar.explain(seqpar.linear_recurrence, a, b, **options).choice
-    kernels = [c.kernel for c in choice.candidates if c.refusal is None and c.kernel.form == "buffers"]
+    found = [c for c in choice.candidates if c.refusal is None and c.rank < REFERENCE_RANK]
+    kernels = [c.kernel for c in found if c.kernel.form == "buffers"]
     return [{}, *({"backend": kernel.backend, "method": kernel.method} for kernel in kernels)]
 
 

@@ -21,6 +21,8 @@ from seqpar.testing.conformance import EXAMPLES
 from seqpar.testing.examples import Example
 from seqpar.testing.linear_examples import LinearExample
 from seqpar.testing.matrix_examples import MatrixExample
+from seqpar_cupy import ChunkedConfig as CudaSegments
+from seqpar_triton import WalkConfig as TritonSegments
 
 REFERENCE = Backend(
     name="reference",
@@ -84,10 +86,28 @@ class TestTritonOnTorch(OnPlace):
 
 
 @pytest.mark.gpu
+class TestTritonInSegmentsOnTorch(TestTritonOnTorch):
+    """However short the sequences."""
+
+    configs = (TritonSegments(segments=3),)
+
+    def kernels(self) -> Sequence[Kernel]:
+        return [kernel for kernel in super().kernels() if kernel.config is TritonSegments]
+
+
+@pytest.mark.gpu
 class TestCudaOnCupy(OnPlace):
     place = CUPY[1]
-    backend = backend_of("cuda")
+    backend = backend_of("cupy")
     examples = [example for example in EXAMPLES if "bfloat16" not in str(example)]
+
+
+@pytest.mark.gpu
+class TestCudaInSegmentsOnCupy(TestCudaOnCupy):
+    configs = (CudaSegments(segments=3),)
+
+    def kernels(self) -> Sequence[Kernel]:
+        return [kernel for kernel in super().kernels() if kernel.config is CudaSegments]
 
 
 class OnJaxGpu(OnPlace):

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     run = Run(args.out, 60 * args.minutes, gpu=not args.dry_run)
     run.facts["hardware"], run.facts["versions"] = machine.hardware() if run.gpu else {}, machine.versions()
     print(json.dumps({name: run.facts[name] for name in ("hardware", "versions")}, indent=1), flush=True)
-    alarm = threading.Timer(run.budget.left - 2, _stop, (run,))
+    alarm = threading.Timer(max(1.0, run.budget.left - 2), _stop, (run,))
     alarm.daemon = True
     alarm.start()
     builds = machine.build_peers() if run.gpu and not args.no_times else None
