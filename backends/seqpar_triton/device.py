@@ -16,6 +16,10 @@ class Device(NamedTuple):
     bandwidth: float
 
 
+NOMINAL = Device(processors=132, shared_bytes=227 << 10, bandwidth=3.35e12)
+"""What is assumed where there is no GPU to ask, in tables of what would run on one: about an H100."""
+
+
 def current_device() -> Device:
     """The device that kernels are launched on now."""
     if interpreted():

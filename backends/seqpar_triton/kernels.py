@@ -45,16 +45,10 @@ class TritonKernel(Kernel):
     def refuses(self, problem: Problem, config: OnePassConfig) -> str | None:
         if problem.framework not in ("torch", "jax"):
             return f"works on memory that PyTorch or JAX holds, not {problem.framework}"
-        why = unavailable(problem.framework)
-        if why is not None:
-            return why
-        if problem.device != ("cpu" if interpreting() else "cuda"):
-            where = "host memory, in Triton's interpreter," if interpreting() else "CUDA memory"
-            return f"works on {where} and the arrays are on {problem.device}"
+        if problem.device != "cuda" and not (interpreting() and problem.device == "cpu"):
+            return f"works on CUDA memory, and the arrays are on {problem.device}"
         if not problem.addressable:
             return f"{problem.framework} shows no memory that it could work on"
-        if problem.device == "cuda" and not has_device():
-            return "there is no GPU here whose properties Triton could read"
         odd = [name for name in problem.dtypes if name is not None and name not in ITEMSIZE]
         if odd:
             return f"has no format for {', '.join(odd)}"
@@ -64,8 +58,16 @@ class TritonKernel(Kernel):
                 return f"{name}={count} is not a power of two"
         return wrong_counts(config)
 
+    def missing(self, problem: Problem) -> str | None:
+        if problem.device == "cuda":
+            if interpreting():
+                return "Triton interprets kernels on host memory here: unset TRITON_INTERPRET"
+            if not has_device():
+                return "there is no GPU here whose properties Triton could read"
+        return unavailable(problem.framework)
+
     def rank(self, problem: Problem) -> float:
-        if interpreting() or unavailable(problem.framework) or problem.device != "cuda" or not has_device():
+        if problem.device != "cuda":
             return INTERPRETED_RANK
         splits = self.config is WalkConfig
         return 9.0 if splits == pays_to_split(problem) else 11.0
@@ -113,14 +115,14 @@ def has_device() -> bool:
 
 def pays_to_split(problem: Problem) -> bool:
     """Does cutting time into segments look faster, by the estimates of `grid`?"""
-    from seqpar_triton.device import current_device
+    from seqpar_triton.device import NOMINAL, current_device
     from seqpar_triton.grid import grid_for
 
     size = ITEMSIZE[next(name for name in problem.dtypes if name is not None)]
     backward = problem.operation.endswith("_backward")
     grid = grid_for(
         WalkConfig(),
-        current_device(),
+        current_device() if has_device() else NOMINAL,
         problem.time,
         max(1, problem.rows),
         max(1, 16 // size),

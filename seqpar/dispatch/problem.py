@@ -101,6 +101,10 @@ class Kernel(ABC):
     def refuses(self, problem: Problem, config: Any) -> str | None:
         """Why this kernel with this config cannot run the problem, or None when it can. Asked through `refusal`."""
 
+    def missing(self, problem: Problem) -> str | None:
+        """What this machine or installation lacks to run the problem, in words, or None if nothing. Asked through `refusal`."""
+        return None
+
     def default(self, problem: Problem) -> Any:
         """The config to use when nothing was measured."""
         return self.config()
