@@ -108,8 +108,8 @@ def walk_rows(
     sr, si = kr, ki
     if STILL:
         sr, si = still_value(a, row_offsets(lane, n1, n2, a0, a1, a2, DIMS), present, COMPLEX)
-    begin = tl.multiple_of(place * segment, WIDTH)
-    end = tl.minimum(begin + segment, steps)
+    begin = tl.multiple_of(tl.cast(place, steps.dtype) * segment, WIDTH)
+    end = begin + tl.minimum(segment, steps - begin)
     for first in tl.range(begin, end, SPAN, num_stages=STAGES):
         low = first
         if DOWN:
@@ -168,8 +168,8 @@ def reduce_rows(
     if STILL:
         sr, si = still_value(a, row_offsets(lane, n1, n2, a0, a1, a2, DIMS), present, COMPLEX)
     place = tl.program_id(1)
-    begin = tl.multiple_of(place * segment, WIDTH)
-    end = tl.minimum(begin + segment, steps)
+    begin = tl.multiple_of(tl.cast(place, steps.dtype) * segment, WIDTH)
+    end = begin + tl.minimum(segment, steps - begin)
     for first in tl.range(begin, end, SPAN, num_stages=STAGES):
         low = first
         if DOWN:

@@ -76,8 +76,8 @@ def walk_rows_backward(
         sr, si = still_value(a, row_offsets(lane, n1, n2, a0, a1, a2, DIMS), present, COMPLEX)
     sumr = tl.zeros((ROWS, GROUPS), tl.float64)
     sumi = sumr
-    begin = tl.multiple_of(place * segment, WIDTH)
-    end = tl.minimum(begin + segment, steps)
+    begin = tl.multiple_of(tl.cast(place, steps.dtype) * segment, WIDTH)
+    end = begin + tl.minimum(segment, steps - begin)
     for first in tl.range(begin, end, SPAN, num_stages=STAGES):
         low = first
         if DOWN:
