@@ -8,6 +8,7 @@ later cases are left out when time runs out. FOLDER gets gpu.json, table.txt and
 """
 
 import argparse
+import datetime
 import gc
 import json
 import os
@@ -42,7 +43,12 @@ class Run:
         self.gpu = gpu
         self.budget = Budget(seconds)
         self.rows: list[Row] = []
-        self.facts: dict[str, Any] = {"schema": SCHEMA, "benchmark": "gpu", "rehearsal on a CPU": not gpu}
+        self.facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "benchmark": "gpu",
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "rehearsal on a CPU": not gpu,
+        }
         self.problems: list[str] = []
         out.mkdir(parents=True, exist_ok=True)
 
