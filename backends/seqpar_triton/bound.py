@@ -37,12 +37,16 @@ class Bound:
         self.operation, self.spec, self.config = operation, spec, config
         self.names, self.layouts = names, layouts
         self.formats = {name: layout.dtype for name, layout in layouts.items()}
+        self.compiled: dict[int, Any] = {}
 
     def __call__(self, addresses: Sequence[int], threads: int | None = None) -> None:
         there = dict(zip((*self.names, *self.scratch), addresses, strict=True))
-        program = self.in_vectors if aligned(addresses) else self.in_numbers
+        vectors = aligned(addresses) and self.parts_aligned
         for moved in self.parts:
-            launch(program, there, moved)
+            if vectors:
+                launch(self.in_vectors, there, moved, self.compiled)
+            else:
+                launch(self.in_numbers, there, moved)
 
     @property
     def scratch(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
@@ -70,6 +74,11 @@ class Bound:
     def parts(self) -> list[Mapping[str, int]]:
         """Bytes to the parts of memory that one launch serves; a single part for up to three axes beside time."""
         return list(self._parts())
+
+    @cached_property
+    def parts_aligned(self) -> bool:
+        """Does every part start at a multiple of 16 bytes, if the whole does?"""
+        return all(aligned(list(part.values())) for part in self.parts)
 
     def _parts(self) -> Iterator[Mapping[str, int]]:
         if self.operation.startswith("matrix"):

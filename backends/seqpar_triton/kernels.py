@@ -114,21 +114,30 @@ def has_device() -> bool:
 
 
 def pays_to_split(problem: Problem) -> bool:
-    """Does cutting time into segments look faster, by the estimates of `grid`?"""
+    """Does cutting time into segments look faster, by the estimates of `grid`, or `rows_grid` where time lies contiguous?"""
     from seqpar_triton.device import NOMINAL, current_device
     from seqpar_triton.grid import grid_for
+    from seqpar_triton.rows_grid import blocks_for, usual_block
 
-    size = ITEMSIZE[next(name for name in problem.dtypes if name is not None)]
+    dtype = next(name for name in problem.dtypes if name is not None)
+    size, rows = ITEMSIZE[dtype], max(1, problem.rows)
     backward = problem.operation.endswith("_backward")
+    device = current_device() if has_device() else NOMINAL
+    read, written, again = (3 if backward else 2) * size, (2 if backward else 1) * size, 2 * size
+    if problem.layout == "time" and not problem.operation.startswith("matrix"):
+        block = usual_block(dtype, any(option.startswith("gate=") for option in problem.options))
+        return (
+            blocks_for(WalkConfig(), device, problem.time, rows, block, (read, written, again)).segments > 1
+        )
     grid = grid_for(
         WalkConfig(),
-        current_device() if has_device() else NOMINAL,
+        device,
         problem.time,
-        max(1, problem.rows),
+        rows,
         max(1, 16 // size),
-        read=(3 if backward else 2) * size,
-        written=(2 if backward else 1) * size,
-        again=2 * size,
+        read=read,
+        written=written,
+        again=again,
     )
     return grid.segments > 1
 

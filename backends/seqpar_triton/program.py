@@ -4,7 +4,7 @@ A plan (linear_plan.py, matrix_plan.py) says which kernels run on which grids; `
 arrays under a trace.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,18 +40,40 @@ class Program:
     """Memory that only the launches see: shape and dtype."""
 
 
-def launch(program: Program, addresses: Addresses, moved: Mapping[str, int] | None = None) -> None:
-    """Run the program on raw memory of the current device, on its current stream; `moved` adds bytes to addresses."""
+def launch(
+    program: Program,
+    addresses: Addresses,
+    moved: Mapping[str, int] | None = None,
+    compiled: dict[int, Any] | None = None,
+) -> None:
+    """Run the program on raw memory of the current device, on its current stream; `moved` adds bytes to addresses.
+
+    `compiled` keeps what Triton made of each call, to start it at once the next time: finding it again costs Triton more than
+    the launch. Only for a caller whose addresses are all multiples of 16 bytes, always, for that is compiled in.
+    """
     pointers: dict[str, Any] = {}
     for name, dtype in program.formats.items():
         pointers[name] = Pointer(addresses[name] + (moved.get(name, 0) if moved else 0), dtype)
     # In the interpreter NumPy would warn of non-finite values, which are data.
     with np.errstate(all="ignore") if interpreted() else nullcontext():
-        for call in program.calls:
+        for place, call in enumerate(program.calls):
             memory = [pointers.get(name) for name in (*call.reads, *call.writes)]
-            call.kernel[call.grid](
+            start = compiled.get(place) if compiled else None
+            if start is not None:
+                start(*memory)
+                continue
+            kernel = call.kernel[call.grid](
                 *memory, *call.integers, **call.constants, num_warps=call.warps, enable_fp_fusion=True
             )
+            if compiled is not None and kernel is not None:
+                compiled[place] = _starter(call, kernel[call.grid], len(memory))
+
+
+def _starter(call: Call, run: Callable[..., Any], pointers: int) -> Callable[..., Any]:
+    """Start a compiled kernel: it takes every parameter in order, constants too."""
+    names = call.kernel.arg_names[pointers + len(call.integers) :]
+    rest = (*call.integers, *(call.constants[name] for name in names))
+    return lambda *memory: run(*memory, *rest)
 
 
 def aligned(addresses: Sequence[int]) -> bool:
