@@ -36,6 +36,18 @@ class Blocks:
         return self.groups * self.items
 
 
+def usual_block(dtype: str, gated: bool) -> tuple[int, int]:
+    """Steps of one block of a warp, and of one group: what lanes hold in registers, for states kept as `dtype`."""
+    groups, items = 64, 8
+    if dtype in ("float64", "complex128"):
+        items = 4
+    if dtype in ("complex64", "complex128"):
+        groups = 32
+    elif dtype in ("float16", "bfloat16") and not gated:
+        items = 16
+    return groups * items, items
+
+
 def blocks_for(
     config: WalkConfig,
     device: Device,
@@ -44,7 +56,7 @@ def blocks_for(
     block: tuple[int, int],
     sizes: tuple[int, int, int],
 ) -> Blocks:
-    """The grid of a walk whose lanes hold `block` steps in groups of so many.
+    """The grid of a walk whose lanes hold `block` steps, in groups of so many (`usual_block`).
 
     `sizes` are bytes per step and row: read, written, and read by the pass that finds what segments do.
     """

@@ -13,7 +13,7 @@ from seqpar_triton.device import Device
 from seqpar_triton.program import Call, Program
 from seqpar_triton.rows import reduce_rows, walk_rows
 from seqpar_triton.rows_backward import walk_rows_backward
-from seqpar_triton.rows_grid import Blocks, blocks_for
+from seqpar_triton.rows_grid import Blocks, blocks_for, usual_block
 from seqpar_triton.walk import cross
 from seqpar_triton.walk_backward import total
 
@@ -142,15 +142,6 @@ class _RowShape:
         formats |= {name: dtype for name, (_, dtype) in scratch.items()}
         return Program(calls=calls if self.geometry.sequences else (), formats=formats, scratch=scratch)
 
-    def block(self) -> tuple[int, int]:
-        """Steps of one block of a warp and of one group: as many as lanes hold in registers whatever a gate does to them."""
-        groups, items = 64, 4 if self.wide else 8
-        if self.complex:
-            groups = 32
-        elif ITEMSIZE[self.formats["h"]] == 2 and self.spec.gate == "value":
-            items = 16
-        return groups * items, items
-
     def width_of(self, name: str) -> int:
         """Elements of one vector along time that every row of an operand starts with."""
         if name not in self.geometry.strides or self.geometry.strides[name].step != 1:
@@ -163,7 +154,8 @@ class _RowShape:
 
     def blocks(self, config: WalkConfig, device: Device, reads: Names, writes: Names, again: Names) -> Blocks:
         sizes = (max(1, self._bytes(reads)), self._bytes(writes), self._bytes(again))
-        return blocks_for(config, device, self.geometry.steps, self.geometry.sequences, self.block(), sizes)
+        usual = usual_block(self.formats["h"], self.spec.gate != "value")
+        return blocks_for(config, device, self.geometry.steps, self.geometry.sequences, usual, sizes)
 
     def _bytes(self, names: Names) -> int:
         """Bytes per step and row; what broadcasts over time or rows comes out of a cache."""

@@ -9,11 +9,11 @@ pytest.importorskip("triton")
 
 from host_memory import coefficients, dtype_of, numbers, state_of
 from seqpar.dispatch.geometry import geometry
-from seqpar.dispatch.problem import Layout
+from seqpar.dispatch.problem import Layout, Problem
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.recurrence_operation import without
 from seqpar.testing import oracle
-from seqpar_triton import rows_plan
+from seqpar_triton import kernels, rows_plan
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
 from seqpar_triton.program import interpreted, launch
@@ -321,6 +321,21 @@ def test_segments_are_cut_where_rows_are_few():
     for backward in (False, True):
         long = plan_of((1, 64, 1 << 20), backward=backward).calls[-1]
         assert long.grid[0] * long.grid[1] >= 132 * 4
+
+
+def test_the_choice_of_a_method_knows_that_a_row_is_a_program(monkeypatch):
+    monkeypatch.setattr(kernels, "has_device", lambda: False)  # then a nominal one
+    for shape, splits in (((12288, 65536), False), ((12288, 512), False), ((4, 1 << 20), True)):
+        problem = Problem(
+            operation="linear_recurrence",
+            framework="torch",
+            device="cuda",
+            shape=shape,
+            axis=1,
+            dtypes=("float32", "float32", None, None),
+            layout="time",
+        )
+        assert kernels.pays_to_split(problem) == splits
 
 
 def test_vectors_are_of_16_bytes_where_rows_start_at_such():
