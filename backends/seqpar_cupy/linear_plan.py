@@ -12,7 +12,7 @@ from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.validation import state_of
 from seqpar_cupy.program import ABSENT, Launch, Placed, Runtime, launch, leading, three
-from seqpar_cupy.shape import DOUBLE_OF, InnerShape
+from seqpar_cupy.shape import DOUBLE_OF, InnerShape, RowsShape
 from seqpar_cupy.source import GATES, kernel_source
 
 FORWARD = ("a", "b", "h0", "resets", "h", "final")
@@ -79,10 +79,12 @@ class Linear:
         return self.spec.reverse != self.backward
 
     @cached_property
-    def cut(self) -> InnerShape:
-        """Threads, widths and segments."""
+    def cut(self) -> InnerShape | RowsShape:
+        """Threads, widths and segments: lanes along time where the states lie along it."""
         itemsizes = {name: ITEMSIZE[layout.dtype] for name, layout in self.layouts.items()}
-        return InnerShape.of(self.geometry, itemsizes, self.read, self.config, self.runtime)
+        how = (self.geometry, itemsizes, self.read, self.config, self.runtime)
+        along = self.geometry.strides["h"].step == 1 and self.geometry.steps > 1
+        return RowsShape.of(*how, self.descending) if along else InnerShape.of(*how)
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ class Linear:
 
         return run
 
-    def launches(self, cut: InnerShape) -> list[Launch]:
+    def launches(self, cut: InnerShape | RowsShape) -> list[Launch]:
         """All launches of the call, in order."""
         itemsizes = {name: ITEMSIZE[layout.dtype] for name, layout in self.layouts.items()}
         found = []
@@ -139,14 +141,14 @@ class Linear:
                 found.append(self._add_segments(cut, moved))
         return found
 
-    def _reduce(self, cut: InnerShape, moved: dict[str, int]) -> Launch:
+    def _reduce(self, cut: InnerShape | RowsShape, moved: dict[str, int]) -> Launch:
         """What the segments do. Of a backward pass: the adjoint walk over g in place of b."""
         names: Sequence[str | None] = ("a", "g" if self.backward else "b", None, "resets", None, None)
         source = kernel_source(
             (*cut.parts, cut.forward),
             f"{cut.forward}<Options, true>(words)",
             "WalkWords",
-            cut.threads,
+            cut.bounds(),
             self._types("a", "g" if self.backward else "b"),
             {
                 **self._constants(cut),
@@ -157,13 +159,13 @@ class Linear:
         )
         return self._launch(cut, source, names, moved, 3, cut.shared(names))
 
-    def _walk(self, cut: InnerShape, moved: dict[str, int]) -> Launch:
+    def _walk(self, cut: InnerShape | RowsShape, moved: dict[str, int]) -> Launch:
         if not self.backward:
             source = kernel_source(
                 (*cut.parts, cut.forward),
                 f"{cut.forward}<Options, false>(words)",
                 "WalkWords",
-                cut.threads,
+                cut.bounds(),
                 self._types("a", "b"),
                 {
                     **self._constants(cut),
@@ -174,10 +176,10 @@ class Linear:
             )
             return self._launch(cut, source, FORWARD, moved, 3, cut.shared(FORWARD))
         source = kernel_source(
-            (*cut.parts, cut.forward, cut.backward),
+            (*cut.parts, cut.forward, *cut.parts_backward, cut.backward),
             f"{cut.backward}<Options>(words)",
             "BackwardWords",
-            cut.threads,
+            cut.bounds(self.carry, self.spec.convex),
             {
                 **self._types("a", "h"),
                 "DA": self.layouts["da"].dtype,
@@ -193,12 +195,12 @@ class Linear:
         )
         return self._launch(cut, source, BACKWARD, moved, 4, cut.shared(BACKWARD))
 
-    def _add_segments(self, cut: InnerShape, moved: dict[str, int]) -> Launch:
+    def _add_segments(self, cut: InnerShape | RowsShape, moved: dict[str, int]) -> Launch:
         source = kernel_source(
             ("feed", "walk", "walk_backward"),
             "add_segments<Options>(words)",
             "BackwardWords",
-            128,
+            (128, 1),
             {"K": self.carry},
             {},
         )
@@ -209,12 +211,12 @@ class Linear:
     def _types(self, a: str, b: str) -> dict[str, str]:
         return {"A": self.layouts[a].dtype, "B": self.layouts[b].dtype, "S": self.state, "K": self.carry}
 
-    def _constants(self, cut: InnerShape) -> dict[str, int | bool | str]:
+    def _constants(self, cut: InnerShape | RowsShape) -> dict[str, int | bool | str]:
         return {"GATE": GATES[self.spec.gate], "RESETS": "resets" in self.layouts}
 
     def _launch(
         self,
-        cut: InnerShape,
+        cut: InnerShape | RowsShape,
         source: str,
         names: Sequence[str | None],
         moved: dict[str, int],

@@ -28,13 +28,14 @@ def kernel_source(
     parts: Sequence[str],
     body: str,
     words: str,
-    threads: int,
+    bounds: tuple[int, int],
     types: Mapping[str, str],
     constants: Mapping[str, int | bool | str],
 ) -> str:
     """All of one kernel but the file "device": `body` in terms of `Options`, of the struct `words` passed by value.
 
-    `types` are dtypes by their names in `Options`, `constants` whole numbers, flags and words.
+    `bounds` are the threads of a block and how many blocks are to fit on a multiprocessor; `types` are dtypes by their names
+    in `Options`, `constants` whole numbers, flags and words.
     """
     lines = [f"    typedef {TYPES[dtype]} {name};" for name, dtype in types.items()]
     lines += [f"    static constexpr int {name} = {_literal(value)};" for name, value in constants.items()]
@@ -44,7 +45,7 @@ def kernel_source(
             "struct Options {",
             *lines,
             "};",
-            f'extern "C" __global__ void __launch_bounds__({threads}, 1) kernel(const {words} words) {{',
+            f'extern "C" __global__ void __launch_bounds__({bounds[0]}, {bounds[1]}) kernel(const {words} words) {{',
             f"    {body};",
             "}",
             "",

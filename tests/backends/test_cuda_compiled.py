@@ -45,7 +45,9 @@ def linear(
     spec = Walk(flags.pop("axis", 1), **flags)
     full, runtime = Abstract(shape, dtype), Sources()
     edge = Abstract(shape[: spec.axis] + shape[spec.axis + 1 :], state_of(dtype))
-    mask = Abstract((*shape[:-1], 1), "bool") if resets else None
+    mask = (
+        Abstract((*shape[:-1], shape[-1] if spec.axis == len(shape) - 1 else 1), "bool") if resets else None
+    )
     operands: Sequence[Any] = (full, full, edge, mask)
     if backward:
         operands = (full, full if spec.convex else None, edge, mask, full, full, edge)
@@ -78,9 +80,23 @@ def test_walks_copy_ahead_and_do_not_spill(architecture: int, dtype: str, backwa
         )
 
 
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("architecture", "dtype"), [*((90, dtype) for dtype in DTYPES), (80, "float32")])
+def test_rows_load_and_store_vectors_and_do_not_spill(architecture: int, dtype: str, backward: bool) -> None:
+    *reduced, walked = linear((8, 512, 65536), dtype, CHUNKED, backward, axis=2, reverse=backward)
+    for source in reduced:
+        assert checked(source, architecture).count(r"ld\.global\.nc\.v4") >= 4
+    found = checked(walked, architecture)
+    assert found.count(r"ld\.global\.nc\.v4") >= 4
+    assert found.count(r"st\.global\.v4") >= (2 if backward else 1)
+
+
 @pytest.mark.parametrize("gate", ["log", "logit"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_gates_and_resets_do_not_spill(gate: str, backward: bool) -> None:
     for dtype in ("bfloat16", "float32"):
-        for source in linear(FEW, dtype, CHUNKED, backward, resets=True, gate=gate, convex=True):
-            checked(source, 90)
+        for axis in (1, 2):
+            for source in linear(
+                FEW, dtype, CHUNKED, backward, resets=True, axis=axis, gate=gate, convex=True
+            ):
+                checked(source, 90)

@@ -14,6 +14,7 @@ extern Index threadIdx, blockIdx, blockDim, gridDim;
 extern "C" {
 unsigned char* emulated_shared_memory();
 void emulated_copy(void* to, const void* from, int size);
+void emulated_check_address(const void* at, int size);
 void emulated_close_batch();
 void emulated_wait(int younger);
 unsigned emulated_exchange(unsigned x, int lane);
@@ -33,11 +34,25 @@ DEVICE void wait_for_batch() {
     emulated_wait(YOUNGER);
 }
 
+template <int SIZE>
+DEVICE void load_words(const void* from, unsigned* to) {
+    static_assert(SIZE == 8 || SIZE == 16, "no such load");
+    emulated_check_address(from, SIZE);
+    __builtin_memcpy(to, from, SIZE);
+}
+template <int SIZE>
+DEVICE void store_words(void* to, const unsigned* from) {
+    static_assert(SIZE == 8 || SIZE == 16, "no such store");
+    emulated_check_address(to, SIZE);
+    __builtin_memcpy(to, from, SIZE);
+}
+
 DEVICE int lane_number() { return threadIdx.x & 31; }
 DEVICE unsigned from_lane(unsigned x, int lane) { return emulated_exchange(x, lane & 31); }
 DEVICE unsigned lanes_where(bool x) { return emulated_ballot(x); }
 DEVICE bool any_lane(bool x) { return emulated_ballot(x) != 0; }
 
+DEVICE unsigned bits_of(float x) { return __builtin_bit_cast(unsigned, x); }
 DEVICE float float_of_bits(unsigned bits) { return __builtin_bit_cast(float, bits); }
 DEVICE double double_of_bits(long long bits) { return __builtin_bit_cast(double, bits); }
 DEVICE float fabsf(float x) { return __builtin_fabsf(x); }

@@ -110,6 +110,10 @@ bool warp() {
 extern "C" {
 unsigned char* emulated_shared_memory() { return shared_start; }
 
+void emulated_check_address(const void* at, int size) {
+    if (reinterpret_cast<size_t>(at) % size) fail("a wide load or store is not aligned");
+}
+
 void emulated_copy(void* to, const void* from, int size) {
     unsigned char* place = static_cast<unsigned char*>(to);
     if (reinterpret_cast<size_t>(to) % size || reinterpret_cast<size_t>(from) % size) fail("a copy is not aligned");

@@ -31,6 +31,29 @@ DEVICE void wait_for_batch() {
     asm volatile("cp.async.wait_group %0;" ::"n"(YOUNGER) : "memory");
 }
 
+// 8 or 16 bytes at once, from and to addresses that are multiples of that. Left to itself the compiler takes some of them apart.
+// What is read here is written by no kernel at the same time.
+template <int SIZE>
+DEVICE void load_words(const void* from, unsigned* to) {
+    if constexpr (SIZE == 16) {
+        asm volatile("ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "l"(from));
+    } else {
+        asm volatile("ld.global.nc.v2.b32 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
+    }
+}
+template <int SIZE>
+DEVICE void store_words(void* to, const unsigned* from) {
+    if constexpr (SIZE == 16) {
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(from[0]), "r"(from[1]), "r"(from[2]),
+                     "r"(from[3])
+                     : "memory");
+    } else {
+        asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(from[0]), "r"(from[1]) : "memory");
+    }
+}
+
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
 DEVICE int lane_number() { return threadIdx.x & 31; }
@@ -53,5 +76,6 @@ DEVICE unsigned short bfloat_of_float(float x) {
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
     return bits;
 }
+DEVICE unsigned bits_of(float x) { return __float_as_uint(x); }
 DEVICE float float_of_bits(unsigned bits) { return __uint_as_float(bits); }
 DEVICE double double_of_bits(long long bits) { return __longlong_as_double(bits); }

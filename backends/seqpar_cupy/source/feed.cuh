@@ -9,6 +9,10 @@
 template <class T, int N, int BLOCK, int BLOCKS, int THREADS>
 struct Ring {
     static constexpr int SIZE = N * sizeof(T);
+    struct alignas(SIZE > 16 ? 16 : SIZE < 4 ? 4 : SIZE) Neighbours {
+        Packed<T, N> numbers;
+        DEVICE T operator[](int i) const { return numbers.get(N == 1 ? 0 : i); }
+    };
     static constexpr bool ASYNC = SIZE == 4 || SIZE == 8 || SIZE == 16;
     static constexpr int BYTES = ASYNC ? BLOCKS * BLOCK * THREADS * SIZE : 0;
 
@@ -18,7 +22,7 @@ struct Ring {
     unsigned char* mine;
     int slot;  // of the block that is fetched next
     int slot_taken;
-    T ahead[ASYNC ? 1 : BLOCK * N];
+    Packed<T, N> ahead[ASYNC ? 1 : BLOCK];
 
     // Copies for this thread go to `memory`, which has BYTES for all threads.
     DEVICE void start(const T* first, int64 step_, int64 steps, unsigned char* memory) {
@@ -50,35 +54,35 @@ struct Ring {
         if constexpr (!ASYNC) {
 #pragma unroll
             for (int i = 0; i < BLOCK; ++i) {
-                if (i < left) load<N>(next + i * step, ahead + i * N);
+                if (i < left) ahead[i].load(next + i * step);
             }
             next += BLOCK * step;
             left -= BLOCK;
         }
     }
 
-    // The block that was fetched first: BLOCK times N numbers. Of steps beyond the last one they are anything.
-    DEVICE void take(T* block) {
+    // The block that was fetched first: the neighbours of BLOCK steps. Of steps beyond the last one they are anything.
+    DEVICE void take(Neighbours* block) {
         if constexpr (ASYNC) {
 #pragma unroll
-            for (int i = 0; i < BLOCK; ++i) load<N>(reinterpret_cast<const T*>(place(slot_taken, i)), block + i * N);
+            for (int i = 0; i < BLOCK; ++i) block[i] = *reinterpret_cast<const Neighbours*>(place(slot_taken, i));
             slot_taken = slot_taken + 1 == BLOCKS ? 0 : slot_taken + 1;
         } else {
 #pragma unroll
-            for (int i = 0; i < BLOCK * N; ++i) block[i] = ahead[i];
+            for (int i = 0; i < BLOCK; ++i) block[i] = Neighbours{ahead[i]};
         }
     }
 };
 
 // No operand: nothing is read, nothing is kept.
 struct NoRing {
+    struct Neighbours {};
     static constexpr int BYTES = 0;
     template <class... X>
     DEVICE void start(X...) {}
     DEVICE void fetch() {}
     DEVICE void look_ahead() {}
-    template <class T>
-    DEVICE void take(T*) {}
+    DEVICE void take(Neighbours*) {}
 };
 
 template <bool PRESENT, class R>

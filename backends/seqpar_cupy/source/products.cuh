@@ -17,6 +17,17 @@ DEVICE Complex<R> clamped(Complex<R> x, double most) {
     return Complex<R>{clamped(x.re, most), clamped(x.im, most)};
 }
 
+// x of another lane.
+template <class T>
+DEVICE T shuffled(const T& x, int lane) {
+    T found;
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(T) / sizeof(unsigned)); ++i) {
+        reinterpret_cast<unsigned*>(&found)[i] = from_lane(reinterpret_cast<const unsigned*>(&x)[i], lane);
+    }
+    return found;
+}
+
 // K: the carry. DOUBLE: the state is in double precision.
 template <class K, bool DOUBLE>
 struct Crossing {
@@ -66,6 +77,12 @@ struct Crossing {
             both.p = clamped(p, HALF_CLAMP) * clamped(first.p, HALF_CLAMP);
         }
         return both;
+    }
+
+    // What another lane has; exponents only where there can be any.
+    template <bool EXPONENTS>
+    DEVICE Crossing from(int lane) const {
+        return Crossing{shuffled(p, lane), EXPONENTS ? shuffled(e, lane) : e, shuffled(r, lane)};
     }
 
   private:

@@ -46,7 +46,7 @@ struct Crossings {
 
     // The state that enters a segment, of the one that enters the first.
     DEVICE typename O::K entering(int64 segment, int64 sequence, typename O::K k) const {
-#pragma unroll 8
+#pragma unroll 4
         for (int64 s = 0; s < segment; ++s) k = at(s, sequence).of(k);
         return k;
     }
@@ -121,30 +121,31 @@ DEVICE void walk(const WalkWords& w) {
         in.fetch();
         close_batch();
         wait_for_batch<BLOCKS - 1>();
-        typename O::A a[BLOCK * in.A_N];
-        B b[BLOCK * in.B_N];
-        unsigned char resets[BLOCK * in.R_N];
+        typename decltype(in.a)::Neighbours a[BLOCK];
+        typename decltype(in.b)::Neighbours b[BLOCK];
+        typename decltype(in.resets)::Neighbours resets[BLOCK];
         in.a.take(a), in.b.take(b), in.resets.take(resets);
         in.look_ahead();
         int here = end - t < BLOCK ? static_cast<int>(end - t) : BLOCK;
 #pragma unroll
         for (int i = 0; i < BLOCK; ++i) {
             if (i >= here) break;
-            B written[V];
+            Packed<B, V> written;
 #pragma unroll
             for (int v = 0; v < V; ++v) {
-                Gate<O::GATE, K, S> gate(to<S>(a[O::A_WIDE ? i * V + v : i]));
-                K u = to<K>(b[O::B_WIDE ? i * V + v : i]);
-                bool reset = O::RESETS && resets[O::RESETS_WIDE ? i * V + v : i];
+                Gate<O::GATE, K, S> gate(to<S>(a[i][v]));
+                K u = to<K>(b[i][v]);
+                bool reset = false;
+                if constexpr (O::RESETS) reset = resets[i][v];
                 if constexpr (O::CONVEX) u = gate.rest * u;
                 K next;
                 if constexpr (O::ADJOINT) {
                     K sum = u + k[v];
                     next = reset ? to<K>(0.0) : gate.c * sum;
-                    written[v] = to<B>(sum);
+                    written.set(v, to<B>(sum));
                 } else {
                     next = reset ? u : gate.c * k[v] + u;
-                    written[v] = to<B>(next);
+                    written.set(v, to<B>(next));
                 }
                 k[v] = next;
                 if constexpr (REDUCE) {
@@ -153,7 +154,7 @@ DEVICE void walk(const WalkWords& w) {
                 }
             }
             if constexpr (!REDUCE) {
-                store<V>(h, written);
+                written.store(h);
                 h += w.h.step;
             }
         }

@@ -62,9 +62,11 @@ DEVICE void walk_backward(const BackwardWords& w) {
         in.fetch(), before.fetch(), g.fetch();
         close_batch();
         wait_for_batch<BLOCKS - 1>();
-        typename O::A a_block[BLOCK * in.A_N];
-        B b_block[O::CONVEX ? BLOCK * in.B_N : 1], h_block[BLOCK * H_N], g_block[BLOCK * G_N];
-        unsigned char resets[BLOCK * in.R_N];
+        typename decltype(in.a)::Neighbours a_block[BLOCK];
+        typename decltype(in.b)::Neighbours b_block[BLOCK];
+        typename decltype(in.resets)::Neighbours resets[BLOCK];
+        typename decltype(before)::Neighbours h_block[BLOCK];
+        typename decltype(g)::Neighbours g_block[BLOCK];
         in.a.take(a_block), in.b.take(b_block), in.resets.take(resets);
         before.take(h_block), g.take(g_block);
         in.look_ahead(), before.look_ahead(), g.look_ahead();
@@ -72,36 +74,37 @@ DEVICE void walk_backward(const BackwardWords& w) {
 #pragma unroll
         for (int i = 0; i < BLOCK; ++i) {
             if (i >= here) break;
-            typename O::DA written_da[V];
-            typename O::DB written_db[V];
+            Packed<typename O::DA, V> written_da;
+            Packed<typename O::DB, V> written_db;
 #pragma unroll
             for (int v = 0; v < V; ++v) {
-                Gate<O::GATE, K, S> gate(to<S>(a_block[O::A_WIDE ? i * V + v : i]));
-                bool reset = O::RESETS && resets[O::RESETS_WIDE ? i * V + v : i];
-                K h = to<K>(h_block[O::H_WIDE ? i * V + v : i]);
+                Gate<O::GATE, K, S> gate(to<S>(a_block[i][v]));
+                bool reset = false;
+                if constexpr (O::RESETS) reset = resets[i][v];
+                K h = to<K>(h_block[i][v]);
                 if (t + i == last) {
                     h = w.h0 ? to<K>(*start_of<S>(w.h0, first + v, w.middle, w.inner)) : to<K>(0.0);
                 }
-                K lam = to<K>(g_block[O::G_WIDE ? i * V + v : i]) + k[v];
+                K lam = to<K>(g_block[i][v]) + k[v];
                 k[v] = reset ? to<K>(0.0) : gate.c * lam;
                 K dc = reset ? to<K>(0.0) : lam * h, into_b = lam;
                 if constexpr (O::CONVEX) {
-                    dc = dc - lam * to<K>(b_block[O::B_WIDE ? i * V + v : i]);
+                    dc = dc - lam * to<K>(b_block[i][v]);
                     into_b = gate.rest * lam;
                 }
                 dc = gate.pulled_back(dc);
                 if constexpr (O::SUMMED) {
                     sum[v] = sum[v] + to<Sum>(dc);
                 } else {
-                    written_da[v] = to<typename O::DA>(dc);
+                    written_da.set(v, to<typename O::DA>(dc));
                 }
-                written_db[v] = to<typename O::DB>(into_b);
+                written_db.set(v, to<typename O::DB>(into_b));
             }
             if constexpr (!O::SUMMED) {
-                store<V>(da, written_da);
+                written_da.store(da);
                 da += w.da.step;
             }
-            store<V>(db, written_db);
+            written_db.store(db);
             db += w.db.step;
         }
     }

@@ -1,0 +1,239 @@
+"""The CUDA kernels of the linear recurrence, compiled for the host, against the definition: layouts, formats, flags, segments."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from cuda_emulator import compiler
+from cuda_memory import RUNTIME, aligned, check_backward, check_walk, run
+from host_memory import coefficients, numbers, state_of
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.recurrence_operation import without
+from seqpar_cupy import ChunkedConfig, SequentialConfig
+
+FORMATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+# Neighbours in vectors and alone, rows with whole vectors and with a rest.
+MODES = {
+    "wide": ((2, 37, 16), 1),
+    "single": ((2, 37, 3), 1),
+    "along": ((3, 272), 1),
+    "ragged": ((3, 45), 1),
+}
+CONFIGS = [SequentialConfig(), ChunkedConfig(segments=3, threads=32)]
+FLAGS = [
+    {"gate": gate, "convex": convex, "adjoint": adjoint}
+    for gate, convex, adjoint in (
+        ("value", True, False),
+        ("log", False, False),
+        ("log", False, True),
+        ("logit", True, False),
+        ("logit", False, True),
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    compiler()
+
+
+def placed(x):
+    """The same numbers where frameworks would put them."""
+    memory = aligned(x.shape, x.dtype)
+    memory[...] = x
+    return memory
+
+
+def problem(seed, shape, dtype, gate="value", a_dtype=None):
+    random = np.random.default_rng(seed)
+    a = placed(coefficients(random, shape, a_dtype or dtype, gate))
+    return random, a, placed(numbers(random, shape, dtype))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_every_format_in_every_layout_equals_the_definition(dtype, mode, config):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    shape, axis = MODES[mode]
+    random, a, b = problem(0, shape, dtype)
+    edge = without(shape, axis)
+    h0, g_final = (numbers(random, edge, state_of(b.dtype).name) for _ in range(2))
+    resets = placed(random.random(shape) < 0.05)
+    for reverse in (False, True):
+        spec = Walk(axis, reverse=reverse)
+        h, _ = check_walk(spec, config, a, b, h0, resets)
+        check_backward(spec, config, a, b, h0, resets, h, placed(numbers(random, shape, dtype)), g_final)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize("mode", ["wide", "along"])
+@pytest.mark.parametrize("flags", FLAGS, ids=lambda flags: "-".join(str(v) for v in flags.values()))
+def test_every_flag_equals_the_definition(flags, mode, config):
+    shape, axis = MODES[mode]
+    random, a, b = problem(1, shape, "float32", flags["gate"])
+    spec = Walk(axis, **flags)
+    h, _ = check_walk(spec, config, a, b, numbers(random, without(shape, axis), "float32"))
+    if not spec.adjoint:
+        check_backward(spec, config, a, b, None, None, h, placed(numbers(random, shape, "float32")), None)
+
+
+@pytest.mark.parametrize("mode", ["single", "along"])
+def test_complex_log_gates_equal_the_definition(mode):
+    shape, axis = MODES[mode]
+    for dtype in ("complex64", "complex128"):
+        random, a, b = problem(2, shape, dtype, "log")
+        spec = Walk(axis, gate="log", convex=True)
+        for config in CONFIGS:
+            h, _ = check_walk(spec, config, a, b)
+            check_backward(spec, config, a, b, None, None, h, numbers(random, shape, dtype), None)
+
+
+@pytest.mark.parametrize(
+    ("a_dtype", "dtype"), [("float32", "float16"), ("float64", "float32"), ("float16", "float64")]
+)
+def test_coefficients_may_have_another_format(a_dtype, dtype):
+    for shape, axis in (MODES["wide"], MODES["along"]):
+        random, a, b = problem(3, shape, dtype, "log", a_dtype)
+        h, _ = check_walk(Walk(axis, gate="log"), CONFIGS[0], a, b)
+        check_backward(
+            Walk(axis, gate="log"),
+            CONFIGS[1],
+            a,
+            b,
+            None,
+            None,
+            h,
+            placed(numbers(random, shape, dtype)),
+            None,
+        )
+
+
+def laid_out(data, x):
+    """The same numbers, elsewhere in memory."""
+    kind = data.draw(st.sampled_from(["plain", "flipped", "transposed", "every other", "unaligned"]))
+    if kind == "flipped":
+        return np.flip(placed(np.flip(x)))
+    if kind == "transposed":
+        return placed(x.T).T
+    if kind == "every other":
+        wide = aligned((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    if kind == "unaligned":
+        more = aligned((x.size + 1,), x.dtype)[1:].reshape(x.shape)
+        more[...] = x
+        return more
+    return placed(x)
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_any_shape_and_layout_equals_the_definition(data):
+    sizes = st.lists(st.sampled_from([1, 2, 3, 5, 8, 17, 40]), min_size=1, max_size=5)
+    shape = tuple(data.draw(sizes, label="shape"))
+    while np.prod(shape) > 20000:
+        shape = shape[1:]
+    axis = data.draw(st.integers(0, len(shape) - 1), label="axis")
+    random = np.random.default_rng(data.draw(st.integers(0, 99), label="seed"))
+
+    def part(shape):
+        """Some axes broadcast."""
+        ones = [data.draw(st.booleans()) and data.draw(st.booleans()) for _ in shape]
+        return tuple(1 if one else size for one, size in zip(ones, shape, strict=True))
+
+    a = laid_out(data, coefficients(random, part(shape), "float32", "value"))
+    b = laid_out(data, numbers(random, part(shape), "float32"))
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    edge = without(shape, axis)
+    h0 = laid_out(data, numbers(random, part(edge), "float32")) if edge and data.draw(st.booleans()) else None
+    resets = laid_out(data, random.random(part(shape)) < 0.2) if data.draw(st.booleans()) else None
+    config = data.draw(st.sampled_from(CONFIGS), label="config")
+    spec = Walk(axis, reverse=data.draw(st.booleans()))
+    h, _ = check_walk(spec, config, a, b, h0, resets)
+    g = laid_out(data, numbers(random, shape, "float32"))
+    if data.draw(st.booleans(), label="g is one number"):
+        g = np.broadcast_to(numbers(random, (1,) * len(shape), "float32"), shape)
+    check_backward(spec, config, a, b, h0, resets, h, g, None)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_every_width_gives_the_same_bits(width):
+    shape, axis = MODES["wide"]
+    _, a, b = problem(4, shape, "float32")
+    usual = run("linear_recurrence", Walk(axis), (a, b, None, None), SequentialConfig(width=4))
+    other = run(
+        "linear_recurrence", Walk(axis), (a, b, None, None), SequentialConfig(width=width, threads=96)
+    )
+    for x, y in zip(usual, other, strict=True):
+        assert np.array_equal(x, y)
+
+
+def test_addresses_decide_about_wide_loads_at_the_launch():
+    for mode in ("wide", "along"):
+        shape, axis = MODES[mode]
+        _, a, b = problem(5, shape, "float32")
+        off = aligned((b.size + 1,), b.dtype)[1:].reshape(shape)
+        off[...] = b
+        RUNTIME.launched.clear()
+        config = SequentialConfig(width=4)
+        near, far = (run("linear_recurrence", Walk(axis), (a, x, None, None), config)[0] for x in (b, off))
+        wide, narrow = RUNTIME.launched
+        assert ("V = 4" in wide and "V = 1" in narrow) or ("B_WIDE = 1" in wide and "B_WIDE = 0" in narrow)
+        assert np.array_equal(near, far)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_nothing_passes_a_reset(mode, config):
+    shape, axis = MODES[mode]
+    _, a, b = problem(6, shape, "float32")
+    at = [slice(None)] * len(shape)
+    at[axis] = 5
+    b[tuple(at)] = np.nan
+    a[tuple(at)] = np.inf
+    resets = np.zeros(shape, bool)
+    at[axis] = 8
+    resets[tuple(at)] = True
+    for flags in ({}, {"reverse": True}, {"adjoint": True}):
+        check_walk(Walk(axis, **flags), config, a, b, None, resets)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_products_that_overflow_do_no_harm(dtype):
+    for shape, axis in (((1, 4096, 2), 1), ((2, 4096), 1)):
+        a, b = np.full(shape, 3, dtype), np.zeros(shape, dtype)
+        for config in (*CONFIGS, ChunkedConfig(segments=17)):
+            h, final = run("linear_recurrence", Walk(axis), (a, b, None, None), config)
+            assert not h.any()
+            assert not final.any()
+        # A state that grows by 2**100 and shrinks again is right where the definition is, with every cut of time.
+        a = np.resize(np.array([2.0] * 100 + [0.5] * 100, dtype), 4096)
+        a = np.ascontiguousarray(np.broadcast_to(a[:, None] if shape[-1] == 2 else a, shape))
+        check_walk(Walk(axis), ChunkedConfig(segments=9), a, b + 1)
+
+
+def test_the_past_is_not_forgotten_too_fast():
+    """exp(-1e-7) rounded to float32 forgets 2 % too much."""
+    for shape, axis in (((1, 4096, 2), 1), ((2, 4096), 1)):
+        a, b = np.full(shape, -1e-7, np.float32), np.zeros(shape, np.float32)
+        h0 = np.ones(without(shape, axis), np.float32)
+        for config in CONFIGS:
+            final = run("linear_recurrence", Walk(axis, gate="log"), (a, b, h0, None), config)[1]
+            assert np.abs(final - np.exp(-4096e-7)).max() < 1e-7
+
+
+def test_gradients_of_one_coefficient_are_added_up_in_double_precision():
+    for shape, axis in (((1, 5000, 4), 1), ((4, 5000), 1)):
+        random = np.random.default_rng(7)
+        h, g = (placed(numbers(random, shape, "float32")) for _ in range(2))
+        # Nothing is carried, so lam and h are exact, and so are their products in float64 but for one rounding each.
+        a = np.zeros(tuple(1 if i == axis else n for i, n in enumerate(shape)), np.float32)
+        for config in CONFIGS:
+            da = run("linear_recurrence_backward", Walk(axis), (a, None, None, None, h, g, None), config)[0]
+            later, earlier = (np.moveaxis(x, axis, 0).astype(float) for x in (g, h))
+            right = (later[1:] * earlier[:-1]).sum(0)
+            assert da.dtype == np.float64
+            assert np.abs(np.squeeze(da, axis) - right).max() < 1e-5
