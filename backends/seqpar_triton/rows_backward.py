@@ -13,7 +13,7 @@ from seqpar_triton.numbers import gate_derivative, product
 from seqpar_triton.rows import drops_of
 from seqpar_triton.rows_groups import entering_groups, folded, items_of, last_group, taken, tile_of
 from seqpar_triton.rows_memory import alive, block_of, coefficients_of, put_block, row_offsets, still_value
-from seqpar_triton.walk import INTEGERS, advanced, keep, number
+from seqpar_triton.walk import INTEGERS, advanced, coefficient_of, keep, number
 
 
 @triton.jit
@@ -36,9 +36,12 @@ def walk_rows_backward(
     DIMS: tl.constexpr, UNITS: tl.constexpr, WIDTHS: tl.constexpr, WIDTH: tl.constexpr,
     ROWS: tl.constexpr, GROUPS: tl.constexpr, ITEMS: tl.constexpr, STAGES: tl.constexpr,
     GATE: tl.constexpr, CONVEX: tl.constexpr, COMPLEX: tl.constexpr, DOWN: tl.constexpr, STILL: tl.constexpr,
-    SUMMED: tl.constexpr, STATE: tl.constexpr, CARRY: tl.constexpr,
+    SUMMED: tl.constexpr, ALONE: tl.constexpr, STATE: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
-    """da, db, and at the end of the last segment dh0. Where da is SUMMED over time, it is one sum per segment, unweighted."""
+    """da, db, and at the end of the last segment dh0. Where da is SUMMED over time, it is one sum per segment.
+
+    Those of several segments are still to be added up, and multiplied by dc/da; a segment that is ALONE gives da itself.
+    """
     SPAN: tl.constexpr = GROUPS * ITEMS
     SINGLE: tl.constexpr = ROWS == 1
     WIDE: tl.constexpr = STATE.is_fp64()
@@ -154,6 +157,14 @@ def walk_rows_backward(
         )  # fmt: skip
     if SUMMED:
         sumr, sumi = tl.sum(sumr, 1), tl.sum(sumi, 1)
-        keep(da, place.to(tl.int64) * sequences + lane, sumr, sumi, present, COMPLEX)
+        if ALONE:
+            if GATE != "value":
+                cr, ci, dr, di = coefficient_of(sr, si, GATE, COMPLEX, STATE, CARRY)
+                wr, wi = gate_derivative(cr, ci, dr, di, GATE, COMPLEX)
+                wr, wi = tl.reshape(wr, (ROWS,)).to(tl.float64), tl.reshape(wi, (ROWS,)).to(tl.float64)
+                sumr, sumi = product(sumr, sumi, wr, wi, COMPLEX)
+            keep(da, row_offsets(lane, n1, n2, da0, da1, da2, DIMS), sumr, sumi, present, COMPLEX)
+        else:
+            keep(da, place.to(tl.int64) * sequences + lane, sumr, sumi, present, COMPLEX)
     last = present & (end == steps)
     keep(dh0, row_offsets(lane, n1, n2, dh0_0, dh0_1, dh0_2, DIMS), kr.to(STATE), ki.to(STATE), last, COMPLEX)

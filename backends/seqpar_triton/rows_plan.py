@@ -57,22 +57,24 @@ def make_backward(
     blocks = shape.blocks(config, device, reads, written, again=("a", "resets", "g"))
     scratch, calls = shape.crossing(blocks, "g", "g_final", {"CONVEX": False, "ADJOINT": True})
     names = ("a", "b", "h0", "resets", "h", "g", "g_final")
+    alone = blocks.segments == 1
     calls += [
         Call(
             kernel=walk_rows_backward,
             grid=(shape.programs(blocks), blocks.segments, 1),
             reads=(*names, "entering"),
-            writes=("sums" if summed else "da", "db", "dh0"),
+            writes=("sums" if summed and not alone else "da", "db", "dh0"),
             integers=shape.lengths(blocks) + shape.strides(*names, "da", "db", "dh0"),
             constants={
                 **shape.compiled(blocks, "a", "b", "resets", "h", "g", "da", "db"),
                 "CONVEX": spec.convex,
                 "SUMMED": summed,
+                "ALONE": alone,
             },
             warps=blocks.warps,
         )
     ]
-    if summed:
+    if summed and not alone:
         scratch["sums"] = (
             (blocks.segments, geometry.sequences),
             "complex128" if shape.complex else "float64",

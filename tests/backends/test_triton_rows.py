@@ -145,6 +145,7 @@ def test_several_short_rows_share_a_program(flags):
     config = WalkConfig(lanes=64)
     for dtype in ("float32", "complex128"):
         everything(Walk(1, **flags), 4, (6, 11), dtype, config)
+    everything(Walk(1, **flags), 4, (6, 11), "float32", config, a_shape=(6, 1))
     assert plan_of((6, 11), config=config).calls[0].grid[0] == 2
 
 
