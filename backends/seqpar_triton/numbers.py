@@ -64,6 +64,25 @@ def exponentials(x, WIDE: tl.constexpr):
 
 
 @triton.jit
+def remembered_and_forgotten(x):
+    """(exp(x), 1 - exp(x)) of float32 in double precision: its range needs no halves of powers, and its ulp no second series."""
+    y = tl.minimum(tl.maximum(x, -750.0), 710.0)
+    n = tl.floor(y * LOG2E + 0.5)
+    r = (y - n * LN2_HIGH) - n * LN2_LOW
+    s = 1.0 / 40320.0 + 0.0 * r
+    s = s * r + 1.0 / 5040.0
+    s = s * r + 1.0 / 720.0
+    s = s * r + 1.0 / 120.0
+    s = s * r + 1.0 / 24.0
+    s = s * r + 1.0 / 6.0
+    s = s * r + 0.5
+    # NaN passes no minimum or maximum.
+    e = tl.where(x == x, r + r * r * s, x).to(tl.float64)
+    c = (e + 1.0) * power_of_two(n.to(tl.int32), True)
+    return c, tl.where(n == 0.0, -e, 1.0 - c)
+
+
+@triton.jit
 def power_of_two(n, WIDE: tl.constexpr):
     """2**n for exponents of normal numbers; beyond them 0 or infinity."""
     if WIDE:
@@ -103,9 +122,6 @@ def gate_pair(ar, ai, GATE: tl.constexpr, COMPLEX: tl.constexpr, WIDE: tl.conste
         large = 1.0 - rest
         c = tl.where(ar < 0.0, rest, large)
         d = tl.where(ar < 0.0, large, rest)
-        # Comparisons are false for NaN.
-        c = tl.where(ar == ar, c, ar.to(tl.float64))
-        d = tl.where(ar == ar, d, ar.to(tl.float64))
         return c, c, d, d
     elif COMPLEX:
         # exp(x + iy) - 1 = expm1(x) cos y - 2 sin(y/2)**2 + i exp(x) sin y
@@ -117,10 +133,12 @@ def gate_pair(ar, ai, GATE: tl.constexpr, COMPLEX: tl.constexpr, WIDE: tl.conste
         cr = tl.where(near, 1.0 + less.to(tl.float64), (big * (1.0 - dip)).to(tl.float64))
         ci = (big * sine).to(tl.float64)
         return cr, ci, -less.to(tl.float64), -ci
-    else:
+    elif WIDE:
         big, small = exponentials(ar, WIDE)
-        c = tl.where(tl.abs(ar) < 0.5, 1.0 + small.to(tl.float64), big.to(tl.float64))
-        d = -small.to(tl.float64)
+        c = tl.where(tl.abs(ar) < 0.5, 1.0 + small, big)
+        return c, c, -small, -small
+    else:
+        c, d = remembered_and_forgotten(ar)
         return c, c, d, d
 
 

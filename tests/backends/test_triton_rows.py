@@ -234,6 +234,20 @@ def test_nothing_passes_a_reset(flags, config):
     check_walk(Walk(1, **flags), a, b, None, resets, config)
 
 
+@pytest.mark.parametrize("gate", ["log", "logit"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gates_at_the_ends_of_their_range(dtype, gate):
+    _, a, b = problem(14, (1, 38), dtype, gate)
+    a[:, [3, 10, 17]] = np.nan, np.inf, -np.inf
+    a[:, 20:22] = (-1e-30, -90.0) if gate == "log" else (-100.0, 100.0)
+    resets = np.zeros(a.shape, bool)
+    resets[:, [6, 13]] = True
+    check_walk(Walk(1, gate=gate), a, b, None, resets)
+    h, _ = check_walk(Walk(1, gate=gate, convex=True), a, b, None, resets)
+    assert np.isnan(h[:, 3:6]).all()
+    assert np.isfinite(h[:, 13:]).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 def test_products_overflow_only_where_states_do(dtype):
     """Zero times any product is zero, before the first number that is not; and no overflow hides one."""
