@@ -30,6 +30,8 @@ class MatrixGrid:
     """Groups of one program that reduces a segment."""
     crossing: int
     """States of one program that carries across segments."""
+    crossed: int
+    """Segments in flight of it."""
     together: int
     """Columns of [P R] of one program that reduces a segment."""
     unroll: int
@@ -68,7 +70,7 @@ def matrix_grid_for(
     lanes = config.lanes or max(1, min(32, (64 if wide else 128) // padded))
     lanes = max(lanes, columns)
     warps = config.warps or max(1, min(8, lanes * padded // 512))
-    states, read, written = groups * k, max(1, read), max(1, written)
+    states, read, written = groups * max(1, k), max(1, read), max(1, written)
     tiles = -(-groups // max(1, lanes // columns)) if columns > 1 else -(-states // lanes)
     together = min(n + k, TOGETHER[padded])
     unroll = config.unroll or max(1, min(MOST_UNROLLED, power_of_two(BLOCK_BYTES // (lanes * read) + 1) // 2))
@@ -90,12 +92,14 @@ def matrix_grid_for(
         first = one_pass(read, 1.0 + 0.3 * together)
         return first + segments * CARRY_SECONDS + CALL_SECONDS + one_pass(read + written, 1.0)
 
-    segments = max(1, min(config.segments or min(_candidates(steps), key=seconds), steps))
+    # Without columns no state enters a segment.
+    segments = 1 if k == 0 else max(1, min(config.segments or min(_candidates(steps), key=seconds), steps))
     segment = max(1, -(-steps // segments))
     return MatrixGrid(
         lanes=lanes,
         block=max(1, lanes // columns) if k > 1 else lanes,
         crossing=max(1, 128 // padded),
+        crossed=6 if padded <= 4 else 3,
         together=together,
         unroll=min(unroll, power_of_two(segment)),
         stages=stages,

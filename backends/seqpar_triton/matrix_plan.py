@@ -153,7 +153,12 @@ def _entering(
         reads=("slope", "exponent", "reached", start),
         writes=("entering",),
         integers=(parts, shape.states, shape.groups, shape.k, *shape.inner, *shape.strides(start)),
-        constants={**shape.constants(grid), "ONE": shape.k == 1, "BLOCK": grid.crossing, "STAGES": 6},
+        constants={
+            **shape.constants(grid),
+            "ONE": shape.k == 1,
+            "BLOCK": grid.crossing,
+            "STAGES": grid.crossed,
+        },
         warps=1,
     )
     return scratch, [reduce, cross]

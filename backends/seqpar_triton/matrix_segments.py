@@ -173,39 +173,48 @@ def matrix_cross(
         yr, yi = loaded(
             reached, ((tl.cast(place, tl.int64) * states + state) * N)[:, None] + r, inside, COMPLEX, STATE
         )
-        gone = there
+        e = tl.load(exponent + here * N + r, mask=inside, other=0)
+        mr, mi, of = near_one(kr, ki, COMPLEX, STATE)
         sr, si = yr, yi
         for c in tl.static_range(N):
             pr, pi = loaded(slope, (here * N + c) * N + r, inside, COMPLEX, STATE)
-            e = tl.load(exponent + (here * N + c), mask=there, other=0)
-            gone = e == DROPPED
-            xr, xi = crossed(pr, pi, e, one_of(kr, r, c), one_of(ki, r, c), COMPLEX, STATE)
+            total = tl.sum(tl.where(r == c, e + of, 0), 1)[:, None]
+            cr, ci = one_of(mr, r, c), one_of(mi, r, c)
+            xr, xi = scaled_product(pr, pi, cr, ci, total, COMPLEX, STATE)
             sr, si = sr + xr, si + xi
+        # Of a segment with a reset all columns are dropped.
+        gone = e == DROPPED
         kr, ki = tl.where(gone, yr, sr), tl.where(gone, yi, si)
         there_after = (tl.cast(place + 1, tl.int64) * states + state) * N
         keep(entering, there_after[:, None] + r, kr, ki, inside, COMPLEX)
 
 
 @triton.jit
-def crossed(pr, pi, e, kr, ki, COMPLEX: tl.constexpr, STATE: tl.constexpr):
-    """p * 2**e * k. The number k is brought to about one, so that what overflows or vanishes is the result alone."""
+def near_one(kr, ki, COMPLEX: tl.constexpr, STATE: tl.constexpr):
+    """Numbers as x * 2**e, where x is about one, so that what overflows or vanishes is the end result alone."""
     WIDE: tl.constexpr = STATE.primitive_bitwidth == 64
     LARGEST: tl.constexpr = 1023 if WIDE else 127
-    FAR: tl.constexpr = 2400 if WIDE else 400
+    # Those below the normal numbers too are normal 2**64 times larger.
     small = size_of(kr, ki, COMPLEX) < 2.0**-60
-    # All of these numbers, those below the normal ones too, are normal 2**64 times larger.
     more = tl.where(small, 2.0**64, 1.0).to(STATE)
     kr, ki = kr * more, ki * more
-    of = exponent_of(size_of(kr, ki, COMPLEX), WIDE)
-    of = tl.where((of >= 1 - LARGEST) & (of <= LARGEST), of - 1, 0)
-    one = power_of_two(-of, WIDE)
-    kr, ki = kr * one, ki * one
+    e = exponent_of(size_of(kr, ki, COMPLEX), WIDE)
+    e = tl.where((e >= 1 - LARGEST) & (e <= LARGEST), e - 1, 0)
+    one = power_of_two(-e, WIDE)
+    return kr * one, ki * one, e - tl.where(small, 64, 0)
+
+
+@triton.jit
+def scaled_product(pr, pi, kr, ki, e, COMPLEX: tl.constexpr, STATE: tl.constexpr):
+    """p * k * 2**e, where neither factor is far above one."""
+    WIDE: tl.constexpr = STATE.primitive_bitwidth == 64
+    FAR: tl.constexpr = 2040 if WIDE else 250
+    e = tl.minimum(tl.maximum(e, -FAR), FAR)
+    half = e >> 1
+    first, second = power_of_two(half, WIDE), power_of_two(e - half, WIDE)
     if COMPLEX:
         xr, xi = pr * kr - pi * ki, pr * ki + pi * kr
+        return xr * first * second, xi * first * second
     else:
-        xr = pr * kr
-        xi = xr
-    e = tl.minimum(tl.maximum(e + of - tl.where(small, 64, 0), -FAR), FAR)
-    quarter = e >> 2
-    one, rest = power_of_two(quarter, WIDE), power_of_two(e - 3 * quarter, WIDE)
-    return xr * one * one * one * rest, xi * one * one * one * rest
+        x = pr * kr * first * second
+        return x, x
