@@ -15,7 +15,7 @@ from seqpar.dispatch.geometry import ITEMSIZE, Geometry, Strides, geometry
 from seqpar.dispatch.problem import Layout
 from seqpar_triton import linear_plan, matrix_plan, rows_plan
 from seqpar_triton.configs import OnePassConfig, WalkConfig
-from seqpar_triton.device import current_device
+from seqpar_triton.device import Device, current_device
 from seqpar_triton.program import Program, aligned, launch
 
 TIMELESS = ("h0", "final", "g_final", "dh0")
@@ -33,8 +33,10 @@ class Bound:
         config: OnePassConfig,
         names: Sequence[str],
         layouts: Mapping[str, Layout],
+        device: Device | None = None,
     ) -> None:
         self.operation, self.spec, self.config = operation, spec, config
+        self.device = device or current_device()
         self.names, self.layouts = names, layouts
         self.formats = {name: layout.dtype for name, layout in layouts.items()}
         self.compiled: dict[int, Any] = {}
@@ -102,7 +104,7 @@ class Bound:
         return program
 
     def _made(self, config: WalkConfig, bytes_of_vector: int) -> Program:
-        backward, device = self.operation.endswith("_backward"), current_device()
+        backward = self.operation.endswith("_backward")
         plan: Any
         if self.operation.startswith("matrix"):
             plan = matrix_plan
@@ -117,11 +119,13 @@ class Bound:
             along = _along_time(part, ("h", "g") if backward else ("b", "h"))
             plan = rows_plan if along else linear_plan
             strides = part.strides.items()
-            packed = [name for name, (step, others) in strides if (step if along else others[-1]) == 1]
+            # States before and after the walk are read one by one.
+            timed = [(name, slot) for name, slot in strides if name not in TIMELESS]
+            packed = [name for name, (step, others) in timed if (step if along else others[-1]) == 1]
             most = bytes_of_vector // max([ITEMSIZE[self.formats[name]] for name in packed], default=1)
             width = part.width_along_time(max(1, most)) if along else part.width(max(1, most))
             given = (self.spec, part, self.formats, config, width)
-        program: Program = (plan.make_backward if backward else plan.make_forward)(*given, device)
+        program: Program = (plan.make_backward if backward else plan.make_forward)(*given, self.device)
         return program
 
 
