@@ -1,10 +1,12 @@
 """The benchmark for GPUs, rehearsed on the CPU: it measures what it says, finds wrong answers, and ends in time."""
 
+import itertools
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 
 import seqpar
 from seqpar.dispatch import registry
+from seqpar_bench import peers
 from seqpar_bench.answers import WrongAnswerError
 from seqpar_bench.gpu import __main__ as command
 from seqpar_bench.gpu import machine
+from seqpar_bench.gpu import peers as gpu_peers
 from seqpar_bench.gpu.answers import Inputs, Yardstick, inputs
 from seqpar_bench.gpu.cases import CASES, TINY, Case
 from seqpar_bench.gpu.contenders import Field, LeftOutError, checked
@@ -158,6 +162,38 @@ def test_a_wrong_kernel_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
         checked(first, field)
 
 
+@pytest.mark.parametrize("case", [LINEAR, TIME_LAST, HALF], ids=str)
+@pytest.mark.parametrize("which", ["forward", "backward"])
+def test_peers_get_the_layout_they_want_and_their_answers_come_back_in_that_of_the_case(
+    case: Case, which: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins that compute what accelerated-scan and flash-linear-attention do, in their layouts."""
+    pytest.importorskip("torch")
+    seen: list[tuple[str, tuple[int, ...], bool]] = []
+
+    def scan(gates: Any, tokens: Any) -> Any:  # (B, C, T)
+        seen.append(("scan", tuple(tokens.shape), gates.is_contiguous()))
+        return peers.torch_loop(gates, tokens, -1)
+
+    def hgrn(x: Any, g: Any) -> Any:  # (B, T, D), logarithms
+        seen.append(("hgrn", tuple(x.shape), g.is_contiguous()))
+        return peers.torch_loop(g.exp(), x, 1), None
+
+    there = SimpleNamespace(scan=scan, chunk_hgrn=hgrn, fused_recurrent_hgrn=hgrn)
+    monkeypatch.setattr(gpu_peers, "_there", lambda frame, module: there)
+    frame = Torch(gpu=False)
+    given = inputs(case, frame)
+    field = Field(case, which, frame, given, Yardstick(case, frame, given))
+    names = []
+    for contender in field.contenders():
+        if contender.peer:
+            names.append(contender.name)
+            checked(contender, field)
+    hgrns = ["fla chunk_hgrn", "fla fused_recurrent_hgrn"]
+    assert names == ["accelerated_scan.warp", "accelerated_scan.scalar", *hgrns]
+    assert set(seen) == {("scan", (2, 5, 64), True), ("hgrn", (2, 64, 5), True)}
+
+
 def test_the_reference_code_is_never_timed_as_the_public_call() -> None:
     given = inputs(LINEAR, numpy())
     field = Field(LINEAR, "forward", numpy(), given, Yardstick(LINEAR, numpy(), given))
@@ -233,7 +269,7 @@ def test_rounds_take_each_turn_about_and_slow_things_once() -> None:
     clock = Clock(gpu=False)
     entries = {name: Timed(clock, lambda name=name: name) for name in ("quick", "slow", "other")}
     samples = interleaved(entries, seconds=0.0)
-    assert [len(samples[name].seconds) for name in entries] == [3, 1, 3]
+    assert [len(x.seconds) for x in samples.values() if isinstance(x, Samples)] == [3, 1, 3]
     rounds = calls[6:]  # each was called twice before
     assert rounds == [
         ("quick", 5),
@@ -244,6 +280,21 @@ def test_rounds_take_each_turn_about_and_slow_things_once() -> None:
         ("other", 5),
         ("quick", 5),
     ]
+
+
+def test_what_fails_while_it_is_timed_ends_alone() -> None:
+    """Memory may run out in the third round."""
+    calls = itertools.count()
+
+    def breaks() -> None:
+        if next(calls) > 4:
+            raise MemoryError("no more")
+
+    entries = {"breaks": Timed(numpy(), breaks), "other": Timed(numpy(), lambda: None)}
+    found = interleaved(entries, seconds=0.0)
+    assert isinstance(found["breaks"], MemoryError)
+    assert isinstance(found["other"], Samples)
+    assert len(found["other"].seconds) == 3
 
 
 def test_inputs_are_random_and_alike_for_every_pass() -> None:

@@ -26,6 +26,7 @@ from seqpar_bench.gpu.contenders import Field, LeftOutError, checked
 from seqpar_bench.gpu.frameworks import JAX, CuPy, Frame, Torch
 from seqpar_bench.gpu.rounds import Budget, Timed, interleaved
 from seqpar_bench.gpu.table import Row, gains, table
+from seqpar_bench.measure import Samples
 
 SCHEMA = 1
 MINUTES = 8.0
@@ -33,6 +34,8 @@ TESTS = 0.4
 """The share of the time that tests may take."""
 SPARE = 12.0
 """Seconds kept for the end: nothing new begins in them, and the command ends when they are over, whatever hangs."""
+ROUNDS = 1.5
+"""Seconds of rounds at least, when making the contenders took longer than it should."""
 
 
 class Run:
@@ -84,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     alarm = threading.Timer(max(1.0, run.budget.left - 2), _stop, (run,))
     alarm.daemon = True
     alarm.start()
-    builds = machine.build_peers() if run.gpu and not args.no_times else None
+    if run.gpu and not args.no_times:
+        machine.build_peers()
     try:
         if not args.no_tests:
             run.facts["tests"] = tests = machine.run_tests(TESTS * run.budget.left, args.out)
@@ -94,8 +98,6 @@ def main(argv: list[str] | None = None) -> int:
             _measure(run, [case for case in CASES if args.only is None or args.only in str(case)])
     finally:
         alarm.cancel()
-        if builds is not None:
-            builds.kill()
     return _report(run)
 
 
@@ -142,11 +144,11 @@ def _measure(run: Run, cases: Sequence[Case]) -> None:
         if run.budget.left < 2 * SPARE:
             run.problem(f"out of time: left out {', '.join(f'{c} {w}' for c, w in passes[number:])}")
             break
-        # Rounds may take a third of this pass's part of the time: compiling and checking take the rest.
-        seconds = (run.budget.left - SPARE) / (len(passes) - number) / 3
+        weights = [c.weight for c, _ in passes[number:]]
+        share = Budget((run.budget.left - SPARE) * weights[0] / sum(weights))
         try:
             given = inputs(case, maker)
-            rows = _rows(run, case, which, frames, maker, given, seconds if run.gpu else 0.0)
+            rows = _rows(run, case, which, frames, maker, given, share)
         except Exception as error:
             run.problem(f"{case} {which}: {error!r}")
             rows = []
@@ -161,9 +163,12 @@ def _measure(run: Run, cases: Sequence[Case]) -> None:
 
 
 def _rows(
-    run: Run, case: Case, which: Pass, frames: Sequence[Frame], maker: Frame, given: Inputs, seconds: float
+    run: Run, case: Case, which: Pass, frames: Sequence[Frame], maker: Frame, given: Inputs, share: Budget
 ) -> list[Row]:
-    """Make and check every contender, time those that are right, all in the same rounds."""
+    """Make and check every contender, time those that are right, all in the same rounds.
+
+    Making them compiles. When that has eaten the share of the time, only the public calls are still made.
+    """
     yardstick = Yardstick(case, maker, given)
     maker.wait()
     rows: dict[str, Row] = {}
@@ -172,17 +177,17 @@ def _rows(
         base = Row(shape=str(case), dtype=case.dtype, which=which, framework=frame.title)
         try:
             field = Field(case, which, frame, Inputs(*(frame.take(x) for x in given)), yardstick)
-            found = list(field.contenders())
+            everyone = list(field.contenders())
         except Exception as error:
             rows[frame.name] = replace(base, method="all", note=_line(error))
             continue
-        for contender in found:
+        for contender in everyone:
             key = f"{frame.name} {contender.name}"
             numerics = contender.numerics
             goal = case.goal(frame.name, numerics, which) if numerics else None
             row = replace(base, method=contender.name, numerics=numerics, peer=contender.peer, goal=goal)
             try:
-                if run.budget.left < SPARE:
+                if run.budget.left < SPARE or (share.left < 0 and not numerics):
                     raise LeftOutError("out of time")
                 made = checked(contender, field)
             except Exception as error:
@@ -195,8 +200,12 @@ def _rows(
             moved = made.moved or case.bytes_moved(which)
             rows[key] = replace(row, what=made.what, moved=moved, copy=run.facts["copy bytes per second"])
             ready[key] = Timed(frame, made.thunk)
-    for key, samples in interleaved(ready, seconds).items():
-        rows[key] = replace(rows[key], samples=samples)
+    for key, found in interleaved(ready, max(share.left, ROUNDS) if run.gpu else 0.0).items():
+        if isinstance(found, Samples):
+            rows[key] = replace(rows[key], samples=found)
+        else:
+            rows[key] = replace(rows[key], note=f"while it was timed: {_line(found)}")
+            run.problem(f"{case} {case.dtype} {which}, {key}: {rows[key].note}")
     return list(rows.values())
 
 

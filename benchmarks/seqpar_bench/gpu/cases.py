@@ -61,6 +61,11 @@ class Case:
         goal = self.goals.get((numerics, which))
         return goal if goal is None or framework == "torch" else round(NEAR_TORCH * goal, 3)
 
+    @property
+    def weight(self) -> int:
+        """Its part of the time, relative to others."""
+        return 4 if self.goals else 1
+
     def small(self) -> "Case":
         """The same in small, for a run without a GPU."""
         sizes = [min(n, 48 if i == self.axis else 6) for i, n in enumerate(self.shape)]

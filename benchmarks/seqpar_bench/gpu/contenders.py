@@ -185,7 +185,7 @@ class Field:
 def checked(contender: Contender, field: Field) -> Made:
     """Made, run and found right. The memory that results will lie in was filled with NaN before."""
     made = contender.make()
-    spoilt = [field.given.b * float("nan") for _ in range(2)]
+    spoilt = [x * float("nan") for x in (field.given.a, field.given.b)]
     field.frame.wait()
     del spoilt
     result = made.thunk()

@@ -202,7 +202,7 @@ class JAX(Frame):
         self._last = None
 
     def forward(self, function: Callable[..., Array], *arrays: Array) -> Thunk:
-        return self._kept(self.module.jit(function).lower(*arrays).compile(), *arrays)
+        return self._kept(self.module.jit(function), *arrays)
 
     def backward(self, function: Callable[..., Array], a: Array, b: Array, g: Array) -> Thunk:
         _, pull_back = self.module.vjp(function, a, b)

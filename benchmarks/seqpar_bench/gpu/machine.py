@@ -91,12 +91,17 @@ def copy_bandwidth(maker: Frame, size: int = COPIED, rounds: int = 15) -> float:
     return 2 * size / statistics.median(maker.seconds(copy, 5) for _ in range(rounds))
 
 
-def build_peers() -> subprocess.Popen[bytes] | None:
-    """Start to compile what compiles when it is imported, beside the tests."""
-    if importlib.util.find_spec("accelerated_scan") is None or importlib.util.find_spec("torch") is None:
-        return None
-    command = [sys.executable, "-c", "import accelerated_scan.warp"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def build_peers() -> None:
+    """Start to compile what compiles when it is imported, beside the tests. Who imports it meanwhile waits for that."""
+    if (
+        importlib.util.find_spec("accelerated_scan") is not None
+        and importlib.util.find_spec("torch") is not None
+    ):
+        # Never stopped: it would leave a lock behind.
+        command = [sys.executable, "-c", "import accelerated_scan.warp"]
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
 
 def run_tests(seconds: float, out: Path) -> dict[str, Any]:

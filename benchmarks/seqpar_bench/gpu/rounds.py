@@ -35,23 +35,34 @@ class Timed(NamedTuple):
     thunk: Thunk
 
 
-def interleaved(entries: Mapping[str, Timed], seconds: float) -> dict[str, Samples]:
-    """Samples of each, as many rounds as fit into the seconds."""
-    repeats = {name: _repeats(entry) for name, entry in entries.items()}
-    taken: dict[str, list[float]] = {name: [] for name in entries}
-    budget = Budget(seconds)
+def interleaved(entries: Mapping[str, Timed], seconds: float) -> dict[str, Samples | Exception]:
+    """Samples of each, as many rounds as fit into the seconds; or what it raised, which ends its part alone."""
+    repeats: dict[str, int] = {}
+    taken: dict[str, list[float]] = {}
+    failed: dict[str, Samples | Exception] = {}
+
+    def sample(name: str, first: bool = False) -> None:
+        try:
+            if first:
+                repeats[name], taken[name] = _repeats(entries[name]), []
+            # What takes long is taken once.
+            elif name not in failed and (repeats[name] > 0 or not taken[name]):
+                frame, thunk = entries[name]
+                taken[name].append(frame.seconds(thunk, abs(repeats[name])))
+        except Exception as error:
+            failed[name] = error
+
     names = list(entries)
+    for name in names:
+        sample(name, first=True)
+    budget = Budget(seconds)
     for turn in range(MOST):
         if turn >= FEWEST and budget.left < 0:
             break
         start = turn % max(1, len(names))
         for name in names[start:] + names[:start]:
-            frame, thunk = entries[name]
-            # What takes a second need not be taken often.
-            if repeats[name] < 0 and turn >= 1:
-                continue
-            taken[name].append(frame.seconds(thunk, abs(repeats[name])))
-    return {name: Samples(tuple(values)) for name, values in taken.items()}
+            sample(name)
+    return {name: failed.get(name) or Samples(tuple(taken[name])) for name in names}
 
 
 def _repeats(entry: Timed) -> int:
