@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from cuda_emulator import EmulatedRuntime
-from host_memory import dtype_of
+from host_memory import dtype_of, numbers
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Kernel, Layout
 from seqpar.linear_recurrence_operation import Walk
+from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar.testing import oracle
 from seqpar.testing.oracle import Array
 from seqpar_cupy.configs import ChunkedConfig
@@ -69,3 +70,33 @@ def check_backward(
     for actual, expected, bound, name in zip(found, right, bounds, ("da", "db", "dh0"), strict=True):
         oracle.assert_within(actual, expected, bound, name)
     return found
+
+
+def check_matrix(
+    spec: MatrixWalk,
+    config: Any,
+    A: Array,
+    b: Array,
+    h0: Any = None,
+    resets: Any = None,
+    g_final: Any = None,
+    backward: bool = True,
+) -> None:
+    """The matrix kernels, backward as well if there is a backward pass, against the definition."""
+    found = run("matrix_recurrence", spec, (A, b, h0, resets), config)
+    right = oracle.matrix_walk(A, b, h0, resets, **spec._asdict())
+    bounds = oracle.matrix_error_bound(A, b, h0, resets, **spec._asdict())
+    for actual, expected, bound, name in zip(found, right, bounds, ("h", "final"), strict=True):
+        oracle.assert_within(actual, expected, bound, name)
+    if spec.adjoint or not backward:
+        return
+    h = found[0]
+    g = aligned(h.shape, h.dtype)
+    g[...] = numbers(np.random.default_rng(9), h.shape, b.dtype.name)
+    found = run("matrix_recurrence_backward", spec, (A, h0, resets, h, g, g_final), config)
+    how = {"axis": spec.axis, "reverse": spec.reverse, "transposed": spec.transposed}
+    A = np.broadcast_to(A, found[0].shape).copy()
+    right = oracle.matrix_backward(A, b, h0, resets, h, g, g_final, **how)
+    bounds = oracle.matrix_backward_error_bound(A, b, h0, resets, g, g_final, **how)
+    for actual, expected, bound, name in zip(found, right, bounds, ("dA", "db", "dh0"), strict=True):
+        oracle.assert_within(actual, expected, bound, name)

@@ -9,12 +9,15 @@ from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
 from seqpar.validation import COMPLEX, REAL
 from seqpar_cupy.configs import ChunkedConfig, Config, SequentialConfig
 from seqpar_cupy.linear_plan import Linear
+from seqpar_cupy.matrix_plan import MOST_ROWS, Matrices
 from seqpar_cupy.program import Runtime
 
 
 def kernels(runtime: Runtime) -> tuple[Kernel, ...]:
     """All of them, on what compiles and launches them."""
-    return tuple(kind(runtime) for kind in (Sequential, Chunked, Backward, ChunkedBackward))
+    linear = (Sequential, Chunked, Backward, ChunkedBackward)
+    matrix = (MatrixSequential, MatrixChunked, MatrixBackward, MatrixChunkedBackward)
+    return tuple(kind(runtime) for kind in (*linear, *matrix))
 
 
 class CudaKernel(Kernel):
@@ -22,6 +25,8 @@ class CudaKernel(Kernel):
 
     backend = "cuda"
     form = "buffers"
+    config: ClassVar[type] = SequentialConfig
+    plan: ClassVar[type[Linear] | type[Matrices]]
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -34,6 +39,19 @@ class CudaKernel(Kernel):
         supported = {*REAL, *COMPLEX}
         odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
         return f"has no format for {', '.join(map(str, odd))}" if odd else wrong_knobs(config)
+
+    def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
+        run = self.plan.of(self.runtime, spec, config, layouts).run()
+
+        def launch(addresses: Sequence[int], threads: int | None = None) -> None:
+            run(np.array(addresses, np.int64))
+
+        return launch
+
+    def scratch(
+        self, spec: Any, config: Any, layouts: Sequence[Layout | None]
+    ) -> tuple[tuple[tuple[int, ...], str], ...]:
+        return self.plan.of(self.runtime, spec, config, layouts).scratch_memory()
 
 
 def wrong_knobs(config: Config) -> str | None:
@@ -49,20 +67,7 @@ def wrong_knobs(config: Config) -> str | None:
 
 
 class LinearKernel(CudaKernel):
-    config: ClassVar[type] = SequentialConfig
-
-    def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
-        run = Linear.of(self.runtime, spec, config, layouts).run()
-
-        def launch(addresses: Sequence[int], threads: int | None = None) -> None:
-            run(np.array(addresses, np.int64))
-
-        return launch
-
-    def scratch(
-        self, spec: Any, config: Any, layouts: Sequence[Layout | None]
-    ) -> tuple[tuple[tuple[int, ...], str], ...]:
-        return Linear.of(self.runtime, spec, config, layouts).scratch_memory()
+    plan = Linear
 
 
 class Sequential(LinearKernel):
@@ -89,3 +94,38 @@ class ChunkedBackward(LinearKernel):
     method = "chunked"
     config = ChunkedConfig
     summary = "the whole vjp with segments of time at once"
+
+
+class MatrixKernel(CudaKernel):
+    plan = Matrices
+
+    def refuses(self, problem: Problem, config: Config) -> str | None:
+        if problem.shape[-2] > MOST_ROWS:
+            return f"holds states of up to {MOST_ROWS} rows in registers, not of {problem.shape[-2]}"
+        return super().refuses(problem, config)
+
+
+class MatrixSequential(MatrixKernel):
+    operation = "matrix_recurrence"
+    method = "sequential"
+    summary = "every option; n up to 16; a lane per row of a state"
+
+
+class MatrixChunked(MatrixKernel):
+    operation = "matrix_recurrence"
+    method = "chunked"
+    config = ChunkedConfig
+    summary = "n up to 16; segments of time at once: for few sequences of many steps"
+
+
+class MatrixBackward(MatrixKernel):
+    operation = "matrix_recurrence_backward"
+    method = "sequential"
+    summary = "the whole vjp in one pass over time; n up to 16"
+
+
+class MatrixChunkedBackward(MatrixKernel):
+    operation = "matrix_recurrence_backward"
+    method = "chunked"
+    config = ChunkedConfig
+    summary = "the whole vjp with segments of time at once; n up to 16"

@@ -11,12 +11,13 @@ from seqpar.dispatch.geometry import ITEMSIZE, Geometry, Strides, geometry
 from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.validation import state_of
-from seqpar_cupy.program import ABSENT, Launch, Placed, Runtime, launch, leading, three
+from seqpar_cupy.program import Launch, Placed, Runtime, launch, leading, three
 from seqpar_cupy.shape import DOUBLE_OF, InnerShape, RowsShape
 from seqpar_cupy.source import GATES, kernel_source
 
 FORWARD = ("a", "b", "h0", "resets", "h", "final")
 BACKWARD = ("a", "b", "h0", "resets", "h", "g", "g_final", "da", "db", "dh0")
+ABSENT = Placed(-1, 0, (0, 0, 0, 0))
 TIMELESS = frozenset({"h0", "final", "g_final", "dh0"})
 
 Run = Callable[[Any], None]

@@ -1,7 +1,7 @@
 """A call of a kernel as launches: functions, grids, and the words that each is passed, made once per signature.
 
-The words of a launch are one struct of 64-bit numbers, passed by value: a head, then five per operand (its address, and its
-strides over time and three axes beside it, in elements), then addresses of scratch memory.
+The words of a launch are one struct of 64-bit numbers, passed by value: a head, then those of each operand (its address, and
+its strides in elements: over time, over three axes beside it, of matrices over rows and columns), then scratch memory.
 """
 
 import itertools
@@ -44,10 +44,7 @@ class Placed(NamedTuple):
 
     source: int
     offset: int
-    strides: tuple[int, int, int, int]
-
-
-ABSENT = Placed(-1, 0, (0, 0, 0, 0))
+    strides: tuple[int, ...]
 
 
 @dataclass(frozen=True)

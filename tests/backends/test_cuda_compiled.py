@@ -9,10 +9,12 @@ from cuda_compiler import Compiled, compiled
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
+from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar.testing.examples import Shape
 from seqpar.validation import state_of
 from seqpar_cupy import ChunkedConfig, SequentialConfig
 from seqpar_cupy.linear_plan import Linear
+from seqpar_cupy.matrix_plan import Matrices
 from seqpar_host.plan import row_major
 
 SEQUENTIAL, CHUNKED = SequentialConfig(), ChunkedConfig(segments=4)
@@ -52,9 +54,23 @@ def linear(
     if backward:
         operands = (full, full if spec.convex else None, edge, mask, full, full, edge)
     raw = operations["linear_recurrence_backward" if backward else "linear_recurrence"].raw(spec, operands)
-    layouts: list[Layout | None] = [None if x is None else row_major(*x) for x in (*operands, *raw)]
-    Linear.of(runtime, spec, config, layouts).run()
+    Linear.of(runtime, spec, config, layouts((*operands, *raw))).run()
     return runtime.found
+
+
+def matrix(n: int, k: int, dtype: str, backward: bool = False, constant: bool = False) -> list[str]:
+    """The sources of all kernels of one call with time in segments."""
+    spec, runtime = MatrixWalk(1), Sources()
+    A, b = Abstract((64, 1 if constant else 4096, n, n), dtype), Abstract((64, 4096, n, k), dtype)
+    edge, mask = Abstract((64, n, k), state_of(dtype)), Abstract((64, 4096, 1, 1), "bool")
+    operands = (A, edge, mask, b, b, edge) if backward else (A, b, edge, mask)
+    raw = operations["matrix_recurrence_backward" if backward else "matrix_recurrence"].raw(spec, operands)
+    Matrices.of(runtime, spec, CHUNKED, layouts((*operands, *raw))).run()
+    return runtime.found
+
+
+def layouts(metas: Sequence[Abstract | None]) -> list[Layout | None]:
+    return [None if x is None else row_major(*x) for x in metas]
 
 
 def checked(source: str, architecture: int) -> Compiled:
@@ -100,3 +116,29 @@ def test_gates_and_resets_do_not_spill(gate: str, backward: bool) -> None:
                 FEW, dtype, CHUNKED, backward, resets=True, axis=axis, gate=gate, convex=True
             ):
                 checked(source, 90)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("n", [2, 3, 4, 7, 8, 16])
+def test_matrices_of_every_size_stay_in_registers(n: int, backward: bool) -> None:
+    *reduced, walked = matrix(n, 1, "float32", backward)
+    for source in reduced:
+        checked(source, 90)
+    found = checked(walked, 90)
+    assert found.stack == 0
+    # Rows of 8 bytes or of 16: read at once in the forward pass, written at once in the backward pass.
+    if n % 4 == 0 or n == 2:
+        assert (
+            found.count(rf"{'st' if backward else 'ld'}\.global(\.nc)?\.v{4 if n % 4 == 0 else 2}\.b32") >= 1
+        )
+
+
+@pytest.mark.parametrize(("dtype", "k"), [("bfloat16", 4), ("complex64", 1), ("complex128", 1)])
+def test_matrices_of_every_format_stay_in_registers(dtype: str, k: int) -> None:
+    for source in (
+        *matrix(16, k, dtype),
+        *matrix(16, k, dtype, True),
+        *matrix(16, k, dtype, True, constant=True),
+    ):
+        checked(source, 90)
+    checked(matrix(4, k, dtype)[-1], 80)

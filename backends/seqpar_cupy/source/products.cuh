@@ -28,6 +28,19 @@ DEVICE T shuffled(const T& x, int lane) {
     return found;
 }
 
+// p 2**(600 e) k: infinite or zero only where that is.
+template <class P>
+DEVICE P crossed(P p, int e, P k) {
+    if (e == 0) return p * k;
+    double root = e > 0 ? UNIT_ROOT : UNIT_ROOT_INVERSE;
+    P x = scaled(p * scaled(k, root), root);
+    // Beyond four units nothing finite is left.
+    for (int unit = 2; unit <= 4; ++unit) {
+        if (e >= unit || -e >= unit) x = scaled(scaled(x, root), root);
+    }
+    return x;
+}
+
 // K: the carry. DOUBLE: the state is in double precision.
 template <class K, bool DOUBLE>
 struct Crossing {
@@ -60,7 +73,7 @@ struct Crossing {
     // The state behind these steps, of the one before them.
     DEVICE K of(K k) const {
         if (e == DROPPED) return r;
-        return to<K>(crossed(to<Product>(k)) + to<Product>(r));
+        return to<K>(crossed(p, DOUBLE ? e : 0, to<Product>(k)) + to<Product>(r));
     }
 
     // These steps after others.
@@ -86,21 +99,6 @@ struct Crossing {
     }
 
   private:
-    DEVICE Product crossed(Product k) const {
-        if constexpr (!DOUBLE) {
-            return p * k;
-        } else {
-            if (e == 0) return p * k;
-            double root = e > 0 ? UNIT_ROOT : UNIT_ROOT_INVERSE;
-            Product x = scaled(p * scaled(k, root), root);
-            // Beyond four units nothing finite is left.
-            for (int unit = 2; unit <= 4; ++unit) {
-                if (e >= unit || -e >= unit) x = scaled(scaled(x, root), root);
-            }
-            return x;
-        }
-    }
-
     // x between 2**-300 and 2**300 after one product of such; zero, infinity and NaN stay.
     static DEVICE Product within_a_root(Product x, int& size) {
         double largest = size_of(x);

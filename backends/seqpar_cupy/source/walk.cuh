@@ -46,7 +46,7 @@ struct Crossings {
 
     // The state that enters a segment, of the one that enters the first.
     DEVICE typename O::K entering(int64 segment, int64 sequence, typename O::K k) const {
-#pragma unroll 4
+#pragma unroll 8
         for (int64 s = 0; s < segment; ++s) k = at(s, sequence).of(k);
         return k;
     }
