@@ -65,5 +65,6 @@ def programs() -> dict[str, Any]:
         "forward float64 reverse resets": program(MANY, "float64", resets=True, reverse=True),
         "forward complex64": program(MANY, "complex64"),
         "backward float32 log convex": program(MANY, "float32", backward=True, gate="log", convex=True),
+        "short float32 resets": program((100000, 64), "float32", resets=True),
         "segments float32": program((4, 1 << 20), "float32", reverse=True),
     }

@@ -36,14 +36,15 @@ class Blocks:
         return self.groups * self.items
 
 
-def usual_block(dtype: str, gated: bool) -> tuple[int, int]:
+def usual_block(dtype: str, gated: bool, steps: int = 0) -> tuple[int, int]:
     """Steps of one block of a warp, and of one group: what lanes hold in registers, for states kept as `dtype`."""
     groups, items = 64, 8
     if dtype in ("float64", "complex128"):
         items = 4
     if dtype in ("complex64", "complex128"):
         groups = 32
-    elif dtype in ("float16", "bfloat16") and not gated:
+    elif dtype in ("float16", "bfloat16") and not gated and steps % 8 == 0:
+        # Of rows that start between vectors every number is loaded by itself, into registers of its own.
         items = 16
     return groups * items, items
 

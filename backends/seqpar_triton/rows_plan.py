@@ -156,7 +156,7 @@ class _RowShape:
 
     def blocks(self, config: WalkConfig, device: Device, reads: Names, writes: Names, again: Names) -> Blocks:
         sizes = (max(1, self._bytes(reads)), self._bytes(writes), self._bytes(again))
-        usual = usual_block(self.formats["h"], self.spec.gate != "value")
+        usual = usual_block(self.formats["h"], self.spec.gate != "value", self.geometry.steps)
         return blocks_for(config, device, self.geometry.steps, self.geometry.sequences, usual, sizes)
 
     def _bytes(self, names: Names) -> int:
