@@ -38,15 +38,14 @@ class Blocks:
 
 def usual_block(dtype: str, gated: bool, steps: int = 0) -> tuple[int, int]:
     """Steps of one block of a warp, and of one group: what lanes hold in registers, for states kept as `dtype`."""
-    groups, items = 64, 8
-    if dtype in ("float64", "complex128"):
-        items = 4
-    if dtype in ("complex64", "complex128"):
-        groups = 32
-    elif dtype in ("float16", "bfloat16") and not gated and steps % 8 == 0:
-        # Of rows that start between vectors every number is loaded by itself, into registers of its own.
-        items = 16
-    return groups * items, items
+    if dtype == "float64":
+        return 256, 4
+    if dtype.startswith("complex"):
+        return (256, 8) if dtype == "complex64" else (128, 4)
+    # Of rows that start between vectors every number is loaded by itself, into registers of its own.
+    if dtype in ("float16", "bfloat16") and not gated and steps % 8 == 0:
+        return 1024, 16
+    return 512, 16
 
 
 def blocks_for(
@@ -64,7 +63,8 @@ def blocks_for(
     usual, items = block
     read, written, again = sizes
     wanted = config.lanes or usual
-    span = max(2 * items, min(wanted, _power_of_two(steps)))
+    span = max(8, min(wanted, _power_of_two(steps)))
+    items = min(items, span // 2)
     rows = max(1, min(wanted // span, _power_of_two(sequences)))
     programs = -(-sequences // rows)
     in_flight = device.bandwidth * LATENCY_SECONDS
