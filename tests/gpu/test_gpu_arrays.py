@@ -122,6 +122,8 @@ def test_offsets_beyond_2_to_the_31_are_right(axis: int, place: Place) -> None:
     a, part = of_place(place, own_a / 2, own_b)
     xp = binding_for(type(part)).namespace(part)
     b = xp.tile(part, (copies, 1) if axis == 0 else (1, copies))
+    if place.on_gpu and seqpar.explain(seqpar.linear_recurrence, a, b, axis=axis).backend == "xla":
+        pytest.skip("XLA's code holds several copies of its operands")
     end = (slice(-tail, None), slice(None)) if axis == 0 else (slice(None), slice(-tail, None))
     for forced in ways(a, b, axis=axis):
         h = seqpar.linear_recurrence(a, b, axis=axis, **forced)
