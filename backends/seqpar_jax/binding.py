@@ -61,8 +61,8 @@ class JaxBinding:
         return _full(value, shape, dtype)
 
     def layout(self, x: Array) -> Layout | None:
-        """What a kernel would see through XLA's foreign functions: row-major memory, on the CPU only."""
-        if self.device(x) != "cpu":
+        """What a kernel that XLA calls would see: row-major memory."""
+        if self.device(x) not in lowering.ADDRESSABLE:
             return None
         shape = tuple(x.shape)
         strides = tuple(math.prod(shape[i + 1 :]) * x.dtype.itemsize for i in range(len(shape)))

@@ -1,4 +1,4 @@
-"""Kernels over raw memory inside XLA programs on the CPU: a foreign call, and how it splits over devices.
+"""Kernels over raw memory inside XLA programs on the CPU: foreign calls.
 
 A kernel provider offers `xla_handler`, the address of a C function that XLA calls with pointers to operands and results. The
 name a handler is registered under says everything it was made for, so an executable that comes out of a persistent
@@ -7,11 +7,9 @@ compilation cache finds the same function in every process that lowers the same 
 
 import ctypes
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
@@ -21,64 +19,18 @@ from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.problem import Array
 from seqpar.errors import BackendError
 from seqpar_jax.avals import aval_like
-from seqpar_jax.precision import enable_x64
-from seqpar_jax.splitting import Split
-
-Code = Callable[[Sequence[Array | None]], Sequence[Array]]
 
 
-def needs_devices(primitive: Primitive) -> None:
-    """Have JAX say which devices a program is for when it lowers one with this primitive, as the partitioning of calls asks.
-
-    JAX knows that of `custom_partitioning` itself, but cannot see one that appears while lowering.
-    """
-    try:
-        from jax._src.dispatch import prim_requires_devices_during_lowering
-    except ImportError:  # then calls are gathered on one device, not split
-        return
-    prim_requires_devices_during_lowering.add(primitive)
-
-
-def call(
+def foreign(
     operation: Operation,
     spec: Any,
-    metas: Sequence[Abstract | None],
     choice: Choice,
-    axis_context: Any,
-) -> Code:
-    """The chosen kernel as a function of arrays, for programs on the CPU."""
-    raw = operation.raw(spec, metas)
-    _target(operation, spec, choice, metas, raw)  # a kernel that does not compile is found out here
-    wide = any(meta.dtype in ("float64", "complex128") for meta in raw)
-    present = [meta is not None for meta in metas]
-    split = Split(operation, spec, metas, raw, summed=True)
-
-    def local(*arrays: Array) -> tuple[Array, ...]:
-        """The foreign call with what one device holds."""
-        given = iter(arrays)
-        operands = [next(given) if there else None for there in present]
-        here = [None if x is None else Abstract(tuple(x.shape), str(x.dtype)) for x in operands]
-        results = operation.raw(spec, here)
-        target = _target(operation, spec, choice, here, results)
-        return tuple(_foreign.bind(*arrays, target=target, results=results))
-
-    def run(operands: Sequence[Array | None]) -> Sequence[Array]:
-        # Sums over time leave a kernel in double precision, whatever jax_enable_x64 says.
-        with enable_x64(True) if wide else nullcontext():
-            results = (split.over(local) if _splits(axis_context) else local)(
-                *[x for x in operands if x is not None]
-            )
-            return operation.finish(jnp, spec, operands, tuple(results))
-
-    return run
-
-
-def _splits(axis_context: Any) -> bool:
-    """Will XLA split the program over devices? Not on one device, nor where `shard_map` has split it by hand already."""
-    mesh = getattr(axis_context, "mesh", None)
-    if mesh is not None:
-        return set(axis_context.manual_axes) != set(mesh.axis_names)
-    return getattr(axis_context, "num_devices", 1) > 1 and axis_context.device_assignment is not None
+    operands: Sequence[Abstract | None],
+    results: Sequence[Abstract],
+) -> Callable[..., tuple[Array, ...]]:
+    """The chosen kernel as a function of the operands that are there, of these shapes, for programs on the CPU."""
+    target = _target(operation, spec, choice, operands, results)
+    return lambda *arrays: tuple(_foreign.bind(*arrays, target=target, results=tuple(results)))
 
 
 _foreign = Primitive("seqpar_foreign_call")

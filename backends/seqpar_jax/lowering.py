@@ -2,7 +2,7 @@
 
 While a function is traced there is no device; the platform is known when its program is lowered. So the problem is built
 from abstract values and the platform, the choice is made, and its kernel becomes part of the program: array code is traced
-in place, a kernel over raw memory becomes a foreign call (CPU only).
+in place, a kernel over raw memory becomes a call (see `calls`).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +16,12 @@ from seqpar.dispatch.choice import Choice, first_that_compiles
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Problem
-from seqpar_jax import ffi
+from seqpar_jax import calls
 
 Present = tuple[bool, ...]
+
+ADDRESSABLE = ("cpu", "cuda")
+"""Kinds of device on which XLA can hand memory to kernels that are not its own."""
 
 _DEVICES = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu"}
 
@@ -41,7 +44,7 @@ def metas_of(operands: Sequence[Any | None]) -> tuple[Abstract | None, ...]:
 
 
 def problem_of(operation: Operation, spec: Any, metas: Sequence[Abstract | None], device: str) -> Problem:
-    """The problem that lowering for a device poses. XLA hands row-major memory to foreign functions."""
+    """The problem that lowering for a device poses. XLA hands row-major memory to the functions it calls."""
     shape, axis, words = operation.problem(spec, metas)
     return Problem(
         operation=operation.name,
@@ -52,7 +55,7 @@ def problem_of(operation: Operation, spec: Any, metas: Sequence[Abstract | None]
         dtypes=tuple(None if meta is None else meta.dtype for meta in metas),
         layout="time" if axis == len(shape) - 1 else "inner",
         options=words,
-        addressable=device == "cpu",
+        addressable=device in ADDRESSABLE,
         traced=True,
     )
 
@@ -92,7 +95,7 @@ def _code(
     def attempt(choice: Choice) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
         if choice.kernel.form == "arrays":
             return _on_arrays(spec, choice)
-        return ffi.call(operation, spec, metas, choice, axis_context)
+        return calls.call(operation, spec, metas, choice, device, axis_context)
 
     return first_that_compiles(problem, request, attempt)
 

@@ -27,10 +27,10 @@ from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation, fit, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
-from seqpar_jax import ffi, lowering
+from seqpar_jax import lowering
 from seqpar_jax.avals import alike, aval_like
 from seqpar_jax.lowering import Present, metas_of, spread
-from seqpar_jax.splitting import Split, on_explicit_axes
+from seqpar_jax.splitting import Split, needs_devices, on_explicit_axes
 
 Operands = Sequence[Array | None]
 
@@ -363,7 +363,7 @@ def _define(primitive: Primitive, abstract: Any, jvp: Any, batch: Any) -> None:
     primitive.def_abstract_eval(abstract)
     ad.primitive_jvps[primitive] = jvp
     batching.primitive_batchers[primitive] = batch
-    ffi.needs_devices(primitive)
+    needs_devices(primitive)
 
 
 def _solve(operation: Operation, request: Request) -> Callable[..., tuple[Array, ...]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule, custom_partitioning
+from jax.extend.core import Primitive
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seqpar.dispatch.operation import Abstract, Operation
@@ -104,6 +105,26 @@ class Split:
             tuple(ArrayMapping(*axes) for axes in results),
             need_replication_factors=whole_or_own,
         )
+
+
+def splits(axis_context: Any) -> bool:
+    """Will XLA split the program over devices? Not on one device, nor where `shard_map` has split it by hand already."""
+    mesh = getattr(axis_context, "mesh", None)
+    if mesh is not None:
+        return set(axis_context.manual_axes) != set(mesh.axis_names)
+    return getattr(axis_context, "num_devices", 1) > 1 and axis_context.device_assignment is not None
+
+
+def needs_devices(primitive: Primitive) -> None:
+    """Have JAX say which devices a program is for when it lowers one with this primitive, as the partitioning of calls asks.
+
+    JAX knows that of `custom_partitioning` itself, but cannot see one that appears while lowering.
+    """
+    try:
+        from jax._src.dispatch import prim_requires_devices_during_lowering
+    except ImportError:  # then calls are gathered on one device, not split
+        return
+    prim_requires_devices_during_lowering.add(primitive)
 
 
 def on_explicit_axes(arrays: Sequence[Array]) -> bool:

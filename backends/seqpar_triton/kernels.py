@@ -29,6 +29,18 @@ def unavailable(framework: str) -> str | None:
     return None
 
 
+@cache
+def why_not_from_jax() -> str | None:
+    """Why jax-triton, which is installed, does not load; None if it does. Takes half a second."""
+    from seqpar_triton.jax_calls import imported
+
+    try:
+        imported()
+    except Exception as error:  # a JAX without GPU support, or versions that do not fit
+        return f"jax-triton does not load here: {str(error).partition(chr(10))[0]}"
+    return None
+
+
 def interpreting() -> bool:
     """Will Triton run kernels in its interpreter? Known without importing it."""
     return os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
@@ -59,12 +71,14 @@ class TritonKernel(Kernel):
         return wrong_counts(config)
 
     def missing(self, problem: Problem) -> str | None:
-        if problem.device == "cuda":
-            if interpreting():
-                return "Triton interprets kernels on host memory here: unset TRITON_INTERPRET"
-            if not has_device():
-                return "there is no GPU here whose properties Triton could read"
-        return unavailable(problem.framework)
+        why = unavailable(problem.framework)
+        if why is not None or problem.device != "cuda":
+            return why
+        if interpreting():
+            return "Triton interprets kernels on host memory here: unset TRITON_INTERPRET"
+        if not has_device():
+            return "there is no GPU here whose properties could be read"
+        return why_not_from_jax() if problem.framework == "jax" else None
 
     def rank(self, problem: Problem) -> float:
         if problem.device != "cuda":
@@ -125,7 +139,9 @@ def pays_to_split(problem: Problem) -> bool:
     device = current_device() if has_device() else NOMINAL
     read, written, again = (3 if backward else 2) * size, (2 if backward else 1) * size, 2 * size
     if problem.layout == "time" and not problem.operation.startswith("matrix"):
-        block = usual_block(dtype, any(option.startswith("gate=") for option in problem.options))
+        block = usual_block(
+            dtype, any(option.startswith("gate=") for option in problem.options), problem.time
+        )
         return (
             blocks_for(WalkConfig(), device, problem.time, rows, block, (read, written, again)).segments > 1
         )

@@ -165,7 +165,7 @@ def refusal(kernel: Kernel, problem: Problem, config: Any) -> str | None:
         and problem.device not in kernel.xla
     ):
         return f"offers no function that XLA could call on {problem.device}"
-    return why
+    return why or kernel.missing(problem)
 
 
 def wrong_counts(config: Any, least: int = 1) -> str | None:
