@@ -14,9 +14,9 @@ MOST_SEGMENTS = 512
 BLOCK_BYTES = 10 << 10
 STAGES = 3
 # Columns of [P R] that one program walks: beyond four rows they and the matrix fill the registers.
-TOGETHER = {1: 8, 2: 8, 4: 8, 8: 5, 16: 6}
-# Steps of a block at most: of a walk, for the time that compiling takes; of a reduction, which does n times as much in each.
-MOST_UNROLLED = 8
+TOGETHER = {1: 8, 2: 8, 4: 8, 8: 5, 16: 4}
+# Steps of a block at most, for the time that compiling takes: of a walk, and of a reduction, which does n times as much in each.
+MOST_UNROLLED = {1: 8, 2: 8, 4: 4, 8: 2, 16: 1}
 MOST_REDUCED = {1: 4, 2: 4, 4: 2, 8: 1, 16: 1}
 
 
@@ -73,11 +73,16 @@ def matrix_grid_for(
     states, read, written = groups * max(1, k), max(1, read), max(1, written)
     tiles = -(-groups // max(1, lanes // columns)) if columns > 1 else -(-states // lanes)
     together = min(n + k, TOGETHER[padded])
-    unroll = config.unroll or max(1, min(MOST_UNROLLED, power_of_two(BLOCK_BYTES // (lanes * read) + 1) // 2))
-    stages = config.stages or STAGES
+    deep = max(1, min(16, power_of_two(BLOCK_BYTES // (lanes * read) + 1) // 2))
+    unroll = config.unroll or min(MOST_UNROLLED[padded], deep)
     reduced = min(unroll, MOST_REDUCED[padded])
+
+    def stages(unrolled: int) -> int:
+        """As many blocks in flight as hold the steps of three blocks of 10 KB, but not so many that they fill the code."""
+        return config.stages or 1 + (STAGES - 1) * max(1, min(4, deep // unrolled))
+
     in_flight = device.bandwidth * LATENCY_SECONDS
-    per_program = (stages - 1) * unroll * lanes * read
+    per_program = (stages(unroll) - 1) * unroll * lanes * read
     step_seconds = 40e-9 + 7e-9 * n * (2 if wide else 1)
 
     def seconds(segments: int) -> float:
@@ -102,9 +107,9 @@ def matrix_grid_for(
         crossed=6 if padded <= 4 else 3,
         together=together,
         unroll=min(unroll, power_of_two(segment)),
-        stages=stages,
+        stages=stages(unroll),
         reduced=reduced,
-        reducing=1 + (stages - 1) * max(1, min(4, unroll // reduced)),
+        reducing=stages(reduced),
         warps=warps,
         segments=max(1, -(-steps // segment)),
         segment=segment,
