@@ -104,6 +104,63 @@ def test_tests_that_take_too_long_are_interrupted_and_still_summed_up(tmp_path: 
     ]
 
 
+# --- the device -----------------------------------------------------------------------------------------------------------
+
+
+class Event:
+    """An event of a device whose clock its work moves, in milliseconds."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing: bool = True) -> None:
+        self.at = float("nan")
+
+    def record(self) -> None:
+        self.at = Event.now
+
+    def synchronize(self) -> None:
+        assert self.at == Event.now
+
+    def elapsed_time(self, end: "Event") -> float:
+        return end.at - self.at
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy"])
+def test_times_are_those_of_the_devices_events(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: start.elapsed_time(end))
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(cuda=cuda))
+    frame = Torch(gpu=True) if name == "torch" else CuPy(gpu=True)
+
+    def work() -> None:
+        Event.now += 3.0
+
+    assert frame.seconds(work, repeats=5) == pytest.approx(3e-3)
+
+
+def test_a_gpu_is_described_by_its_driver_and_by_a_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = SimpleNamespace(returncode=0, stdout="Fast Card, 580.1, 143771 MiB\n")
+    monkeypatch.setattr(machine.shutil, "which", lambda name: name)
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: answer)
+    properties = {
+        "name": b"Fast Card",
+        "major": 9,
+        "minor": 0,
+        "multiProcessorCount": 132,
+        "l2CacheSize": 60 << 20,
+        "totalGlobalMem": 141 << 30,
+    }
+    runtime = SimpleNamespace(getDeviceProperties=lambda number: properties, runtimeGetVersion=lambda: 13000)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.setitem(sys.modules, "torch", None)  # which makes importing it fail
+    facts = machine.hardware()
+    assert (facts["name"], facts["driver_version"], facts["memory.total"]) == (
+        "Fast Card",
+        "580.1",
+        "143771 MiB",
+    )
+    assert (facts["multiprocessors"], facts["compute capability"]) == (132, "9.0")
+
+
 # --- answers --------------------------------------------------------------------------------------------------------------
 
 
