@@ -1,0 +1,45 @@
+"""The shipped suite on the Triton kernels, in Triton's interpreter where there is no GPU."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqpar.dispatch import registry
+from seqpar.testing import BackendConformance
+from seqpar.testing.conformance import EXAMPLES
+
+for needed in ("torch", "triton"):
+    if find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed", allow_module_level=True)
+if not import_module("triton").knobs.runtime.interpret:
+    pytest.skip("there is a GPU: tests/gpu runs the kernels on it", allow_module_level=True)
+
+from seqpar_triton import WalkConfig  # noqa: E402
+
+# An interpreted step takes a millisecond.
+STEPS = 110
+
+
+class TestTritonOnTorch(BackendConformance):
+    backend = registry.backends()["triton"]
+    configs = (WalkConfig(segments=3),)
+    repeated = (2, 20, 3)
+    examples = [x for x in EXAMPLES if x.operation != "associative_scan" and x.shape[x.time] <= STEPS]
+
+    def array(self, x: Any) -> Any:
+        torch = import_module("torch")
+        if x.dtype.name == "bfloat16":
+            return self.array(x.view(np.int16)).view(torch.bfloat16)
+        # Tensors have no negative strides.
+        return torch.from_numpy(x if min(x.strides, default=0) >= 0 and x.flags.writeable else x.copy())
+
+    def numpy(self, x: Any) -> Any:
+        return (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
+
+    def examples_of(self, kernel: Any) -> Any:
+        """Shared out between one pass and segments, which have all but the crossing in common; of matrices, half of those."""
+        every = 4 if kernel.operation.startswith("matrix") else 2
+        return super().examples_of(kernel)[every // 2 if kernel.method == "chunked" else 0 :: every]
