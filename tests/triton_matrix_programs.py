@@ -1,0 +1,69 @@
+"""Programs of the Triton kernels of the matrix recurrence, for a GPU that need not be there; run as a script, compiled."""
+
+import json
+from typing import Any
+
+from seqpar.dispatch.geometry import ITEMSIZE
+from seqpar.dispatch.operation import Abstract
+from seqpar.dispatch.problem import Layout
+from seqpar.matrix_recurrence_operation import BACKWARD, MatrixWalk
+from seqpar.validation import state_of
+from seqpar_triton import matrix_plan
+from seqpar_triton.configs import WalkConfig
+from seqpar_triton.device import Device
+from triton_cubins import ARCHITECTURES, cubins
+
+H200 = Device(processors=132, shared_bytes=232448, bandwidth=4.8e12)
+STATES, STEPS = 256, 16384
+
+
+def row_major(shape: tuple[int, ...], dtype: str) -> Layout:
+    """The layout of memory without gaps."""
+    strides: list[int] = []
+    size = ITEMSIZE[dtype]
+    for length in reversed(shape):
+        strides.insert(0, size)
+        size *= length
+    return Layout(shape, tuple(strides), dtype)
+
+
+def program(
+    n: int, dtype: str = "float32", *, backward: bool = False, resets: bool = False, still: bool = False
+) -> Any:
+    """The program that is chosen for 256 row-major states of one column and 16,384 steps, with h0."""
+    spec, matrices, states = MatrixWalk(1), (STATES, 1 if still else STEPS, n, n), (STATES, STEPS, n, 1)
+    layouts = {"A": row_major(matrices, dtype), "h": row_major(states, dtype)}
+    layouts["h0"] = row_major((STATES, n, 1), state_of(dtype))
+    if resets:
+        layouts["resets"] = row_major((STATES, STEPS, 1, 1), "bool")
+    if not backward:
+        layouts |= {"b": layouts["h"], "final": layouts["h0"]}
+        return matrix_plan.make_forward(spec, layouts, WalkConfig(), H200)
+    layouts |= {"g": layouts["h"], "g_final": layouts["h0"]}
+    operands = [
+        Abstract(layouts[x].shape, layouts[x].dtype) if x in layouts else None for x in BACKWARD.operands
+    ]
+    for name, (shape, result) in zip(BACKWARD.results, BACKWARD.raw(spec, operands), strict=True):
+        layouts[name] = row_major(shape, result)
+    return matrix_plan.make_backward(spec, layouts, WalkConfig(), H200)
+
+
+def programs() -> dict[str, Any]:
+    """Every size that is compiled apart, and what takes most registers."""
+    found = {}
+    for n in (1, 2, 3, 4, 8, 16):
+        found |= {f"forward {n}": program(n), f"backward {n}": program(n, backward=True)}
+    found |= {
+        "forward bfloat16": program(4, "bfloat16"),
+        "backward resets": program(4, backward=True, resets=True),
+        "backward still": program(4, backward=True, still=True),
+    }
+    return found
+
+
+if __name__ == "__main__":
+    for title, each in programs().items():
+        # What takes longest to compile is compiled for the newer architecture alone.
+        large = title.split()[-1] in ("8", "16")
+        for cubin in cubins(title, each, ARCHITECTURES[-1:] if large else ARCHITECTURES):
+            print(json.dumps(cubin._asdict()))
