@@ -1,7 +1,8 @@
 """Compile the calls of a Triton program to cubins for a GPU that need not be there, and read what ptxas says of them.
 
 Run as a script it takes the name of a module with `programs()`, a dictionary of programs by name, and prints one JSON line per
-call and architecture. The tests run it in a process without TRITON_INTERPRET.
+call and architecture; of some architectures if their numbers follow, and with --as-jax-triton of the kernels that jax-triton is
+given. The tests run it in a process without TRITON_INTERPRET.
 """
 
 import importlib
@@ -38,46 +39,59 @@ class Cubin(NamedTuple):
     barriers: int
 
 
-def cubins(name: str, program: Any, architectures: tuple[int, ...] = ARCHITECTURES) -> Iterator[Cubin]:
+def cubins(
+    name: str, program: Any, architectures: tuple[int, ...] = ARCHITECTURES, as_jax_triton: bool = False
+) -> Iterator[Cubin]:
     """Every call of a program for every architecture."""
     for call in program.calls:
         for architecture in architectures:
-            yield _compiled(name, call, program.formats, architecture)
+            yield _compiled(name, call, program.formats, architecture, as_jax_triton)
 
 
-def _compiled(name: str, call: Any, formats: Any, architecture: int) -> Cubin:
+POINTERS = {
+    "float32": "*fp32",
+    "float64": "*fp64",
+    "float16": "*fp16",
+    "bfloat16": "*bf16",
+    "uint8": "*u8",
+    "int32": "*i32",
+    "bool": "*i1",
+}
+
+
+def _compiled(name: str, call: Any, formats: Any, architecture: int, as_jax_triton: bool) -> Cubin:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from seqpar_triton.program import element_of
+    kernel = call.kernel
+    reads, writes = [formats.get(x) for x in call.reads], [formats.get(x) for x in call.writes]
+    arguments: list[Any] = [*map(_element, (*reads, *writes)), *call.integers]
+    if as_jax_triton:
+        # Its order, no absent input, and masks as they are.
+        from seqpar_triton.jax_calls import adapted
 
-    memory, names = (*call.reads, *call.writes), call.kernel.arg_names
-    short = {
-        "float32": "fp32",
-        "float64": "fp64",
-        "float16": "fp16",
-        "bfloat16": "bf16",
-        "uint8": "u8",
-        "int32": "i32",
-    }
+        kernel = adapted(call, formats)
+        there = [[x if x == "bool" else _element(x) for x in part if x] for part in (reads, writes)]
+        arguments = [*there[0], *call.integers, *there[1]]
+    names = kernel.arg_names
     signature: dict[str, str] = {}
     constants: dict[tuple[int, ...], Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}
-    for i, slot in enumerate(memory):
-        if slot in formats:
-            signature[names[i]] = "*" + short[element_of(formats[slot])]
+    for i, x in enumerate(arguments):
+        if isinstance(x, str):
+            signature[names[i]] = POINTERS[x]
             attributes[i,] = [["tt.divisibility", 16]]
-        else:
+        elif x is None or (x == 1 and as_jax_triton):
             signature[names[i]] = "constexpr"
-            constants[i,] = None
-    for i, value in enumerate(call.integers, len(memory)):
-        signature[names[i]] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            constants[i,] = x
+        else:
+            signature[names[i]] = "i32" if x < 2**31 else "u32" if as_jax_triton and x < 2**32 else "i64"
     for key, value in call.constants.items():
         signature[key] = "constexpr"
         constants[names.index(key),] = value
     compiled = triton.compile(
-        ASTSource(call.kernel, signature, constants, attributes),
+        ASTSource(kernel, signature, constants, attributes),
         target=GPUTarget("cuda", architecture, 32),
         options={"num_warps": call.warps, "enable_fp_fusion": True},
     )
@@ -105,6 +119,12 @@ def _compiled(name: str, call: Any, formats: Any, architecture: int) -> Cubin:
     )
 
 
+def _element(dtype: str | None) -> str | None:
+    from seqpar_triton.program import element_of
+
+    return None if dtype is None else element_of(dtype)
+
+
 def _assembled(ptx: str, architecture: int) -> str:
     """What ptxas, which comes with Triton, says of a kernel."""
     import triton.backends.nvidia
@@ -125,6 +145,8 @@ def _assembled(ptx: str, architecture: int) -> str:
 
 
 if __name__ == "__main__":
-    for title, each in importlib.import_module(sys.argv[1]).programs().items():
-        for cubin in cubins(title, each):
+    module, *options = sys.argv[1:]
+    chosen = tuple(int(x) for x in options if x.isdigit()) or ARCHITECTURES
+    for title, each in importlib.import_module(module).programs().items():
+        for cubin in cubins(title, each, chosen, as_jax_triton="--as-jax-triton" in options):
             print(json.dumps(cubin._asdict()))

@@ -1,11 +1,13 @@
 """The Triton kernels on JAX arrays: in Triton's interpreter inside XLA's programs, and as jax-triton is given them."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -248,6 +250,40 @@ def test_a_jax_without_gpu_support_is_a_reason_and_the_cache_of_triton_stays_whe
             cached.cache_clear()
         for name in [name for name in sys.modules if name.partition(".")[0] == "jax_triton"]:
             del sys.modules[name]
+
+
+def test_without_a_pytorch_for_cuda_the_driver_itself_describes_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from seqpar_triton import device
+
+    header = Path(import_module("triton").__file__ or "").parent / "backends/nvidia/include/cuda.h"
+    for name, number in device.ATTRIBUTES.items():
+        assert re.search(rf"CU_DEVICE_ATTRIBUTE_{name}\s*=\s*{number},", header.read_text()), name
+
+    class Driver:
+        def __init__(self, name: str) -> None:
+            assert name == "libcuda.so.1"
+
+        def cuInit(self, flags: int) -> int:
+            return 0
+
+        def cuDeviceGet(self, device: Any, index: int) -> int:
+            device._obj.value = 7 + index
+            return 0
+
+        def cuDeviceGetAttribute(self, number: Any, attribute: int, device: Any) -> int:
+            assert device.value == 7
+            number._obj.value = {16: 132, 36: 2_000_000, 37: 4096, 97: 232_448}[attribute]
+            return 0
+
+    monkeypatch.setattr(device, "interpreted", lambda: False)
+    monkeypatch.setattr(device.ctypes, "CDLL", Driver)
+    device.of_driver.cache_clear()
+    try:
+        assert device.current_device() == device.Device(132, 232_448, 2.048e12)
+    finally:
+        device.of_driver.cache_clear()
 
 
 # --- as jax-triton is given them --------------------------------------------------------------------------------------
