@@ -28,9 +28,9 @@ def test_import_loads_no_framework_and_no_compiler() -> None:
 
 
 def test_import_takes_under_a_fifth_of_a_second_beyond_numpy() -> None:
-    code = "import time, numpy; t = time.perf_counter(); import seqpar; print(time.perf_counter() - t)"
+    # Processor time: other tests run beside this one, and waiting for a core is not the import's.
+    code = "import time, numpy; t = time.process_time(); import seqpar; print(time.process_time() - t)"
     seconds = [float(python(code)) for _ in range(5)]
-    # What else the machine does only adds to a time: the least of five is the import's own.
     assert min(seconds) < 0.2, seconds
 
 
