@@ -11,6 +11,7 @@ from seqpar_cupy.configs import ChunkedConfig, Config, SequentialConfig
 from seqpar_cupy.linear_plan import Linear
 from seqpar_cupy.matrix_plan import MOST_ROWS, Matrices
 from seqpar_cupy.program import Runtime
+from seqpar_cupy.shape import worth_segments
 
 
 def kernels(runtime: Runtime) -> tuple[Kernel, ...]:
@@ -39,6 +40,14 @@ class CudaKernel(Kernel):
         supported = {*REAL, *COMPLEX}
         odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
         return f"has no format for {', '.join(map(str, odd))}" if odd else wrong_knobs(config)
+
+    def states(self, problem: Problem) -> int:
+        """States that are walked at once."""
+        return problem.rows
+
+    def rank(self, problem: Problem) -> float:
+        wanted = worth_segments(problem, self.states(problem), self.runtime.multiprocessors())
+        return 5.0 if wanted == (self.method == "chunked") else 6.0
 
     def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
         run = self.plan.of(self.runtime, spec, config, layouts).run()
@@ -98,6 +107,11 @@ class ChunkedBackward(LinearKernel):
 
 class MatrixKernel(CudaKernel):
     plan = Matrices
+
+    def states(self, problem: Problem) -> int:
+        *_, rows, columns = problem.shape
+        # A thread reads a row of a matrix in every step, and not one number.
+        return problem.rows // (rows * columns) * rows * rows
 
     def refuses(self, problem: Problem, config: Config) -> str | None:
         if problem.shape[-2] > MOST_ROWS:

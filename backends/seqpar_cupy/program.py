@@ -32,9 +32,6 @@ class Runtime(Protocol):
     def multiprocessors(self) -> int:
         """Of the current device."""
 
-    def shared_memory(self) -> int:
-        """Bytes that a block of the current device can have without asking for more."""
-
     def function(self, source: str) -> Function:
         """The function `kernel` of a source, without the file "device"."""
 

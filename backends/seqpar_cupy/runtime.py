@@ -15,10 +15,7 @@ class CupyRuntime:
     device = "cuda"
 
     def multiprocessors(self) -> int:
-        return _attribute(_current_device(), "MultiProcessorCount")
-
-    def shared_memory(self) -> int:
-        return _attribute(_current_device(), "MaxSharedMemoryPerBlock")
+        return _multiprocessors(_current_device())
 
     def function(self, source: str) -> Function:
         return _function(source)
@@ -31,10 +28,10 @@ def _current_device() -> int:
 
 
 @cache
-def _attribute(device: int, name: str) -> int:
+def _multiprocessors(device: int) -> int:
     import cupy
 
-    return int(cupy.cuda.Device(device).attributes[name])
+    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
 @cache

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from seqpar.dispatch.geometry import Geometry
+from seqpar.dispatch.geometry import ITEMSIZE, Geometry
+from seqpar.dispatch.problem import Problem
 from seqpar_cupy.program import MOST_BLOCKS_IN_Y, Runtime
 
 DOUBLE_OF = {
@@ -18,11 +19,23 @@ DOUBLE_OF = {
 BYTES_UNDER_WAY = 32 << 10
 # What one thread has under way: with 64 threads 32 KB of shared memory, of which a multiprocessor has 164 KB or more.
 BYTES_PER_THREAD = 512
+# Reading twice costs more than what a device lacks that is two thirds busy.
+IDLE = 1.6
 SHORTEST_SEGMENT = 128
+# Two launches more take as long as a thread takes for a thousand steps.
+STEPS_WORTH_SEGMENTS = 1024
 THREADS = 64
 ROWS_THREADS = 128
 WIDEST = 16
 LEAST_COPY = 4  # bytes of the smallest copy that runs on its own
+
+
+def worth_segments(problem: Problem, states: int, multiprocessors: int) -> bool:
+    """Are there so few states that time is better cut: does one pass leave the device a third idle or more?"""
+    sizes = [ITEMSIZE[dtype] for dtype in problem.dtypes if dtype not in (None, "bool")]
+    under_way = states * BYTES_PER_THREAD / -(-LEAST_COPY // min(sizes))
+    idle = under_way * IDLE < BYTES_UNDER_WAY * multiprocessors
+    return idle and problem.time >= STEPS_WORTH_SEGMENTS
 
 
 def wanted_segments(config: Any, steps: int, enough: float) -> int:
@@ -31,8 +44,7 @@ def wanted_segments(config: Any, steps: int, enough: float) -> int:
         return 1
     if config.segments is not None:
         return int(min(config.segments, steps, MOST_BLOCKS_IN_Y))
-    # Reading twice costs more than what a device lacks that is kept two thirds busy.
-    wanted = 1 if enough <= 1.6 else int(2 * enough) + 1
+    wanted = 1 if enough <= IDLE else int(2 * enough) + 1
     return max(1, min(wanted, steps // SHORTEST_SEGMENT, MOST_BLOCKS_IN_Y))
 
 

@@ -33,9 +33,6 @@ class Sources:
     def multiprocessors(self) -> int:
         return 132
 
-    def shared_memory(self) -> int:
-        return 48 << 10
-
     def function(self, source: str) -> Any:
         self.found.append(source)
 

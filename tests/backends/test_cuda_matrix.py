@@ -14,7 +14,7 @@ from seqpar.recurrence_operation import without
 from seqpar_cupy import ChunkedConfig, SequentialConfig
 
 FORMATS = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
-CONFIGS = [SequentialConfig(threads=32), ChunkedConfig(segments=3, threads=64)]
+CONFIGS = [SequentialConfig(), ChunkedConfig(segments=3)]
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_any_number_of_columns_is_one_state(k):
 
 
 @given(st.data())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_any_shape_and_layout_equals_the_definition(data):
     lead = tuple(data.draw(st.lists(st.sampled_from([1, 2, 3, 9]), min_size=1, max_size=5), label="lead"))
     while np.prod(lead) > 200:
@@ -132,7 +132,7 @@ def test_products_that_overflow_do_no_harm(dtype):
     h0 = np.array([0, 1], dtype).reshape(1, 2, 1)
     for segments in (2, 23):
         # One column of the product is 3**3000, the other one vanishes; neither takes the other with it.
-        check_matrix(MatrixWalk(1), ChunkedConfig(segments=segments, threads=32), A, b, h0, backward=False)
+        check_matrix(MatrixWalk(1), ChunkedConfig(segments=segments), A, b, h0, backward=False)
 
 
 def test_nothing_passes_a_reset():

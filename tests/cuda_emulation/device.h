@@ -50,7 +50,6 @@ DEVICE void store_words(void* to, const unsigned* from) {
 DEVICE int lane_number() { return threadIdx.x & 31; }
 DEVICE unsigned from_lane(unsigned x, int lane) { return emulated_exchange(x, lane & 31); }
 DEVICE unsigned lanes_where(bool x) { return emulated_ballot(x); }
-DEVICE bool any_lane(bool x) { return emulated_ballot(x) != 0; }
 
 DEVICE unsigned bits_of(float x) { return __builtin_bit_cast(unsigned, x); }
 DEVICE float float_of_bits(unsigned bits) { return __builtin_bit_cast(float, bits); }

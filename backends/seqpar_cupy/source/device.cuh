@@ -58,7 +58,6 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 
 DEVICE int lane_number() { return threadIdx.x & 31; }
 DEVICE unsigned from_lane(unsigned x, int lane) { return __shfl_sync(ALL_LANES, x, lane); }
-DEVICE bool any_lane(bool x) { return __any_sync(ALL_LANES, x); }
 DEVICE unsigned lanes_where(bool x) { return __ballot_sync(ALL_LANES, x); }
 
 DEVICE float float_of_half(unsigned short bits) {
