@@ -10,11 +10,11 @@ from seqpar.dispatch.geometry import ITEMSIZE
 from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem, wrong_counts
 from seqpar_triton.configs import OnePassConfig, WalkConfig
+from seqpar_triton.limits import LARGEST_MATRIX, MOST_IN_COLUMNS, MOST_SEGMENTS
 
 if TYPE_CHECKING:
     from seqpar_triton.bound import Bound
 
-LARGEST_MATRIX = 16
 # Behind the plain algorithms: the interpreter is for tests.
 INTERPRETED_RANK = 200.0
 
@@ -68,6 +68,9 @@ class TritonKernel(Kernel):
             count = getattr(config, name)
             if type(count) is int and count & (count - 1):
                 return f"{name}={count} is not a power of two"
+        segments = getattr(config, "segments", None)
+        if type(segments) is int and segments > MOST_SEGMENTS:
+            return f"segments={segments} is more than the {MOST_SEGMENTS} that one launch can have"
         return wrong_counts(config)
 
     def missing(self, problem: Problem) -> str | None:
@@ -162,9 +165,12 @@ class MatrixKernel(TritonKernel):
     """A kernel of the matrix recurrence: states of at most 16 rows."""
 
     def refuses(self, problem: Problem, config: OnePassConfig) -> str | None:
-        rows = problem.shape[-2]
+        rows, columns = problem.shape[-2:]
         if rows > LARGEST_MATRIX:
             return f"keeps states of at most {LARGEST_MATRIX} rows in registers, and these have {rows}"
+        padded = (1 << max(0, rows - 1).bit_length()) * (1 << max(0, columns - 1).bit_length())
+        if problem.operation.endswith("_backward") and padded > MOST_IN_COLUMNS:
+            return f"sums a gradient over at most {MOST_IN_COLUMNS} numbers of a state, and these have {rows} x {columns}"
         return super().refuses(problem, config)
 
 

@@ -3,15 +3,13 @@
 from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
+from seqpar_triton.limits import MOST_IN_COLUMNS
 from seqpar_triton.matrix import matrix_walk
 from seqpar_triton.matrix_backward import matrix_total, matrix_walk_backward
 from seqpar_triton.matrix_grid import MatrixGrid, power_of_two
 from seqpar_triton.matrix_segments import matrix_cross, matrix_reduce
 from seqpar_triton.matrix_shape import Layouts, MatrixShape, Scratch
 from seqpar_triton.program import Call, Program
-
-# Numbers in one line of a state's columns that one backward program holds: 32 for a thread of 8 warps.
-MOST_IN_COLUMNS = 1 << 13
 
 
 def make_forward(spec: MatrixWalk, layouts: Layouts, config: WalkConfig, device: Device) -> Program:

@@ -16,13 +16,13 @@ from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar.validation import COMPLEX, state_of
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
+from seqpar_triton.limits import LARGEST_MATRIX
 from seqpar_triton.matrix_grid import MatrixGrid, matrix_grid_for, power_of_two
 from seqpar_triton.program import Call, Program
 
 Layouts = Mapping[str, Layout]
 Scratch = dict[str, tuple[tuple[int, ...], str]]
 
-LARGEST = 16  # rows
 MATRICES = ("A", "dA")
 TIMELESS = ("h0", "final", "g_final", "dh0")
 
@@ -33,8 +33,10 @@ class MatrixShape:
     def __init__(self, spec: MatrixWalk, layouts: Layouts, main: str, down: bool, transposed: bool) -> None:
         """`transposed`: the walk multiplies by the transposes of A."""
         *lead, self.n, self.k = layouts["h"].shape
-        if self.n > LARGEST:
-            raise NotImplementedError(f"{self.n} rows are more than the {LARGEST} that are held in registers")
+        if self.n > LARGEST_MATRIX:
+            raise NotImplementedError(
+                f"{self.n} rows are more than the {LARGEST_MATRIX} that are held in registers"
+            )
         state = state_of(layouts[main].dtype)
         self.complex, self.wide = state in COMPLEX, state in ("float64", "complex128")
         for name in ("A", "b", "h0", "h", "g", "g_final"):
