@@ -93,7 +93,7 @@ class Kernel(ABC):
     """The method's knobs: a frozen dataclass. Self-describing, so that a stored row can never select by position."""
     deterministic: ClassVar[bool] = True
     xla: ClassVar[tuple[str, ...]] = ()
-    """Form "buffers": kinds of device on which JAX can use the kernel, "cpu" by `xla_handler`, others by `on_jax_arrays`."""
+    """Form "buffers": kinds of device on which JAX can use the kernel, by `on_jax_arrays`, or on "cpu" by `xla_handler`."""
     summary: ClassVar[str] = ""
     """What the kernel covers, in one line, for the capability table of the docs."""
 
@@ -147,7 +147,10 @@ class Kernel(ABC):
         operands: Sequence[tuple[tuple[int, ...], str] | None],
         results: Sequence[tuple[tuple[int, ...], str]],
     ) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
-        """A function that JAX can trace, from operands of these (shape, dtype) to the results, for devices named in `xla`."""
+        """A function that JAX can trace, from operands of these (shape, dtype) to the results, for devices named in `xla`.
+
+        It is traced in 64-bit mode, and lowered once before it is chosen: what it raises there makes the next best kernel run.
+        """
         raise NotImplementedError(f"{self.label} offers no function of JAX arrays")
 
     @property
