@@ -3,6 +3,6 @@
 LARGEST_MATRIX = 16
 """Rows of a state that is held in registers."""
 MOST_IN_COLUMNS = 1 << 13
-"""Numbers in all columns of a state, each axis padded to a power of two, that one backward program holds: 32 for a thread of 8 warps."""
+"""Numbers of a state, its axes padded to powers of two, that one backward program holds: 32 for a thread of 8 warps."""
 MOST_SEGMENTS = 65535
 """The second axis of a grid."""
