@@ -8,7 +8,7 @@ class SequentialConfig:
     """Every sequence walked once, from its first step to its last."""
 
     threads: int | None = None
-    """Threads of a block, a multiple of 32."""
+    """Threads of a block, a multiple of 32; fewer where their shared memory would not suffice."""
     width: int | None = None
     """Neighbouring numbers that a thread reads at once, a power of two; less where strides or addresses do not allow it."""
 
@@ -20,7 +20,7 @@ class ChunkedConfig:
     segments: int | None = None
     """How many segments, at most: they are of one length, rounded up to what a block of threads takes at once."""
     threads: int | None = None
-    """Threads of a block, a multiple of 32."""
+    """Threads of a block, a multiple of 32; fewer where their shared memory would not suffice."""
     width: int | None = None
     """Neighbouring numbers that a thread reads at once, a power of two; less where strides or addresses do not allow it."""
 

@@ -22,6 +22,7 @@ BYTES_PER_THREAD = 512
 # Reading twice costs more than what a device lacks that is two thirds busy.
 IDLE = 1.6
 SHORTEST_SEGMENT = 128
+SHARED_BYTES = 48 << 10
 # Two launches more take as long as a thread takes for a thousand steps.
 STEPS_WORTH_SEGMENTS = 1024
 THREADS = 64
@@ -107,17 +108,21 @@ class InnerShape:
         read: tuple[str, ...],
     ) -> "InnerShape":
         per_step = _ring_bytes(width, wide, itemsizes, read)
-        room = min(BYTES_PER_THREAD, (48 << 10) // threads)
+        # Two blocks of four steps, at least, in what any device gives a block of threads.
+        threads = min(threads, SHARED_BYTES // max(1, 2 * 4 * per_step) // 32 * 32)
+        room = min(BYTES_PER_THREAD, SHARED_BYTES // threads)
         block = 8 if 4 * 8 * per_step <= room else 4
         ahead = max(2, min(8, room // (block * per_step))) if per_step else 2
         return InnerShape(steps, threads, width, block, ahead, 1, steps, wide, itemsizes, read)
 
     def segmented(self, config: Any, sequences: int, runtime: Runtime) -> "InnerShape":
         """The same with time cut as the config says."""
-        per_sequence = max(
-            1, self.block * self.blocks_ahead * _ring_bytes(self.width, self.wide, self.itemsizes, self.read)
+        in_rings = _ring_bytes(self.width, self.wide, self.itemsizes, self.read)
+        # Nothing but a block of all operands, where they go through registers.
+        under_way = self.block * max(
+            self.blocks_ahead * in_rings, sum(self.itemsizes[name] for name in self.read)
         )
-        enough = BYTES_UNDER_WAY * runtime.multiprocessors() / (per_sequence / self.width * sequences)
+        enough = BYTES_UNDER_WAY * runtime.multiprocessors() / (under_way / self.width * sequences)
         segments = wanted_segments(config, self.steps, enough)
         length = -(-self.steps // segments)
         if segments > 1:

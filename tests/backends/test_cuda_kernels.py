@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from cuda_emulator import compiler
 from cuda_memory import RUNTIME, aligned, check_backward, check_walk, run
-from host_memory import coefficients, numbers, state_of
+from host_memory import coefficients, dtype_of, numbers, state_of
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.recurrence_operation import without
 from seqpar_cupy import ChunkedConfig, SequentialConfig
@@ -214,6 +214,25 @@ def test_products_that_overflow_do_no_harm(dtype):
         a = np.resize(np.array([2.0] * 100 + [0.5] * 100, dtype), 4096)
         a = np.ascontiguousarray(np.broadcast_to(a[:, None] if shape[-1] == 2 else a, shape))
         check_walk(Walk(axis), ChunkedConfig(segments=9), a, b + 1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64", "complex128"])
+def test_largest_coefficients_leave_zeros_alone(dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    huge = 1e300 if dtype in ("float64", "complex128") else 1e38
+    for shape, axis in (((1, 600, 2), 1), ((2, 600), 1)):
+        a, b = (np.full(shape, x, dtype_of(dtype)) for x in (huge, 0))
+        for config in CONFIGS:
+            h, final = run("linear_recurrence", Walk(axis), (a, b, None, None), config)
+            assert not h.any()
+            assert not final.any()
+
+
+def test_blocks_of_threads_fit_into_shared_memory():
+    _, a, b = problem(8, (1, 40, 2100), "complex128")
+    for threads in (32, 1024):
+        check_walk(Walk(1), SequentialConfig(threads=threads), a, b)
 
 
 def test_the_past_is_not_forgotten_too_fast():

@@ -57,6 +57,7 @@ DEVICE double double_of_bits(long long bits) { return __builtin_bit_cast(double,
 DEVICE float fabsf(float x) { return __builtin_fabsf(x); }
 DEVICE double fabs(double x) { return __builtin_fabs(x); }
 DEVICE float fabs(float x) { return __builtin_fabsf(x); }
+DEVICE double copysign(double x, double y) { return __builtin_copysign(x, y); }
 DEVICE double floor(double x) { return __builtin_floor(x); }
 DEVICE float floor(float x) { return __builtin_floorf(x); }
 DEVICE double sin(double x) { return __builtin_sin(x); }

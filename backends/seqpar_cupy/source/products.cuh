@@ -3,18 +3,19 @@
 // Products are held in double precision. For states in single precision they are clamped below its range: what they are off
 // then is beyond those states anyway. For states in double precision they have an exponent of their own: p * 2**(600 e).
 
-constexpr double CLAMP = 0x1p890, HALF_CLAMP = 0x1p500;
+constexpr double CLAMP = 0x1p480;  // so that two products multiply, and one and four coefficients of single precision
+constexpr int UNCLAMPED = 4;
 constexpr double UNIT_ROOT = 0x1p300, UNIT_ROOT_INVERSE = 0x1p-300, UNIT = 0x1p600, UNIT_INVERSE = 0x1p-600;
 constexpr int DROPPED = -(1 << 30);  // the exponent over a reset: nothing crosses it, not even NaN
 
-DEVICE double clamped(double x, double most) {
+DEVICE double clamped(double x) {
     // An infinity is the user's own, and travels.
-    bool finite = fabs(x) < 1.0 / 0.0;
-    return finite && x > most ? most : finite && x < -most ? -most : x;
+    double size = fabs(x);
+    return size > CLAMP && size < 1.0 / 0.0 ? copysign(CLAMP, x) : x;
 }
 template <class R>
-DEVICE Complex<R> clamped(Complex<R> x, double most) {
-    return Complex<R>{clamped(x.re, most), clamped(x.im, most)};
+DEVICE Complex<R> clamped(Complex<R> x) {
+    return Complex<R>{clamped(x.re), clamped(x.im)};
 }
 
 // x of another lane.
@@ -51,7 +52,7 @@ struct Crossing {
 
     static DEVICE Crossing nothing() { return Crossing{to<Product>(1.0), 0, to<K>(0.0)}; }
 
-    // One step more, of coefficient c; r is the caller's.
+    // One step more, of coefficient c; r is the caller's. To be settled after every UNCLAMPED steps.
     DEVICE void grow(K c) {
         Product factor = to<Product>(c);
         if (e == DROPPED) return;
@@ -61,7 +62,14 @@ struct Crossing {
             p = within_a_root(p * factor, size);
             e = bounded(e + size);
         } else {
-            p = clamped(p * factor, CLAMP);
+            p = p * factor;
+        }
+    }
+
+    // Step i of a block of them is done: the last of every UNCLAMPED clamps.
+    DEVICE void settle(int i) {
+        if constexpr (!DOUBLE) {
+            if (i % UNCLAMPED == UNCLAMPED - 1) p = clamped(p);
         }
     }
 
@@ -87,7 +95,7 @@ struct Crossing {
             both.p = within_a_root(p * first.p, size);
             both.e = bounded(e + first.e + size);
         } else {
-            both.p = clamped(p, HALF_CLAMP) * clamped(first.p, HALF_CLAMP);
+            both.p = clamped(p * first.p);
         }
         return both;
     }

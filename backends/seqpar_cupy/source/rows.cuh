@@ -100,11 +100,14 @@ struct LaneSteps {
         K h;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            if (!has(i)) continue;
-            mine.r = after(i, mine.r, h);
-            mine.grow(c[i]);
-            if (reset(i)) mine.drop();
+            if (has(i)) {
+                mine.r = after(i, mine.r, h);
+                mine.grow(c[i]);
+                if (reset(i)) mine.drop();
+            }
+            mine.settle(i);
         }
+        static_assert(N % UNCLAMPED == 0 || N < UNCLAMPED, "the last step clamps, or there are few");
         int lane = lane_number();
 #pragma unroll
         for (int d = 1; d < 32; d *= 2) {

@@ -150,6 +150,7 @@ DEVICE void walk(const WalkWords& w) {
                 k[v] = next;
                 if constexpr (REDUCE) {
                     segment_does[v].grow(gate.c);
+                    segment_does[v].settle(i);
                     if (reset) segment_does[v].drop();
                 }
             }
