@@ -1,12 +1,15 @@
 """Compilation and launches by CuPy."""
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from seqpar_cupy.program import Function
 from seqpar_cupy.source import part
+
+USUAL_MULTIPROCESSORS = 132
 
 
 class CupyRuntime:
@@ -15,10 +18,21 @@ class CupyRuntime:
     device = "cuda"
 
     def multiprocessors(self) -> int:
-        return _multiprocessors(_current_device())
+        # Choices are explained, and listed in the documentation, on machines without a GPU too.
+        return _multiprocessors(_current_device()) if _present() else USUAL_MULTIPROCESSORS
 
     def function(self, source: str) -> Function:
         return _function(source)
+
+
+@cache
+def _present() -> bool:
+    """Is there CuPy, and a device?"""
+    if find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.cuda.is_available())
 
 
 def _current_device() -> int:

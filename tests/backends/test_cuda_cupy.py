@@ -1,6 +1,7 @@
 """The host side of the CuPy backend, with a CuPy made of NumPy: memory, devices, what is compiled and how it is launched."""
 
 import contextlib
+import importlib.machinery
 import sys
 import types
 from collections.abc import Iterator
@@ -99,12 +100,13 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module.full = lambda shape, number, dtype: np.full(shape, number, dtype).view(ndarray)
     module.asarray = lambda x: np.array(x).view(ndarray)
     counted = types.SimpleNamespace(getDeviceCount=lambda: 2, getDevice=lambda: Device.current)
-    module.cuda = types.SimpleNamespace(Device=Device, runtime=counted)
+    module.cuda = types.SimpleNamespace(Device=Device, runtime=counted, is_available=lambda: True)
+    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.delitem(sys.modules, "seqpar_cupy.binding", raising=False)
     monkeypatch.setattr(RawModule, "compiled", [])
     with contextlib.ExitStack() as after:
-        for cache in (runtime._function, runtime._multiprocessors):
+        for cache in (runtime._function, runtime._multiprocessors, runtime._present):
             cache.cache_clear()
             after.callback(cache.cache_clear)
         after.callback(invalidate)
