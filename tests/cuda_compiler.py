@@ -65,6 +65,7 @@ def compiled(source: str, architecture: int) -> Compiled:
         f"--gpu-architecture=sm_{architecture}".encode(),
         b"-std=c++17",
         b"--fmad=true",
+        b"-ftz=true",  # which CuPy adds to whatever it is given
         b"--ptxas-options=-v",
         b"--ptxas-options=--warn-on-spills",
     ]
