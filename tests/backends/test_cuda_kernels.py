@@ -195,11 +195,16 @@ def test_nothing_passes_a_reset(mode, config):
     at[axis] = 5
     b[tuple(at)] = np.nan
     a[tuple(at)] = np.inf
-    resets = np.zeros(shape, bool)
-    at[axis] = 8
-    resets[tuple(at)] = True
-    for flags in ({}, {"reverse": True}, {"adjoint": True}):
-        check_walk(Walk(axis, **flags), config, a, b, None, resets)
+    # In the same segment, and in one that NaN enters.
+    for step in (8, 3 * shape[axis] // 4):
+        resets = np.zeros(shape, bool)
+        at[axis] = step
+        resets[tuple(at)] = True
+        check_walk(Walk(axis), config, a, b, None, resets)
+        check_walk(Walk(axis, adjoint=True), config, a, b, None, resets)
+        check_walk(
+            Walk(axis, reverse=True), config, *(np.flip(x, axis) for x in (a, b)), None, np.flip(resets, axis)
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])

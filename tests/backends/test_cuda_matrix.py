@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 
 from cuda_emulator import compiler
-from cuda_memory import aligned, check_matrix, run
+from cuda_memory import aligned, check_matrix, check_walk, run
 from host_matrices import matrices
 from host_memory import numbers, state_of
+from seqpar.linear_recurrence_operation import Walk
 from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar.recurrence_operation import without
 from seqpar_cupy import ChunkedConfig, SequentialConfig
@@ -135,17 +136,29 @@ def test_products_that_overflow_do_no_harm(dtype):
         check_matrix(MatrixWalk(1), ChunkedConfig(segments=segments), A, b, h0, backward=False)
 
 
+def test_products_beyond_their_unit_are_themselves():
+    """2**400 at the end of the first segment, and 1 at the end of the second."""
+    A = np.broadcast_to(np.diag([2.0, 0.5]), (1, 800, 2, 2)).copy()
+    A[:, 400:] = np.diag([0.5, 2.0])
+    b, h0 = np.zeros((1, 800, 2, 1)), np.ones((1, 2, 1))
+    check_matrix(MatrixWalk(1), ChunkedConfig(segments=2), A, b, h0, backward=False)
+    for a in (A[..., 0, 0].copy(), np.repeat(A[..., :1, 0], 3, -1)):
+        edge = np.ones(without(a.shape, 1))
+        check_walk(Walk(1), ChunkedConfig(segments=2), a, np.zeros(a.shape), edge)
+
+
 def test_nothing_passes_a_reset():
     _, A, b = problem(6, (2, 12), 3, 2)
-    b[:, 4], A[:, 5, 0, 0] = np.nan, np.inf
+    b[:, 2], A[:, 3, 0, 0] = np.nan, np.inf
     resets = np.zeros((2, 12, 1, 1), bool)
-    resets[:, 7] = True
+    # In a segment that NaN enters.
+    resets[:, 6] = True
     for config in CONFIGS:
         for spec in (MatrixWalk(1), MatrixWalk(1, reverse=True), MatrixWalk(1, adjoint=True)):
             check_matrix(spec, config, A, b, None, resets, backward=False)
         h, _ = run("matrix_recurrence", MatrixWalk(1), (A, b, None, resets), config)
-        assert np.isfinite(h[:, 7:]).all()
-        assert np.isnan(h[:, 4]).all()
+        assert np.isfinite(h[:, 6:]).all()
+        assert np.isnan(h[:, 2]).all()
 
 
 def test_gradients_of_one_matrix_are_added_up_in_double_precision():
