@@ -1,5 +1,10 @@
 """The CUDA kernels of the linear recurrence, compiled for the host, against the definition: layouts, formats, flags, segments."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -262,3 +267,16 @@ def test_gradients_of_one_coefficient_are_added_up_in_double_precision():
             right = (later[1:] * earlier[:-1]).sum(0)
             assert da.dtype == np.float64
             assert np.abs(np.squeeze(da, axis) - right).max() < 1e-5
+
+
+@pytest.mark.parametrize("side", ["before", "behind"])
+def test_no_kernel_reads_or_writes_beyond_its_operands(side):
+    folder = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    run = subprocess.run(
+        [sys.executable, str(folder / "cuda_guarded.py"), side],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, f"ended with {run.returncode}: {run.stderr[-2000:]}"
