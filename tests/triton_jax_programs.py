@@ -7,12 +7,12 @@ Compiled by triton_cubins.py. Run as a script it lowers calls of JAX for a GPU t
 import json
 from typing import Any
 
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar_triton.bound import Bound
 from seqpar_triton.configs import WalkConfig
-from triton_rows_programs import row_major
 from triton_walk_programs import H200
 
 Shape = tuple[tuple[int, ...], str]

@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from seqpar.dispatch.geometry import ITEMSIZE
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import Abstract
-from seqpar.dispatch.problem import Layout
 from seqpar.matrix_recurrence_operation import BACKWARD, MatrixWalk
 from seqpar.validation import state_of
 from seqpar_triton import matrix_plan
@@ -15,16 +14,6 @@ from triton_cubins import ARCHITECTURES, cubins
 
 H200 = Device(processors=132, shared_bytes=232448, bandwidth=4.8e12)
 STATES, STEPS = 256, 16384
-
-
-def row_major(shape: tuple[int, ...], dtype: str) -> Layout:
-    """The layout of memory without gaps."""
-    strides: list[int] = []
-    size = ITEMSIZE[dtype]
-    for length in reversed(shape):
-        strides.insert(0, size)
-        size *= length
-    return Layout(shape, tuple(strides), dtype)
 
 
 def program(

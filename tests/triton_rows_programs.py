@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from seqpar.dispatch.geometry import ITEMSIZE, geometry
-from seqpar.dispatch.problem import Layout
+from seqpar.dispatch.geometry import geometry, row_major
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.recurrence_operation import without
 from seqpar.validation import state_of
@@ -14,16 +13,6 @@ from seqpar_triton.device import Device
 H200 = Device(processors=132, shared_bytes=232448, bandwidth=4.8e12)
 TIMELESS = ("h0", "final", "g_final", "dh0")
 MANY = (12288, 65536)
-
-
-def row_major(shape: tuple[int, ...], dtype: str) -> Layout:
-    """The layout of memory without gaps."""
-    strides: list[int] = []
-    size = ITEMSIZE[dtype]
-    for length in reversed(shape):
-        strides.insert(0, size)
-        size *= length
-    return Layout(shape, tuple(strides), dtype)
 
 
 def program(

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from typing import Any
 
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import operations
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.recurrence_operation import without
@@ -15,7 +16,6 @@ from seqpar.validation import state_of
 from seqpar_triton.bound import Bound
 from seqpar_triton.configs import OnePassConfig, WalkConfig
 from seqpar_triton.device import Device
-from triton_rows_programs import row_major
 
 H200 = Device(processors=132, shared_bytes=232448, bandwidth=4.8e12)
 MANY, LONG = (8, 65536, 1536), (1, 1 << 20, 64)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.problem import Launch, Layout
 from seqpar.linear_recurrence_operation import Walk
 from seqpar_host.compile import launcher
@@ -22,7 +23,7 @@ from seqpar_host.configs import ChunkedConfig
 from seqpar_host.formats import FORMATS
 from seqpar_host.job import WALK
 from seqpar_host.launch import MOST_SLOTS
-from seqpar_host.plan import Part, Plan, make_plan, row_major
+from seqpar_host.plan import Part, Plan, make_plan
 from seqpar_host.threads import thread_limit
 
 Array = npt.NDArray[Any]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import seqpar
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
 from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
@@ -73,7 +74,6 @@ class HostKernel(Kernel):
         results: Sequence[tuple[tuple[int, ...], str]],
         include: str,
     ) -> int:
-        from seqpar_host.plan import row_major
         from seqpar_host.xla import xla_handler, xla_version
 
         made_for = (self.kernel, spec, tuple(operands), tuple(results))

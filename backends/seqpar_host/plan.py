@@ -143,15 +143,6 @@ def make_plan(
     return Plan(array, array.ctypes.data, 1 if empty else threads, None if empty else specialisation)
 
 
-def row_major(shape: Sequence[int], dtype: str) -> Layout:
-    """The layout of memory without gaps."""
-    strides, size = [], FORMATS[dtype].itemsize
-    for length in reversed(shape):
-        strides.append(size)
-        size *= length
-    return Layout(tuple(shape), tuple(reversed(strides)), dtype)
-
-
 def _slot(
     name: str, layout: Layout, shape: tuple[int, ...], axis: int, descending: bool, part: Part | None
 ) -> _Slot:

@@ -3,15 +3,13 @@
 On a GPU that goes through jax-triton, in the interpreter through a foreign call on the CPU.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from seqpar.dispatch.geometry import ITEMSIZE
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import operations
-from seqpar.dispatch.problem import Layout
 from seqpar_triton.bound import TIMELESS, Bound
 from seqpar_triton.jax_calls import call_triton
 from seqpar_triton.jax_interpreter import interpret
@@ -34,7 +32,7 @@ def function_of(
     operation = operations[kernel.operation]
 
     def bound(shapes: Sequence[Shape | None]) -> Bound:
-        layouts = [None if x is None else _row_major(*x) for x in (*shapes, *results)]
+        layouts = [None if x is None else row_major(*x) for x in (*shapes, *results)]
         return kernel.programs(spec, config, layouts)
 
     there = {name: x for name, x in zip(operation.operands, operands, strict=True) if x is not None}
@@ -60,11 +58,6 @@ def function_of(
         return tuple([memory[name] for name in operation.results])
 
     return function
-
-
-def _row_major(shape: tuple[int, ...], dtype: str) -> Layout:
-    size = ITEMSIZE[dtype]
-    return Layout(shape, tuple([size * math.prod(shape[i + 1 :]) for i in range(len(shape))]), dtype)
 
 
 def _in_one_part(made: Bound) -> bool:

@@ -22,6 +22,15 @@ ITEMSIZE = {
 }
 
 
+def row_major(shape: Sequence[int], dtype: str) -> Layout:
+    """The layout of memory without gaps, the last axis fastest."""
+    strides, size = [], ITEMSIZE[dtype]
+    for length in reversed(shape):
+        strides.append(size)
+        size *= length
+    return Layout(tuple(shape), tuple(reversed(strides)), dtype)
+
+
 class Strides(NamedTuple):
     """Elements from one step to the next, and per index of each axis beside time."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cuda_compiler import Compiled, compiled
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Layout
 from seqpar.linear_recurrence_operation import Walk
@@ -15,7 +16,6 @@ from seqpar.validation import state_of
 from seqpar_cupy import ChunkedConfig, SequentialConfig
 from seqpar_cupy.linear_plan import Linear
 from seqpar_cupy.matrix_plan import Matrices
-from seqpar_host.plan import row_major
 
 SEQUENTIAL, CHUNKED = SequentialConfig(), ChunkedConfig(segments=4)
 DTYPES = ["bfloat16", "float32", "float64", "complex64", "complex128"]
