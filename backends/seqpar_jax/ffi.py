@@ -17,7 +17,6 @@ import seqpar
 from seqpar.dispatch.choice import Choice
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.problem import Array
-from seqpar.errors import BackendError
 from seqpar_jax.avals import aval_like
 
 
@@ -57,10 +56,9 @@ def _target(
     what = f"{choice.kernel.label} {operation.name} {operation.encode(spec)} {choice.config}"
     name = f"seqpar {seqpar.__version__} {what} {formats}"
     if name not in _targets:
-        handler = getattr(choice.kernel, "xla_handler", None)
-        if handler is None:
-            raise BackendError(f"{choice.kernel.label} offers no function that XLA can call")
-        address = handler(spec, choice.config, tuple(operands), tuple(results), jax.ffi.include_dir())
+        address = choice.kernel.xla_handler(
+            spec, choice.config, tuple(operands), tuple(results), jax.ffi.include_dir()
+        )
         jax.ffi.register_ffi_target(name, _capsule(address), platform="cpu", api_version=1)
         _targets[name] = address
     return name
