@@ -289,6 +289,13 @@ def test_without_a_pytorch_for_cuda_the_driver_itself_describes_the_device(
 # --- as jax-triton is given them --------------------------------------------------------------------------------------
 
 
+def spoilt(shape: tuple[int, ...], dtype: Any) -> Any:
+    """New memory with every bit set: NaN, or -1. A launch starts from zeros here, so what neither writes differs."""
+    x = np.empty(shape, dtype)
+    x.reshape(-1).view(np.uint8).fill(255)
+    return x
+
+
 class LikeJaxTriton:
     """jax-triton's convention on NumPy arrays: inputs and integers as they come, then outputs, then constants by name."""
 
@@ -311,7 +318,7 @@ class LikeJaxTriton:
         assert all(type(x) is int or isinstance(x, np.ndarray) for x in given)
         assert all(1 <= n < 2**16 or i == 0 for i, n in enumerate(grid))
         hash(tuple(constants.items()))  # parameters of an equation in JAX
-        outputs = [np.full(x.shape, 0, x.dtype) for x in out_shape]
+        outputs = [spoilt(x.shape, x.dtype) for x in out_shape]
 
         def pointer(x: Any) -> Any:
             return Pointer(x.ctypes.data, x.dtype.name) if isinstance(x, np.ndarray) else x
