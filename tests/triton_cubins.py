@@ -2,11 +2,12 @@
 
 Run as a script it takes the name of a module with `programs()`, a dictionary of programs by name, and prints one JSON line per
 call and architecture; of some architectures if their numbers follow, and with --as-jax-triton of the kernels that jax-triton is
-given. The tests run it in a process without TRITON_INTERPRET.
+given. The tests run it, and other scripts, by `printed_where_triton_compiles`.
 """
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ARCHITECTURES = (80, 90)
+TESTS = Path(__file__).parent
+SECONDS = 900
+"""All programs of a module take one or two minutes on an idle core."""
+
+
+def printed_where_triton_compiles(*command: str) -> list[dict[str, Any]]:
+    """The JSON lines that a script of this folder prints, in a process of its own.
+
+    Triton decides for the interpreter, which cannot compile, or for the compiler when kernels are defined.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=TESTS,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class Cubin(NamedTuple):

@@ -1,37 +1,24 @@
 """The kernels as jax-triton is given them, compiled for a GPU that need not be there, by Triton alone and by jax-triton."""
 
-import json
-import os
-import subprocess
-import sys
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("triton")
 pytest.importorskip("jax")
 
-TESTS = Path(__file__).parents[1]
+from triton_cubins import printed_where_triton_compiles
+
 COUNTS = ("wide_copies", "copies", "loads", "wide_loads", "stores", "wide_stores", "shuffles", "barriers")
-
-
-def lines(*command: str) -> list[dict[str, Any]]:
-    """What a script prints in a process whose Triton compiles: with the interpreter it cannot."""
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+KERNELS = {"summed": 3, "masked": 1, "complex": 1, "along time": 1, "vmap": 2, "matrix": 2}
+"""By call, of triton_jax_programs.py: a gradient is two, and one more sums what time is cut into."""
 
 
 def test_machine_code_is_that_of_a_launch() -> None:
     """The kernel around each kernel costs nothing, and no integer that is 1, or beyond 32 bits, is in the way."""
-    ours = lines("triton_cubins.py", "triton_jax_programs", "90")
-    theirs = lines("triton_cubins.py", "triton_jax_programs", "90", "--as-jax-triton")
+    command = "triton_cubins.py", "triton_jax_programs", "90"
+    ours, theirs = (printed_where_triton_compiles(*command, *more) for more in ([], ["--as-jax-triton"]))
     assert len({line["kernel"] for line in theirs}) >= 12
     for x, y in zip(ours, theirs, strict=True):
         assert (x["program"], x["kernel"]) == (y["program"], y["kernel"])
@@ -46,8 +33,6 @@ def test_a_program_for_a_gpu_consists_of_kernels() -> None:
         pytest.skip("jax-triton is not installed: pip install jax-triton")
     if not hasattr(import_module("jaxlib.gpu_triton"), "TritonKernel"):
         pytest.skip("this JAX knows no GPUs: pip install jax-cuda13-plugin, of the version of jaxlib")
-    programs = lines("triton_jax_programs.py")
-    assert len(programs) == 6
-    for program in programs:
-        assert program["kernels"] >= 1, program
-        assert not program["loops"], program
+    programs = printed_where_triton_compiles("triton_jax_programs.py")
+    assert {program["name"]: program["kernels"] for program in programs} == KERNELS
+    assert not any(program["loops"] for program in programs), programs

@@ -1,32 +1,18 @@
 """The Triton kernels of the matrix recurrence, compiled for GPUs that need not be there: no spills, accesses of 16 bytes."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("triton")
 
-TESTS = Path(__file__).parents[1]
+from triton_cubins import printed_where_triton_compiles
+
 KERNELS = {"matrix_reduce", "matrix_cross", "matrix_walk", "matrix_walk_backward", "matrix_total"}
 
 
 @pytest.fixture(scope="module")
 def found():
-    """What ptxas says, by program, kernel and architecture. The interpreter cannot compile: another process does."""
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "triton_matrix_programs.py"],
-        cwd=TESTS,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    """What ptxas says, by program, kernel and architecture."""
+    lines = printed_where_triton_compiles("triton_matrix_programs.py")
     return {(line["program"], line["kernel"], line["architecture"]): line for line in lines}
 
 

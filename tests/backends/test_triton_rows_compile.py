@@ -1,16 +1,11 @@
 """The Triton kernels for rows along time, compiled for GPUs that need not be there: nothing spilled, every access wide."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("triton")
 
-TESTS = Path(__file__).parents[1]
+from triton_cubins import printed_where_triton_compiles
+
 # Copies and stores that have no neighbours: of the state before a block, and of the state at the end.
 NARROW_COPIES_PER_STAGE = 1
 NARROW_STORES = {"walk_rows": 1, "walk_rows_backward": 1, "reduce_rows": 3}
@@ -18,17 +13,8 @@ NARROW_STORES = {"walk_rows": 1, "walk_rows_backward": 1, "reduce_rows": 3}
 
 @pytest.fixture(scope="module")
 def cubins():
-    """What ptxas says, by program, kernel and architecture. The interpreter cannot compile: another process does."""
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "triton_cubins.py", "triton_rows_programs"],
-        cwd=TESTS,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    """What ptxas says, by program, kernel and architecture."""
+    lines = printed_where_triton_compiles("triton_cubins.py", "triton_rows_programs")
     return {(line["program"], line["kernel"], line["architecture"]): line for line in lines}
 
 

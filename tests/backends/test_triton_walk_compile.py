@@ -1,32 +1,16 @@
 """The Triton kernels with lanes over sequences, compiled for GPUs that need not be there: nothing spilled, every access wide."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("triton")
 
-TESTS = Path(__file__).parents[1]
-
-
-def in_a_process_that_compiles(*command):
-    """The interpreter cannot compile, and Triton decides for one of the two when kernels are defined."""
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=TESTS, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+from triton_cubins import printed_where_triton_compiles
 
 
 @pytest.fixture(scope="module")
 def cubins():
     """What ptxas says, by program, kernel and architecture."""
-    lines = in_a_process_that_compiles("triton_cubins.py", "triton_walk_programs")
+    lines = printed_where_triton_compiles("triton_cubins.py", "triton_walk_programs")
     return {(line["program"], line["kernel"], line["architecture"]): line for line in lines}
 
 
@@ -64,7 +48,7 @@ def test_memory_in_flight_is_what_the_grid_planned(cubins):
 
 def test_triton_takes_a_call_up_to_its_launch():
     """Addresses without a tensor around them, absent operands, tuples among the constants; the driver is a stand-in."""
-    (line,) = in_a_process_that_compiles("triton_walk_programs.py")
+    (line,) = printed_where_triton_compiles("triton_walk_programs.py")
     assert line["shared"] > 0
     processors, shared, bandwidth = line["device"]
     assert (processors, shared) == (132, 232448)
