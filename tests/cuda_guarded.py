@@ -45,7 +45,7 @@ def placed(x: Any) -> Any:
 
 def linear() -> None:
     # Whole vectors, single numbers, rows with and without a rest, and the smallest problem.
-    for shape in ((2, 37, 16), (2, 37, 3), (3, 272), (3, 45), (1, 1)):
+    for shape in ((2, 37, 16), (2, 37, 3), (3, 272), (2, 128), (3, 45), (1, 1)):
         for dtype in ("float32", "float16"):
             random = np.random.default_rng(0)
             a = placed(coefficients(random, shape, dtype, "value"))

@@ -105,7 +105,14 @@ class Matrices:
     def block(self) -> int:
         """Steps that are on their way."""
         row = self.n * ITEMSIZE[self.layouts["A"].dtype]
-        return max(1, min(8, BYTES_AHEAD // row))
+        return max(1, min(4, BYTES_AHEAD // row))
+
+    def bounds(self, backward: bool = False) -> tuple[int, int]:
+        """Threads of a block, and how many blocks are to fit on a multiprocessor: 96 registers do, where states are small."""
+        small = self.state == "float32"
+        if backward:  # which holds all columns, and sums
+            small = small and self.n * self.columns <= MOST_ROWS and not self.summed
+        return self.threads, max(1, 5 * THREADS // self.threads) if small else 1
 
     @cached_property
     def segments(self) -> tuple[int, int]:
@@ -193,7 +200,7 @@ class Matrices:
             PARTS,
             "matrix_walk<Options, true>(words)",
             "MatrixWords",
-            (self.threads, 1),
+            self.bounds(),
             {"A": self.layouts["A"].dtype, "B": self.layouts[b].dtype, "S": self.state},
             {**self._constants(), "ADJOINT": self.spec.adjoint or self.backward},
         )
@@ -205,7 +212,7 @@ class Matrices:
             PARTS,
             "matrix_walk<Options, false>(words)",
             "MatrixWords",
-            (self.threads, 1),
+            self.bounds(),
             {"A": self.layouts["A"].dtype, "B": self.layouts["b"].dtype, "S": self.state},
             {**self._constants(), "ADJOINT": self.spec.adjoint},
         )
@@ -216,7 +223,7 @@ class Matrices:
             (*PARTS, "matrix_backward"),
             "matrix_backward<Options>(words)",
             "MatrixBackwardWords",
-            (self.threads, 1),
+            self.bounds(backward=True),
             {
                 "A": self.layouts["A"].dtype,
                 "B": self.layouts["h"].dtype,

@@ -3,7 +3,7 @@
 //     plain      h[t] = u[t] if reset[t] else c[t] k + u[t];    k = h[t]
 //     adjoint    h[t] = b[t] + k;                               k = 0 if reset[t] else c[t] h[t]
 //
-// A thread has V sequences that are neighbours in memory. Time may be cut into segments, one per block in y: `reduce_segments`
+// A thread has V sequences that are neighbours in memory. Time may be cut into segments, one per block in y: `walk` with REDUCE
 // leaves what each of them does to the state that enters it; `walk` then finds the state that enters its own segment.
 //
 // Options O: A, B formats; S state, K carry; GATE, CONVEX, ADJOINT, RESETS; V; A_WIDE, B_WIDE, RESETS_WIDE: has the operand
