@@ -28,6 +28,7 @@ def bound(
     backward: bool = False,
     resets: bool = False,
     still: bool = False,
+    config: OnePassConfig | None = None,
     **flags: Any,
 ) -> Bound:
     """A call on row-major operands of a shape with time in the middle; with h0 where there are resets."""
@@ -45,7 +46,7 @@ def bound(
     if resets:
         layouts |= {"resets": row_major(shape, "bool"), "h0": last}
     operation = operations["linear_recurrence_backward" if backward else "linear_recurrence"]
-    config = WalkConfig() if shape == LONG else OnePassConfig()
+    config = config or (WalkConfig() if shape == LONG else OnePassConfig())
     return Bound(operation.name, spec, config, (*operation.operands, *operation.results), layouts, H200)
 
 

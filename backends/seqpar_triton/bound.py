@@ -5,7 +5,6 @@ programs, and the one without vectors is made when it is first needed. Of more t
 walked here, one launch after the other.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,14 +12,14 @@ from typing import Any
 
 from seqpar.dispatch.geometry import ITEMSIZE, Geometry, Strides, geometry
 from seqpar.dispatch.problem import Layout
-from seqpar_triton import linear_plan, matrix_plan, rows_plan
+from seqpar.errors import BackendError
+from seqpar_triton import linear_plan, matrix_parts, matrix_plan, rows_plan
 from seqpar_triton.configs import OnePassConfig, WalkConfig
 from seqpar_triton.device import Device, current_device
+from seqpar_triton.limits import AXES, TIMELESS
 from seqpar_triton.program import Program, aligned, launch
 
-TIMELESS = ("h0", "final", "g_final", "dh0")
 VECTOR_BYTES = 16
-AXES = 3  # beside time, as many as a kernel walks
 
 
 class Bound:
@@ -63,14 +62,28 @@ class Bound:
     @cached_property
     def in_numbers(self) -> Program:
         """For any addresses."""
-        program = self._program(1)
-        assert program.scratch == self.scratch
+        # The scratch is that of the other program, so time is cut as it is there.
+        program = self._made(self._cut(self.in_vectors.segments), 1)
+        if program.scratch != self.scratch:
+            raise BackendError(
+                f"{self.operation}: two plans of one call want other scratch: {program.scratch}, {self.scratch}."
+            )
         return program
+
+    @property
+    def segments(self) -> int:
+        """As many as the plan takes to be best, or as the config says."""
+        return self._made(self._cut(getattr(self.config, "segments", 1)), VECTOR_BYTES).segments
 
     @cached_property
     def whole(self) -> Geometry:
         shape = self.layouts["h"].shape
         return geometry(shape, self.spec.axis, self.layouts, TIMELESS)
+
+    @cached_property
+    def leading(self) -> int:
+        """Leading axes of a matrix recurrence, time not counted, over which launches follow each other."""
+        return matrix_parts.leading(self.layouts, self.spec.axis, AXES)
 
     @cached_property
     def parts(self) -> list[Mapping[str, int]]:
@@ -84,7 +97,7 @@ class Bound:
 
     def _parts(self) -> Iterator[Mapping[str, int]]:
         if self.operation.startswith("matrix"):
-            yield {}
+            yield from matrix_parts.parts(self.layouts, self.spec.axis, self.leading)
             return
         leading = self.whole.sizes[:-AXES]
         for index in itertools.product(*map(range, leading)):
@@ -96,19 +109,24 @@ class Bound:
 
     def _program(self, bytes_of_vector: int) -> Program:
         if not isinstance(self.config, WalkConfig):
-            return self._made(WalkConfig(segments=1, **vars(self.config)), bytes_of_vector)
+            return self._made(self._cut(1), bytes_of_vector)
         program = self._made(self.config, bytes_of_vector)
-        if self.config.segments is None and not program.scratch:
+        if self.config.segments is None and program.segments == 1:
             # One pass is the better choice here, but segments were asked for.
-            program = self._made(dataclasses.replace(self.config, segments=2), bytes_of_vector)
+            program = self._made(self._cut(2), bytes_of_vector)
         return program
+
+    def _cut(self, segments: int | None) -> WalkConfig:
+        """The config with a number of segments."""
+        return WalkConfig(**{**vars(self.config), "segments": segments})
 
     def _made(self, config: WalkConfig, bytes_of_vector: int) -> Program:
         backward = self.operation.endswith("_backward")
         plan: Any
         if self.operation.startswith("matrix"):
             plan = matrix_plan
-            given: tuple[Any, ...] = (self.spec, self.layouts, config)
+            part_of_each = matrix_parts.without_axes(self.layouts, self.spec.axis, self.leading)
+            given: tuple[Any, ...] = (self.spec, part_of_each, config)
         else:
             whole = self.whole
             part = Geometry(

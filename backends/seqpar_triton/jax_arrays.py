@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import operations
-from seqpar_triton.bound import TIMELESS, Bound
+from seqpar_triton.bound import Bound
 from seqpar_triton.jax_calls import call_triton
 from seqpar_triton.jax_interpreter import interpret
+from seqpar_triton.limits import TIMELESS
 from seqpar_triton.program import interpreted
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ is absent, and integers that are numbers at run time. So around a kernel another
 there, which takes what jax-triton passes; Triton puts the one inside the other, and nothing of it is left in the machine code.
 """
 
+import hashlib
 import linecache
 import os
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ class _Pattern(NamedTuple):
 def _adapted(pattern: _Pattern) -> Any:
     source = source_of(pattern)
     # Triton reads the source of a kernel from its file; this is the file.
-    file = f"<seqpar {pattern.kernel.__name__} for jax-triton {hash(source):x}>"
+    file = f"<seqpar {pattern.kernel.__name__} for jax-triton {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     there: dict[str, Any] = {"kernel": pattern.kernel, "tl": tl, "__name__": __name__}
     exec(compile(source, file, "exec"), there)

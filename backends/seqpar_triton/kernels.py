@@ -6,11 +6,13 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from seqpar.dispatch.geometry import ITEMSIZE
-from seqpar.dispatch.operation import operations
+from seqpar.dispatch.geometry import ITEMSIZE, row_major
+from seqpar.dispatch.operation import Abstract, operations
 from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem, wrong_counts
+from seqpar.linear_recurrence_operation import Walk
+from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar_triton.configs import OnePassConfig, WalkConfig
-from seqpar_triton.limits import LARGEST_MATRIX, MOST_IN_COLUMNS, MOST_SEGMENTS
+from seqpar_triton.limits import LARGEST_MATRIX, MOST_IN_COLUMNS, MOST_SEGMENTS, MOST_WARPS, TIMELESS
 
 if TYPE_CHECKING:
     from seqpar_triton.bound import Bound
@@ -25,7 +27,9 @@ def unavailable(framework: str) -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed: pip install 'seqpar[triton]'"
     if framework == "jax" and not interpreting() and find_spec("jax_triton") is None:
-        return "JAX reaches Triton through jax-triton, which is not installed: pip install jax-triton"
+        return (
+            "JAX reaches Triton through jax-triton, which is not installed: pip install 'seqpar[jax-triton]'"
+        )
     return None
 
 
@@ -68,10 +72,12 @@ class TritonKernel(Kernel):
             count = getattr(config, name)
             if type(count) is int and count & (count - 1):
                 return f"{name}={count} is not a power of two"
+        if type(config.warps) is int and config.warps > MOST_WARPS:
+            return f"warps={config.warps} is more than the {MOST_WARPS} of one program"
         segments = getattr(config, "segments", None)
         if type(segments) is int and segments > MOST_SEGMENTS:
             return f"segments={segments} is more than the {MOST_SEGMENTS} that one launch can have"
-        return wrong_counts(config)
+        return wrong_counts(config, what="positive whole number")
 
     def missing(self, problem: Problem) -> str | None:
         why = unavailable(problem.framework)
@@ -131,34 +137,47 @@ def has_device() -> bool:
 
 
 def pays_to_split(problem: Problem) -> bool:
-    """Does cutting time into segments look faster, by the estimates of `grid`, or `rows_grid` where time lies contiguous?"""
+    """Does cutting time into segments look faster to the plan? Asked for row-major operands that broadcast nowhere."""
+    from seqpar_triton.bound import Bound
     from seqpar_triton.device import NOMINAL, current_device
-    from seqpar_triton.grid import grid_for
-    from seqpar_triton.rows_grid import blocks_for, usual_block
 
-    dtype = next(name for name in problem.dtypes if name is not None)
-    size, rows = ITEMSIZE[dtype], max(1, problem.rows)
-    backward = problem.operation.endswith("_backward")
+    operation = operations[problem.operation]
+    matrix, time_last = problem.operation.startswith("matrix"), problem.layout == "time"
+    if matrix:
+        shape, axis = problem.shape, problem.axis
+    elif time_last:
+        shape, axis = (problem.rows, problem.time), 1
+    else:
+        shape, axis = (problem.outer, problem.time, problem.inner), 1
+    metas = [
+        None if dtype is None else Abstract(_shape_of(name, matrix, shape, axis, problem.options), dtype)
+        for name, dtype in zip(operation.operands, problem.dtypes, strict=True)
+    ]
+    spec: Any
+    if matrix:
+        spec = MatrixWalk(axis, adjoint="adjoint" in problem.options)
+    else:
+        gate = next((word[5:] for word in problem.options if word.startswith("gate=")), "value")
+        spec = Walk(axis, gate=gate, convex="convex" in problem.options, adjoint="adjoint" in problem.options)
+    memory = (*metas, *operation.raw(spec, metas))
+    names = (*operation.operands, *operation.results)
+    layouts = {name: row_major(*x) for name, x in zip(names, memory, strict=True) if x is not None}
     device = current_device() if has_device() else NOMINAL
-    read, written, again = (3 if backward else 2) * size, (2 if backward else 1) * size, 2 * size
-    if problem.layout == "time" and not problem.operation.startswith("matrix"):
-        block = usual_block(
-            dtype, any(option.startswith("gate=") for option in problem.options), problem.time
-        )
-        return (
-            blocks_for(WalkConfig(), device, problem.time, rows, block, (read, written, again)).segments > 1
-        )
-    grid = grid_for(
-        WalkConfig(),
-        device,
-        problem.time,
-        rows,
-        max(1, 16 // size),
-        read=read,
-        written=written,
-        again=again,
-    )
-    return grid.segments > 1
+    return Bound(problem.operation, spec, WalkConfig(), names, layouts, device).segments > 1
+
+
+def _shape_of(
+    name: str, matrix: bool, shape: tuple[int, ...], axis: int, options: Sequence[str]
+) -> tuple[int, ...]:
+    """The shape of an operand that broadcasts nowhere but, if it is constant, over time."""
+    if name in TIMELESS:
+        return shape[:axis] + shape[axis + 1 :]
+    if name == "A":
+        steps = (1,) if "constant" in options else shape[axis : axis + 1]
+        return (*shape[:axis], *steps, *shape[axis + 1 : -2], shape[-2], shape[-2])
+    if matrix and name == "resets":
+        return (*shape[:-2], 1, 1)
+    return shape
 
 
 class MatrixKernel(TritonKernel):

@@ -6,3 +6,9 @@ MOST_IN_COLUMNS = 1 << 13
 """Numbers of a state, its axes padded to powers of two, that one backward program holds: 32 for a thread of 8 warps."""
 MOST_SEGMENTS = 65535
 """The second axis of a grid."""
+MOST_WARPS = 32
+"""Threads of one program: 1,024."""
+AXES = 3
+"""Axes beside time, after joining, that one launch walks; it follows the leading ones launch by launch."""
+TIMELESS = ("h0", "final", "g_final", "dh0")
+"""Operands and results that lack the axis of time."""

@@ -11,6 +11,7 @@ from seqpar.validation import COMPLEX, state_of
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
 from seqpar_triton.grid import Grid, grid_for
+from seqpar_triton.limits import TIMELESS
 from seqpar_triton.program import Call, Program
 from seqpar_triton.walk import cross, reduce, walk
 from seqpar_triton.walk_backward import total, walk_backward
@@ -35,7 +36,7 @@ def make_forward(
         constants={**shape.constants(grid), **flags, "WIDTHS": shape.widths("a", "b", "resets", "h")},
         warps=grid.warps,
     )
-    return shape.program((*calls, main), scratch)
+    return shape.program((*calls, main), scratch, grid.segments)
 
 
 def make_backward(
@@ -80,7 +81,7 @@ def make_backward(
                 warps=1,
             )
         )
-    return shape.program(tuple(calls), scratch)
+    return shape.program(tuple(calls), scratch, grid.segments)
 
 
 class _Shape:
@@ -113,7 +114,7 @@ class _Shape:
         """As the kernels take them: a step where there is time, then one stride per axis."""
         found: list[int] = []
         for name in names:
-            if name not in ("h0", "final", "g_final", "dh0"):
+            if name not in TIMELESS:
                 found.append(self.geometry.strides[name].step if name in self.geometry.strides else 0)
             found += self.others(name)
         return tuple(found)
@@ -202,7 +203,9 @@ class _Shape:
         )
         return scratch, [first, second]
 
-    def program(self, calls: tuple[Call, ...], scratch: Mapping[str, tuple[tuple[int, ...], str]]) -> Program:
+    def program(
+        self, calls: tuple[Call, ...], scratch: Mapping[str, tuple[tuple[int, ...], str]], segments: int
+    ) -> Program:
         formats = {name: self.formats[name] for name in self.geometry.strides}
         formats |= {name: dtype for name, (_, dtype) in scratch.items()}
-        return Program(calls=calls, formats=formats, scratch=scratch)
+        return Program(calls=calls, formats=formats, scratch=scratch, segments=segments)

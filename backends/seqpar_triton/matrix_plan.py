@@ -38,7 +38,7 @@ def make_forward(spec: MatrixWalk, layouts: Layouts, config: WalkConfig, device:
         },
         warps=grid.warps,
     )
-    return shape.program((*calls, walk), scratch)
+    return shape.program((*calls, walk), scratch, grid.segments)
 
 
 def make_backward(spec: MatrixWalk, layouts: Layouts, config: WalkConfig, device: Device) -> Program:
@@ -106,7 +106,7 @@ def make_backward(spec: MatrixWalk, layouts: Layouts, config: WalkConfig, device
                 warps=1,
             )
         )
-    return shape.program(tuple(calls), scratch)
+    return shape.program(tuple(calls), scratch, grid.segments)
 
 
 def _entering(

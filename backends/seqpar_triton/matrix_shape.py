@@ -16,7 +16,7 @@ from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar.validation import COMPLEX, state_of
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
-from seqpar_triton.limits import LARGEST_MATRIX
+from seqpar_triton.limits import LARGEST_MATRIX, TIMELESS
 from seqpar_triton.matrix_grid import MatrixGrid, matrix_grid_for, power_of_two
 from seqpar_triton.program import Call, Program
 
@@ -24,7 +24,6 @@ Layouts = Mapping[str, Layout]
 Scratch = dict[str, tuple[tuple[int, ...], str]]
 
 MATRICES = ("A", "dA")
-TIMELESS = ("h0", "final", "g_final", "dh0")
 
 
 class MatrixShape:
@@ -187,10 +186,10 @@ class MatrixShape:
             "DOWN": self.down,
         }
 
-    def program(self, calls: tuple[Call, ...], scratch: Scratch) -> Program:
+    def program(self, calls: tuple[Call, ...], scratch: Scratch, segments: int = 1) -> Program:
         formats = {name: layout.dtype for name, layout in self.layouts.items()}
         formats |= {name: dtype for name, (_, dtype) in scratch.items()}
-        return Program(calls=calls, formats=formats, scratch=scratch)
+        return Program(calls=calls, formats=formats, scratch=scratch, segments=segments)
 
 
 def _without_matrix_axes(layout: Layout) -> Layout:

@@ -124,15 +124,18 @@ def gate_pair(ar, ai, GATE: tl.constexpr, COMPLEX: tl.constexpr, WIDE: tl.conste
         d = tl.where(ar < 0.0, large, rest)
         return c, c, d, d
     elif COMPLEX:
-        # exp(x + iy) - 1 = expm1(x) cos y - 2 sin(y/2)**2 + i exp(x) sin y
-        big, small = exponentials(ar, WIDE)
-        sine, half = tl.sin(ai), tl.sin(0.5 * ai)
-        dip = 2.0 * half * half
-        less = small * (1.0 - dip) - dip
-        near = (tl.abs(ar) < 0.5) & (tl.abs(ai) < 0.5)
-        cr = tl.where(near, 1.0 + less.to(tl.float64), (big * (1.0 - dip)).to(tl.float64))
-        ci = (big * sine).to(tl.float64)
-        return cr, ci, -less.to(tl.float64), -ci
+        # exp(x + iy) - 1 = expm1(x) cos y - 2 sin(y/2)**2 + i exp(x) sin y, in the precision of the carry
+        x, y = ar.to(tl.float64), ai.to(tl.float64)
+        big, small = exponentials(x, True)
+        dip = tl.sin(0.5 * y)
+        dip = 2.0 * dip * dip
+        # exp(-inf + iy) is 0 for every y, and exp(x + 0i) has no imaginary part: no 0 * NaN, no inf * 0.
+        gone = big == 0.0
+        less = tl.where(gone, -1.0, small * (1.0 - dip) - dip)
+        near = (tl.abs(x) < 0.5) & (tl.abs(y) < 0.5)
+        cr = tl.where(near, 1.0 + less, tl.where(gone, 0.0, big * (1.0 - dip)))
+        ci = tl.where(gone, 0.0, tl.where(y == 0.0, y, big * tl.sin(y)))
+        return cr, ci, -less, -ci
     elif WIDE:
         big, small = exponentials(ar, WIDE)
         c = tl.where(tl.abs(ar) < 0.5, 1.0 + small, big)

@@ -38,6 +38,8 @@ class Program:
     """Dtype name of every piece of memory that is there, scratch included."""
     scratch: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     """Memory that only the launches see: shape and dtype."""
+    segments: int = 1
+    """Parts that time is cut into."""
 
 
 def launch(

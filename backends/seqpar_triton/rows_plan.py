@@ -10,6 +10,7 @@ from seqpar.linear_recurrence_operation import Walk
 from seqpar.validation import COMPLEX, state_of
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
+from seqpar_triton.limits import TIMELESS
 from seqpar_triton.program import Call, Program
 from seqpar_triton.rows import reduce_rows, walk_rows
 from seqpar_triton.rows_backward import walk_rows_backward
@@ -21,7 +22,6 @@ Formats = Mapping[str, str]
 Names = tuple[str, ...]
 Scratch = dict[str, tuple[tuple[int, ...], str]]
 
-TIMELESS = ("h0", "final", "g_final", "dh0")
 VECTOR_BYTES = 16
 
 
@@ -44,7 +44,7 @@ def make_forward(
         constants={**shape.compiled(blocks, "a", "b", "resets", "h"), **flags},
         warps=blocks.warps,
     )
-    return shape.program((*calls, main), scratch)
+    return shape.program((*calls, main), scratch, blocks.segments)
 
 
 def make_backward(
@@ -90,7 +90,7 @@ def make_backward(
                 warps=1,
             )
         )
-    return shape.program(tuple(calls), scratch)
+    return shape.program(tuple(calls), scratch, blocks.segments)
 
 
 class _RowShape:
@@ -139,10 +139,11 @@ class _RowShape:
             "CARRY": tl.float64 if self.carry_wide else tl.float32,
         }
 
-    def program(self, calls: tuple[Call, ...], scratch: Scratch) -> Program:
+    def program(self, calls: tuple[Call, ...], scratch: Scratch, segments: int) -> Program:
         formats = {name: self.formats[name] for name in self.geometry.strides}
         formats |= {name: dtype for name, (_, dtype) in scratch.items()}
-        return Program(calls=calls if self.geometry.sequences else (), formats=formats, scratch=scratch)
+        calls = calls if self.geometry.sequences else ()
+        return Program(calls=calls, formats=formats, scratch=scratch, segments=segments)
 
     def width_of(self, name: str) -> int:
         """Elements of one vector along time that every row of an operand starts with."""

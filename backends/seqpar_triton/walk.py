@@ -71,7 +71,7 @@ def in_memory(step, steps, stride, DOWN: tl.constexpr, WIDTH: tl.constexpr):
 def advanced(
     kr, ki, cr, ci, ur, ui, drop, RESETS: tl.constexpr, ADJOINT: tl.constexpr, COMPLEX: tl.constexpr
 ):
-    """(h, the state carried on) after one step. What a reset drops is not multiplied, but not looked at."""
+    """(h, the state carried on) after one step. What a reset drops is multiplied too, and then not taken: it may be NaN."""
     if ADJOINT:
         hr, hi = ur + kr, ui + ki
         kr, ki = product(cr, ci, hr, hi, COMPLEX)

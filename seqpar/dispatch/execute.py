@@ -5,6 +5,7 @@ costs one dictionary look-up before its kernel starts.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -114,9 +115,10 @@ def _on_buffers(
     raw = operation.raw(spec, metas)
     sample = [binding.empty(shape, dtype, operands[like]) for shape, dtype in raw]
     layouts = [None if x is None else binding.layout(x) for x in (*operands, *sample)]
-    launch = choice.kernel.bind(spec, choice.config, layouts)
-    scratch = choice.kernel.scratch(spec, choice.config, layouts)
     device = binding.on_device(operands[like])
+    with nullcontext() if device is None else device():
+        launch = choice.kernel.bind(spec, choice.config, layouts)
+        scratch = choice.kernel.scratch(spec, choice.config, layouts)
     address, empty, threads = binding.address, binding.empty, binding.threads
     plain = type(operation).finish is Operation.finish
 

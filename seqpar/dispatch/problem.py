@@ -171,8 +171,8 @@ def refusal(kernel: Kernel, problem: Problem, config: Any) -> str | None:
     return why or kernel.missing(problem)
 
 
-def wrong_counts(config: Any, least: int = 1) -> str | None:
-    """Which knobs of a config are no number of steps, in words; None if all are right. A knob's default always is."""
+def wrong_counts(config: Any, least: int = 1, what: str = "number of steps") -> str | None:
+    """Which knobs of a config are no such number, in words; None if all are right. A knob's default always is."""
     wrong = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -181,9 +181,7 @@ def wrong_counts(config: Any, least: int = 1) -> str | None:
             wrong.append(f"{field.name}={value!r}")
     if not wrong:
         return None
-    return f"{', '.join(wrong)} is not a number of steps" + (
-        f" of at least {least}" if least > 1 else ", 1 or more"
-    )
+    return f"{', '.join(wrong)} is not a {what}" + (f" of at least {least}" if least > 1 else ", 1 or more")
 
 
 @functools.cache

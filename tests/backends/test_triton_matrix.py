@@ -15,8 +15,9 @@ from seqpar.matrix_recurrence_operation import BACKWARD, MatrixWalk
 from seqpar.recurrence_operation import without
 from seqpar.testing import oracle
 from seqpar_triton import matrix_plan
-from seqpar_triton.configs import WalkConfig
+from seqpar_triton.configs import OnePassConfig, WalkConfig
 from seqpar_triton.device import Device
+from seqpar_triton.kernels import MatrixChunked, MatrixSequential
 from seqpar_triton.program import interpreted, launch
 
 pytestmark = [
@@ -328,3 +329,31 @@ def test_offsets_beyond_32_bits(far):
     assert np.allclose(
         walk(MatrixWalk(1), A, b)[0], walk(MatrixWalk(1), A.copy(), b)[0], rtol=1e-5, atol=1e-6
     )
+
+
+def test_more_axes_than_a_kernel_walks_are_walked_launch_after_launch():
+    """A and b broadcast against each other on alternating axes, so that no two of them join."""
+    random = np.random.default_rng(11)
+    shape, axis, n = (2, 2, 3, 7, 2), 3, 3
+    A = (random.standard_normal((2, 1, 3, 7, 1, n, n)) / 3).astype("float32")
+    b = random.standard_normal((*shape[:1], 2, 1, 7, 2, n, 1)).astype("float32")
+    b = np.ascontiguousarray(np.broadcast_to(b, (*shape, n, 1)))
+    h0 = random.standard_normal((1, 2, 3, 2, n, 1)).astype("float32")
+    operands = [A, b, h0, None]
+    h, final = np.full(b.shape, np.nan, "float32"), np.full((2, 2, 3, 2, n, 1), np.nan, "float32")
+    for kernel, config in ((MatrixSequential(), OnePassConfig()), (MatrixChunked(), WalkConfig(segments=2))):
+        arrays = [*operands, h, final]
+        layouts = [None if x is None else Layout(x.shape, x.strides, x.dtype.name) for x in arrays]
+        spec = MatrixWalk(axis)
+        assert len(kernel.programs(spec, config, layouts).parts) > 1
+        spare = [np.empty(size, kind) for size, kind in kernel.scratch(spec, config, layouts)]
+        h[:], final[:] = np.nan, np.nan
+        kernel.bind(spec, config, layouts)([0 if x is None else x.ctypes.data for x in (*arrays, *spare)])
+        right = np.broadcast_to(h0, final.shape).astype("float64")
+        for t in range(shape[axis]):
+            right = (
+                np.broadcast_to(A[..., t, :, :, :], (2, 2, 3, 2, n, n)).astype("float64") @ right
+                + b[..., t, :, :, :]
+            )
+            assert np.allclose(h[..., t, :, :, :], right, rtol=1e-5, atol=1e-5)
+        assert np.array_equal(final, h[..., -1, :, :, :])

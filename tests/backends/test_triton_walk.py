@@ -225,3 +225,34 @@ def test_a_compiled_kernel_is_started_again_with_every_parameter_in_order():
     assert len(launched) == 1
     assert [(grid, args[2:]) for grid, args in started] == [((2, 3, 1), (5, 6, True, 4))] * 2
     assert [x.data_ptr() for x in started[0][1][:2]] == [16, 32]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "complex64"])
+@pytest.mark.parametrize("shape", [(1, 4096, 264), (8, 65536, 520), (1, 1 << 20, 64), (3, 512, 7)])
+def test_time_is_cut_the_same_way_for_addresses_that_allow_no_vectors(shape, dtype):
+    """Both programs share the scratch, which is allocated before an address is known."""
+    from triton_walk_programs import LONG, bound
+
+    for backward in (False, True):
+        for still in (False, True):
+            call = bound(shape, dtype, backward=backward, still=still, config=WalkConfig())
+            assert call.in_numbers.scratch == call.in_vectors.scratch
+            assert call.in_numbers.segments == call.in_vectors.segments
+            assert (call.segments > 1) or shape != LONG
+
+
+def test_complex_log_gates_at_the_ends_of_the_exponential():
+    """exp(-inf + iy) is 0 for every y, and exp(100) is beyond float32 though not beyond the state it multiplies."""
+    for dtype in ("complex64", "complex128"):
+        a = np.full((1, 3, 1), complex(-np.inf, np.inf), dtype)
+        b = np.ones((1, 3, 1), dtype)
+        h, final = np.full_like(b, np.nan), np.full((1, 1), np.nan, dtype)
+        run(Chunked(), Walk(1, gate="log"), WHOLE, [a, b, None, None, h, final])
+        assert np.array_equal(h, b)
+        run(Chunked(), Walk(1, gate="log", convex=True), WHOLE, [a, b, None, None, h, final])
+        assert np.array_equal(h, b)
+        large, h0 = np.full((1, 1, 1), 100, dtype), np.full((1, 1), 1e-20, dtype)
+        h, final = np.full_like(large, np.nan), np.full((1, 1), np.nan, dtype)
+        run(Chunked(), Walk(1, gate="log"), WHOLE, [large, 0 * large, h0, None, h, final])
+        assert np.allclose(final, np.exp(100.0) * 1e-20, rtol=1e-5)
+        assert final.imag == 0
