@@ -5,6 +5,8 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from seqpar_bench.gpu import machine
 from seqpar_bench.gpu import peers as gpu_peers
 from seqpar_bench.gpu.answers import Inputs, Yardstick, inputs
 from seqpar_bench.gpu.cases import CASES, TINY, Case
-from seqpar_bench.gpu.contenders import Field, LeftOutError, checked
+from seqpar_bench.gpu.contenders import Field, LeftOutError, Made, checked
 from seqpar_bench.gpu.frameworks import JAX, CuPy, Frame, Torch
 from seqpar_bench.gpu.rounds import Timed, interleaved
 from seqpar_bench.gpu.table import Row, gains
@@ -69,6 +71,97 @@ def test_where_there_is_no_gpu_the_command_says_so_and_fails(tmp_path: Path, mon
     monkeypatch.setattr(machine, "hardware", dict)
     assert command.main([str(tmp_path), "--no-tests"]) == 1
     assert json.loads((tmp_path / "gpu.json").read_text())["problems"] == ["no framework finds a GPU"]
+
+
+def problems(out: Path) -> tuple[int, list[str], list[dict[str, Any]]]:
+    """Status, problems and rows of a rehearsal of the smallest case."""
+    status = command.main([str(out), "--dry-run", "--no-tests", "--only", "(1, 8, 4)"])
+    record = json.loads((out / "gpu.json").read_text())
+    return status, record["problems"], record["rows"]
+
+
+def spoilt(make: Any) -> Any:
+    """Its results are no numbers."""
+
+    def made(*given: Any) -> Made:
+        right = make(*given)
+
+        def thunk() -> Any:
+            found = right.thunk()
+            return tuple(x * np.nan for x in found) if isinstance(found, tuple | list) else found * np.nan
+
+        return replace(right, thunk=thunk)
+
+    return made
+
+
+def test_a_wrong_answer_of_a_kernel_by_name_is_a_problem(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Field, "_kernel", spoilt(Field._kernel))
+    status, found, rows = problems(tmp_path)
+    wrong = [row for row in rows if row["note"].startswith("WrongAnswerError")]
+    assert status == 1
+    assert [f"{row['which']}, {row['framework']}, {row['method']}" for row in wrong] == [
+        problem.removeprefix("(1, 8, 4) float32 ").partition(": WrongAnswerError")[0] for problem in found
+    ]
+    assert any(row["which"] == "forward" for row in wrong) == (find_spec("jax") is not None)
+    alone = {row["framework"] for row in wrong if row["method"].startswith("kernel alone: ")}
+    assert alone == {frame.title for frame in frames()}
+
+
+def test_a_wrong_answer_of_a_peer_is_a_note(tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("jax")
+    monkeypatch.setattr(Field, "_peer", spoilt(Field._peer))
+    status, found, rows = problems(tmp_path)
+    wrong = {row["method"] for row in rows if row["note"].startswith("WrongAnswerError")}
+    assert (status, found) == (0, [])
+    assert wrong == {"jax.lax.associative_scan", "jax.lax.scan"}
+
+
+def test_what_fails_while_it_is_timed_is_a_problem_if_it_is_ours(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(
+        command, "interleaved", lambda entries, seconds: dict.fromkeys(entries, MemoryError("no more"))
+    )
+    status, found, rows = problems(tmp_path)
+    failed = [row for row in rows if "no more" in row["note"]]
+    theirs = [row for row in failed if row["peer"] or row["method"] in gpu_peers.YARDSTICKS]
+    assert status == 1
+    assert theirs
+    assert len(found) == len(failed) - len(theirs)
+    assert not any(row["method"] in problem for row in theirs for problem in found)
+
+
+def test_a_framework_in_which_nothing_can_be_made_is_a_problem(tmp_path: Path, monkeypatch: Any) -> None:
+    def broken(self: Field) -> Any:
+        raise RuntimeError("no kernels")
+
+    monkeypatch.setattr(Field, "contenders", broken)
+    status, found, _ = problems(tmp_path)
+    assert (status, len(found)) == (1, 2 * len(frames()))
+
+
+def test_tests_that_cannot_run_are_a_problem(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    assert command.main([str(tmp_path), "--dry-run", "--no-times"]) == 1
+    (problem,) = json.loads((tmp_path / "gpu.json").read_text())["problems"]
+    assert problem.startswith("tests: not run: they need a source tree")
+
+
+@pytest.mark.parametrize(
+    ("status", "summary", "wrong"),
+    [
+        (0, "70 passed, 3 skipped in 60s", None),
+        (1, "1 failed, 69 passed in 60s", "1 failed, 69 passed in 60s (pytest ended with 1)"),
+        (2, "no summary: see tests.log", "no summary: see tests.log (pytest ended with 2)"),
+        (0, "73 skipped in 2s", "none ran: 73 skipped in 2s"),
+    ],
+)
+def test_only_tests_that_passed_are_no_problem(status: int, summary: str, wrong: str | None) -> None:
+    assert machine.why_not_passed({"status": status, "summary": summary}, gpu=True) == wrong
+
+
+def test_cases_that_there_are_not_cannot_be_chosen(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path), "--dry-run", "--only", "n = 5"])
 
 
 def test_cases_that_do_not_fit_into_the_time_are_named(tmp_path: Path) -> None:

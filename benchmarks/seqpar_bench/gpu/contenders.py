@@ -53,6 +53,8 @@ class Contender:
     make: Callable[[], Made]
     numerics: Numerics | None = None
     """Of the public call; None for kernels by name and for peers."""
+    ours: bool = True
+    """Is it this library that computes?"""
     peer: bool = False
     """Does somebody else compute the same?"""
 
@@ -79,7 +81,8 @@ class Field:
             yield Contender(self.frame, f"kernel alone: {chosen[0]}", partial(self._kernel, chosen[0]))
         for name, peer in peers_of(self.case, self.frame, self.given):
             if self.which == "forward" or name not in YARDSTICKS:
-                yield Contender(self.frame, name, partial(self._peer, peer), peer=name not in YARDSTICKS)
+                make = partial(self._peer, peer)
+                yield Contender(self.frame, name, make, ours=False, peer=name not in YARDSTICKS)
         for candidate in self._choice(NO_WISH).candidates:
             kernel = candidate.kernel
             too_long = kernel.label == "xla.sequential" and self.case.steps > LONGEST_LOOP

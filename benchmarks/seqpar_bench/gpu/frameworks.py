@@ -23,6 +23,8 @@ class Frame(ABC):
 
     name: str
     title: str
+    lacks: tuple[str, ...] = ()
+    """Kinds of numbers that it does not have."""
 
     def __init__(self, gpu: bool) -> None:
         self.gpu = gpu
@@ -134,6 +136,7 @@ class Torch(Frame):
 
 class CuPy(Frame):
     title = "CuPy"
+    lacks = ("bfloat16",)
 
     def __init__(self, gpu: bool) -> None:
         super().__init__(gpu)

@@ -135,6 +135,17 @@ def run_tests(seconds: float, out: Path) -> dict[str, Any]:
     }
 
 
+def why_not_passed(tests: dict[str, Any], gpu: bool) -> str | None:
+    """What is wrong with what `run_tests` found, or None."""
+    if "problem" in tests:
+        return str(tests["problem"])
+    if tests["status"] != 0:
+        return f"{tests['summary']} (pytest ended with {tests['status']})"
+    if gpu and not re.search(r"\d+ passed", tests["summary"]):
+        return f"none ran: {tests['summary']}"
+    return None
+
+
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Did it end by itself? An interrupt first, so that pytest prints its summary; then the end of its session."""
     try:
