@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 
 from cuda_emulator import compiler
-from cuda_memory import RUNTIME, aligned, check_backward, check_walk, run
+from cuda_memory import RUNTIME, aligned, check_backward, check_walk, kernel_for, run
 from host_memory import coefficients, dtype_of, numbers, state_of
+from seqpar.dispatch.execute import problem_of
+from seqpar.dispatch.operation import operations
+from seqpar.dispatch.plain_bindings import NumpyBinding
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.recurrence_operation import without
 from seqpar_cupy import ChunkedConfig, SequentialConfig
@@ -280,3 +283,35 @@ def test_no_kernel_reads_or_writes_beyond_its_operands(side):
         text=True,
     )
     assert run.returncode == 0, f"ended with {run.returncode}: {run.stderr[-2000:]}"
+
+
+def test_more_axes_than_kernels_know_are_walked_in_rounds():
+    random = np.random.default_rng(10)
+    shape = (2, 3, 2, 9, 2, 3)
+    # Neighbouring axes of a lie apart, so that none can be joined.
+    a = placed(coefficients(random, shape[::-1], "float32", "value")).T
+    b, g = (placed(numbers(random, shape, "float32")) for _ in range(2))
+    for config in CONFIGS:
+        RUNTIME.launched.clear()
+        h, _ = check_walk(Walk(3), config, a, b)
+        assert len(RUNTIME.launched) == 6 * (2 if isinstance(config, ChunkedConfig) else 1)
+        check_backward(Walk(3), config, a, b, None, None, h, g)
+        one = np.ascontiguousarray(a[:, :, :, :1])
+        check_backward(Walk(3), config, one, b, None, None, h, g)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (ChunkedConfig(segments=0), "segments=0 is not a positive number"),
+        (SequentialConfig(threads=33), "threads=33 is not a multiple of 32"),
+        (SequentialConfig(threads=2048), "threads=2048 is not a multiple of 32 up to 1024"),
+        (SequentialConfig(width=3), "width=3 is not a power of two"),
+    ],
+)
+def test_knobs_that_cannot_be_are_refused(config, reason):
+    x = np.zeros((1, 2, 3), np.float32)
+    kernel = kernel_for("linear_recurrence", config)
+    asked = problem_of(NumpyBinding(), operations[kernel.operation], Walk(1), (x, x, None, None))
+    assert reason in kernel.refuses(asked, config)
+    assert kernel.refuses(asked, type(config)()) is None
