@@ -10,6 +10,7 @@ from typing import Any
 
 from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import operations
+from seqpar.errors import BackendError
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.recurrence_operation import without
 from seqpar.validation import state_of
@@ -55,6 +56,7 @@ def calls() -> dict[str, Bound]:
     return {
         "forward float32": bound(MANY, "float32"),
         "backward float32": bound(MANY, "float32", backward=True),
+        "forward bfloat16": bound((64, 4096, 2048), "bfloat16"),
         "forward bfloat16 resets": bound(MANY, "bfloat16", resets=True),
         "backward float32 log convex": bound(MANY, "float32", backward=True, gate="log", convex=True),
         "forward complex64": bound((8, 4096, 512), "complex64"),
@@ -95,25 +97,18 @@ def main() -> None:
     import triton
 
     from seqpar_triton.device import current_device
-    from seqpar_triton.program import Pointer
+    from seqpar_triton.program import prepare
 
     triton.runtime.driver.set_active(StandIn())
-    program = bound(MANY, "float32", resets=True).in_vectors
-    (call,) = program.calls
-    memory = [
-        Pointer(1 << 20, program.formats[name]) if name in program.formats else None
-        for name in (*call.reads, *call.writes)
-    ]
-    kernel = call.kernel.run(
-        *memory,
-        *call.integers,
-        **call.constants,
-        num_warps=call.warps,
-        enable_fp_fusion=True,
-        grid=call.grid,
-        warmup=True,
-    )
-    print(json.dumps({"shared": kernel.metadata.shared, "device": current_device()}))
+    call = bound(MANY, "float32", resets=True)
+    call.compile()
+    kernel = prepare(call.in_vectors.calls[0], call.in_vectors.formats, H200.shared_bytes)
+    refusals = 0
+    try:
+        prepare(call.in_vectors.calls[0], call.in_vectors.formats, 1024)
+    except BackendError:
+        refusals = 1
+    print(json.dumps({"shared": kernel.metadata.shared, "device": current_device(), "refusals": refusals}))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from seqpar_triton import linear_plan, matrix_parts, matrix_plan, rows_plan
 from seqpar_triton.configs import OnePassConfig, WalkConfig
 from seqpar_triton.device import Device, current_device
 from seqpar_triton.limits import AXES, TIMELESS
-from seqpar_triton.program import Program, aligned, launch
+from seqpar_triton.program import Program, aligned, interpreted, launch, prepare
 
 VECTOR_BYTES = 16
 
@@ -48,6 +48,13 @@ class Bound:
                 launch(self.in_vectors, there, moved, self.compiled)
             else:
                 launch(self.in_numbers, there, moved)
+
+    def compile(self) -> None:
+        """Compile what aligned addresses will run, unless Triton interprets."""
+        if interpreted():
+            return
+        for call in self.in_vectors.calls:
+            prepare(call, self.in_vectors.formats, self.device.shared_bytes)
 
     @property
     def scratch(self) -> Mapping[str, tuple[tuple[int, ...], str]]:

@@ -37,7 +37,7 @@ def _probed(index: int) -> Device:
     facts = triton.runtime.driver.active.utils.get_device_properties(index)
     # Two transfers per clock; the rates are in kHz, the width of the bus in bits.
     bandwidth = 2.0 * facts["mem_clock_rate"] * 1e3 * facts["mem_bus_width"] / 8
-    return Device(facts["multiprocessor_count"], facts["max_shared_mem"], bandwidth)
+    return Device(facts["multiprocessor_count"], facts["max_shared_mem"], bandwidth or NOMINAL.bandwidth)
 
 
 ATTRIBUTES = {
@@ -65,4 +65,8 @@ def of_driver() -> Device:
         asked("cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
         facts[name] = number.value
     bandwidth = 2.0 * facts["MEMORY_CLOCK_RATE"] * 1e3 * facts["GLOBAL_MEMORY_BUS_WIDTH"] / 8
-    return Device(facts["MULTIPROCESSOR_COUNT"], facts["MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"], bandwidth)
+    return Device(
+        facts["MULTIPROCESSOR_COUNT"],
+        facts["MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"],
+        bandwidth or NOMINAL.bandwidth,
+    )

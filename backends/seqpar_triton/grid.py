@@ -11,15 +11,22 @@ from dataclasses import dataclass
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
 
-STEP_SECONDS = 20e-9  # one step of one program: a read of shared memory, a multiply-add, a store
+STEP_SECONDS = (
+    35e-9  # one step of one program; 105 on an H200 with three times the instructions that there are now
+)
 CALL_SECONDS = 4e-6
 CARRY_SECONDS = 60e-9  # one segment in `cross`
 LATENCY_SECONDS = 0.8e-6  # from asking memory to having it
 SHORTEST_SEGMENT = 64
 MOST_SEGMENTS = 1024
-DEPTHS = (8, 16, 32, 48)  # steps in flight
-# 48 steps in flight take 126 registers and 2 s to compile in blocks of 4, 168 and 8 s in blocks of 16, which spill with gates.
+DEPTHS = (8, 12, 16, 20, 24, 28)  # steps in flight
+# A warp can wait for the oldest of 63 groups of copies, and every load of a step is a group of its own.
+MOST_COPIES = 60
+# Blocks of 4 steps take 72 registers, and 2 s to compile.
 UNROLL = 4
+# Copies of less than four bytes per lane are no asynchronous ones: then only the steps of a block overlap.
+COPIED_BYTES, UNROLL_WITHOUT_COPIES = 4, 16
+FEWEST_LANES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +51,20 @@ def grid_for(
     read: int,
     written: int,
     again: int,
+    loads: int = 2,
+    narrowest: int = 4,
 ) -> Grid:
-    """The grid of a walk that reads and writes so many bytes per step and sequence, `again` of them in a first pass too."""
+    """The grid of a walk that reads and writes so many bytes per step and sequence, `again` of them in a first pass too.
+
+    A step reads `loads` operands, whose narrowest has numbers of so many bytes.
+    """
     lanes = config.lanes or max(32, min(32 * max(width, 2), _power_of_two(sequences)))
+    while config.lanes is None and lanes > FEWEST_LANES and -(-sequences // lanes) < 2 * device.processors:
+        lanes //= 2
     tiles = -(-sequences // lanes)
     in_flight = device.bandwidth * LATENCY_SECONDS
-    fits = [depth for depth in DEPTHS if depth * lanes * read <= device.shared_bytes // 2] or [DEPTHS[0]]
+    fits = [n for n in DEPTHS if n * lanes * read <= device.shared_bytes // 2 and n * loads <= MOST_COPIES]
+    fits = fits or [DEPTHS[0]]
 
     def depth_of(segments: int) -> int:
         """The fewest steps ahead that keep the memory busy, as far as that goes."""
@@ -71,7 +86,8 @@ def grid_for(
     segments = max(1, min(segments, steps))
     segment = -(-steps // segments)
     depth = depth_of(segments)
-    unroll = config.unroll or min(UNROLL, _power_of_two(segment))
+    copied = max(1, width) * narrowest >= COPIED_BYTES
+    unroll = config.unroll or min(UNROLL if copied else UNROLL_WITHOUT_COPIES, _power_of_two(segment))
     return Grid(
         lanes=lanes,
         unroll=unroll,

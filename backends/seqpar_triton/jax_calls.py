@@ -38,7 +38,6 @@ def call_triton(call: Call, memory: Mapping[str, Any], shapes: Shapes) -> Sequen
         grid=call.grid,
         name=f"seqpar_{call.kernel.__name__}",
         num_warps=call.warps,
-        enable_fp_fusion=True,
         **call.constants,
     )
     return written

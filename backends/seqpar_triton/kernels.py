@@ -12,7 +12,14 @@ from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem, wrong_count
 from seqpar.linear_recurrence_operation import Walk
 from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar_triton.configs import OnePassConfig, WalkConfig
-from seqpar_triton.limits import LARGEST_MATRIX, MOST_IN_COLUMNS, MOST_SEGMENTS, MOST_WARPS, TIMELESS
+from seqpar_triton.limits import (
+    LARGEST_MATRIX,
+    MOST_IN_COLUMNS,
+    MOST_SEGMENTS,
+    MOST_SEQUENCES,
+    MOST_WARPS,
+    TIMELESS,
+)
 
 if TYPE_CHECKING:
     from seqpar_triton.bound import Bound
@@ -65,6 +72,8 @@ class TritonKernel(Kernel):
             return f"works on CUDA memory, and the arrays are on {problem.device}"
         if not problem.addressable:
             return f"{problem.framework} shows no memory that it could work on"
+        if problem.rows >= MOST_SEQUENCES:
+            return f"numbers sequences in 32 bits, and there are {problem.rows}"
         odd = [name for name in problem.dtypes if name is not None and name not in ITEMSIZE]
         if odd:
             return f"has no format for {', '.join(odd)}"
@@ -110,7 +119,10 @@ class TritonKernel(Kernel):
         return tuple(self.programs(spec, config, layouts).scratch.values())
 
     def bind(self, spec: Any, config: OnePassConfig, layouts: Sequence[Layout | None]) -> Launch:
-        return self.programs(spec, config, layouts)
+        bound = self.programs(spec, config, layouts)
+        # Here, not at the launch, so that a kernel that does not compile gives way to the next best.
+        bound.compile()
+        return bound
 
     def on_jax_arrays(
         self,

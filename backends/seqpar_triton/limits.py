@@ -6,6 +6,8 @@ MOST_IN_COLUMNS = 1 << 13
 """Numbers of a state, its axes padded to powers of two, that one backward program holds: 32 for a thread of 8 warps."""
 MOST_SEGMENTS = 65535
 """The second axis of a grid."""
+MOST_SEQUENCES = 2**31 - 2**16
+"""Numbered in 32 bits, with the lanes beyond the last."""
 MOST_WARPS = 32
 """Threads of one program: 1,024."""
 AXES = 3

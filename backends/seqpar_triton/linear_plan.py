@@ -33,7 +33,7 @@ def make_forward(
         reads=("a", "b", "h0", "resets", "entering"),
         writes=("h", "final"),
         integers=shape.sizes(grid) + shape.strides("a", "b", "h0", "resets", "h", "final"),
-        constants={**shape.constants(grid), **flags, "WIDTHS": shape.widths("a", "b", "resets", "h")},
+        constants={**shape.constants(grid), **flags, "WIDTHS": shape.widths(grid, "a", "b", "resets", "h")},
         warps=grid.warps,
     )
     return shape.program((*calls, main), scratch, grid.segments)
@@ -62,7 +62,7 @@ def make_backward(
                 **shape.constants(grid),
                 "CONVEX": spec.convex,
                 "SUMMED": summed,
-                "WIDTHS": shape.widths("a", "b", "resets", "h", "g", "da", "db"),
+                "WIDTHS": shape.widths(grid, "a", "b", "resets", "h", "g", "da", "db"),
             },
             warps=grid.warps,
         )
@@ -119,10 +119,11 @@ class _Shape:
             found += self.others(name)
         return tuple(found)
 
-    def widths(self, *names: str) -> tuple[int, ...]:
-        """Vector widths: of a, b, resets and h, of the lanes, and of what else there is."""
-        each = [self.width if self.others(name)[-1] == 1 else 1 for name in names]
-        return (*each[:4], self.width, *each[4:])
+    def widths(self, grid: Grid, *names: str) -> tuple[int, ...]:
+        """Vector widths: of a, b, resets and h, of the lanes, and of what else there is; no wider than a thread has lanes."""
+        width = max(1, min(self.width, grid.lanes // (32 * grid.warps)))
+        each = [width if self.others(name)[-1] == 1 else 1 for name in names]
+        return (*each[:4], width, *each[4:])
 
     def sizes(self, grid: Grid) -> tuple[int, ...]:
         _, n1, n2 = self.axes
@@ -139,18 +140,24 @@ class _Shape:
         writes: tuple[str, ...],
         again: tuple[str, ...],
     ) -> Grid:
-        def size(names: tuple[str, ...]) -> int:
-            """Bytes per step and sequence; what broadcasts over time or sequences comes out of a cache."""
-            there = [name for name in names if name in self.geometry.strides]
-            return sum(
-                ITEMSIZE[self.formats[name]]
-                for name in there
-                if self.geometry.strides[name].step and self.geometry.strides[name].others[-1]
-            )
+        def moving(names: tuple[str, ...]) -> list[int]:
+            """Bytes per number of what differs from step to step and lane to lane; the rest comes out of a cache."""
+            slots = self.geometry.strides
+            there = [name for name in names if name in slots and slots[name].step and slots[name].others[-1]]
+            return [ITEMSIZE[self.formats[name]] for name in there]
 
-        steps, sequences = self.geometry.steps, self.geometry.sequences
+        inputs = moving(reads) or [1]
         return grid_for(
-            config, device, steps, sequences, self.width, max(1, size(reads)), size(writes), size(again)
+            config,
+            device,
+            self.geometry.steps,
+            self.geometry.sequences,
+            self.width,
+            sum(inputs),
+            sum(moving(writes)),
+            sum(moving(again)),
+            loads=len(inputs),
+            narrowest=min(moving(tuple(name for name in reads if name != "resets")), default=4),
         )
 
     def constants(self, grid: Grid) -> dict[str, Any]:
@@ -188,7 +195,11 @@ class _Shape:
             reads=("a", inputs, "resets"),
             writes=("slope", "exponent", "reached"),
             integers=self.sizes(grid) + self.strides("a", inputs, "resets"),
-            constants={**self.constants(grid), **flags, "WIDTHS": self.widths("a", inputs, "resets", inputs)},
+            constants={
+                **self.constants(grid),
+                **flags,
+                "WIDTHS": self.widths(grid, "a", inputs, "resets", inputs),
+            },
             warps=grid.warps,
         )
         keep = ("DIMS", "COMPLEX", "STATE", "CARRY")

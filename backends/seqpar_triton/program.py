@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import triton
 
+from seqpar.errors import BackendError
+
 Addresses = Mapping[str, int]
 
 
@@ -69,6 +71,26 @@ def launch(
             )
             if compiled is not None and kernel is not None:
                 compiled[place] = _starter(call, kernel[call.grid], len(memory))
+
+
+def prepare(call: Call, formats: Mapping[str, str], shared_bytes: int) -> Any:
+    """Compile one call for addresses that are multiples of 16 bytes, as its launch will find it."""
+    memory = [Pointer(16, formats[name]) if name in formats else None for name in (*call.reads, *call.writes)]
+    kernel = call.kernel.run(
+        *memory,
+        *call.integers,
+        **call.constants,
+        num_warps=call.warps,
+        enable_fp_fusion=True,
+        grid=call.grid,
+        warmup=True,
+    )
+    if kernel.metadata.shared > shared_bytes:
+        raise BackendError(
+            f"{call.kernel.__name__}: {kernel.metadata.shared} bytes of shared memory are more than the {shared_bytes} of a "
+            "program here. Give fewer `lanes`, or fewer `stages`."
+        )
+    return kernel
 
 
 def _starter(call: Call, run: Callable[..., Any], pointers: int) -> Callable[..., Any]:

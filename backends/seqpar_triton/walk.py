@@ -85,6 +85,28 @@ def advanced(
         return hr, hi, hr, hi
 
 
+@triton.jit
+def read(
+    a, b, resets, oa, ob, orr, a_step, b_step, r_step, step, steps, mask, cr, ci, dr, di,
+    WIDTHS: tl.constexpr, GATE: tl.constexpr, CONVEX: tl.constexpr, COMPLEX: tl.constexpr, DOWN: tl.constexpr,
+    STILL: tl.constexpr, STATE: tl.constexpr, CARRY: tl.constexpr,
+):  # fmt: skip
+    """(c, 1 - c, u, reset) of one step; c and 1 - c are those given where the coefficient is STILL."""
+    if not STILL:
+        ar, ai = number(a, oa + in_memory(step, steps, a_step, DOWN, WIDTHS[0]), mask, COMPLEX)
+        cr, ci, dr, di = coefficient_of(ar, ai, GATE, COMPLEX, STATE, CARRY)
+    ur, ui = number(b, ob + in_memory(step, steps, b_step, DOWN, WIDTHS[1]), mask, COMPLEX)
+    ur, ui = ur.to(CARRY), ui.to(CARRY)
+    if CONVEX:
+        ur, ui = product(dr, di, ur, ui, COMPLEX)
+    drop = mask
+    if resets is not None:
+        drop = (
+            tl.load(resets + (orr + in_memory(step, steps, r_step, DOWN, WIDTHS[2])), mask=mask, other=0) != 0
+        )
+    return cr, ci, dr, di, ur, ui, drop
+
+
 @triton.jit(do_not_specialize=INTEGERS)
 def walk(
     a, b, h0, resets, entering,
@@ -96,16 +118,15 @@ def walk(
     STILL: tl.constexpr, STATE: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """h, and at the end of the last segment the final state."""
-    AW: tl.constexpr = WIDTHS[0]
-    BW: tl.constexpr = WIDTHS[1]
-    RW: tl.constexpr = WIDTHS[2]
     HW: tl.constexpr = WIDTHS[3]
     WIDTH: tl.constexpr = WIDTHS[4]
-    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = tl.max_constancy(lane < sequences, WIDTH)
-    oa = offsets(lane, n1, n2, a0, a1, a2, DIMS, AW)
-    ob = offsets(lane, n1, n2, b0, b1, b2, DIMS, BW)
-    oh = offsets(lane, n1, n2, h_0, h_1, h_2, DIMS, HW)
+    oa = offsets(lane, n1, n2, a0, a1, a2, DIMS, WIDTHS[0])
+    ob = offsets(lane, n1, n2, b0, b1, b2, DIMS, WIDTHS[1])
+    orr = oa
+    if resets is not None:
+        orr = offsets(lane, n1, n2, r0, r1, r2, DIMS, WIDTHS[2])
     kr = tl.zeros((BLOCK,), CARRY)
     ki = kr
     place = tl.program_id(1)
@@ -114,33 +135,36 @@ def walk(
     elif h0 is not None:
         kr, ki = number(h0, offsets(lane, n1, n2, h0_0, h0_1, h0_2, DIMS, 1), there, COMPLEX)
         kr, ki = kr.to(STATE).to(CARRY), ki.to(STATE).to(CARRY)
-    drop = there
-    if resets is not None:
-        orr = offsets(lane, n1, n2, r0, r1, r2, DIMS, RW)
+    cr, ci, dr, di = kr, kr, kr, kr
     if STILL:
         ar, ai = number(a, oa, there, COMPLEX)
         cr, ci, dr, di = coefficient_of(ar, ai, GATE, COMPLEX, STATE, CARRY)
     begin = place * segment
     end = tl.minimum(begin + segment, steps)
-    for first in tl.range(begin, end, UNROLL, num_stages=STAGES):
+    # Blocks are whole, and nothing in them but the loads knows the number of the step: masks and places that the loads and
+    # the rest both need would be handed through every block in flight, at three times the instructions.
+    whole = begin + (end - begin) // UNROLL * UNROLL
+    hop = tl.cast(h_step, tl.int64)
+    if DOWN:
+        hop = -hop
+    out = offsets(lane, n1, n2, h_0, h_1, h_2, DIMS, HW) + in_memory(begin, steps, h_step, DOWN, HW)
+    for first in tl.range(begin, whole, UNROLL, num_stages=STAGES):
         for i in tl.static_range(UNROLL):
-            step = first + i
-            live = there & (step < end)
-            if not STILL:
-                ar, ai = number(a, oa + in_memory(step, steps, a_step, DOWN, AW), live, COMPLEX)
-                cr, ci, dr, di = coefficient_of(ar, ai, GATE, COMPLEX, STATE, CARRY)
-            ur, ui = number(b, ob + in_memory(step, steps, b_step, DOWN, BW), live, COMPLEX)
-            ur, ui = ur.to(CARRY), ui.to(CARRY)
-            if CONVEX:
-                ur, ui = product(dr, di, ur, ui, COMPLEX)
-            if resets is not None:
-                drop = (
-                    tl.load(resets + (orr + in_memory(step, steps, r_step, DOWN, RW)), mask=live, other=0)
-                    != 0
-                )
-            hr, hi, nr, ni = advanced(kr, ki, cr, ci, ur, ui, drop, resets is not None, ADJOINT, COMPLEX)
-            kr, ki = tl.where(live, nr, kr), tl.where(live, ni, ki)
-            keep(h, oh + in_memory(step, steps, h_step, DOWN, HW), hr.to(STATE), hi.to(STATE), live, COMPLEX)
+            cr, ci, dr, di, ur, ui, drop = read(
+                a, b, resets, oa, ob, orr, a_step, b_step, r_step, first + i, steps, there, cr, ci, dr, di,
+                WIDTHS, GATE, CONVEX, COMPLEX, DOWN, STILL, STATE, CARRY,
+            )  # fmt: skip
+            hr, hi, kr, ki = advanced(kr, ki, cr, ci, ur, ui, drop, resets is not None, ADJOINT, COMPLEX)
+            keep(h, out, hr.to(STATE), hi.to(STATE), there, COMPLEX)
+            out = tl.max_contiguous(tl.multiple_of(out + hop, HW), HW)
+    for step in tl.range(whole, end, num_stages=1):
+        cr, ci, dr, di, ur, ui, drop = read(
+            a, b, resets, oa, ob, orr, a_step, b_step, r_step, step, steps, there, cr, ci, dr, di,
+            WIDTHS, GATE, CONVEX, COMPLEX, DOWN, STILL, STATE, CARRY,
+        )  # fmt: skip
+        hr, hi, kr, ki = advanced(kr, ki, cr, ci, ur, ui, drop, resets is not None, ADJOINT, COMPLEX)
+        keep(h, out, hr.to(STATE), hi.to(STATE), there, COMPLEX)
+        out = tl.max_contiguous(tl.multiple_of(out + hop, HW), HW)
     last = there & (end == steps)
     keep(final, offsets(lane, n1, n2, f0, f1, f2, DIMS, 1), kr.to(STATE), ki.to(STATE), last, COMPLEX)
 
@@ -156,51 +180,48 @@ def reduce(
     STILL: tl.constexpr, STATE: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """What a segment does to the state k that enters it: slope * k + reached."""
-    AW: tl.constexpr = WIDTHS[0]
-    BW: tl.constexpr = WIDTHS[1]
-    RW: tl.constexpr = WIDTHS[2]
     WIDTH: tl.constexpr = WIDTHS[4]
     WIDE: tl.constexpr = tl.float64 == STATE
-    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = tl.max_constancy(lane < sequences, WIDTH)
-    oa = offsets(lane, n1, n2, a0, a1, a2, DIMS, AW)
-    ob = offsets(lane, n1, n2, b0, b1, b2, DIMS, BW)
+    oa = offsets(lane, n1, n2, a0, a1, a2, DIMS, WIDTHS[0])
+    ob = offsets(lane, n1, n2, b0, b1, b2, DIMS, WIDTHS[1])
+    orr = oa
+    if resets is not None:
+        orr = offsets(lane, n1, n2, r0, r1, r2, DIMS, WIDTHS[2])
     kr = tl.zeros((BLOCK,), CARRY)
     ki = kr
     pr = tl.full((BLOCK,), 1.0, tl.float64)
     pi = tl.zeros((BLOCK,), tl.float64)
     e = tl.zeros((BLOCK,), tl.int32)
-    drop = there
     gone = lane < 0
-    if resets is not None:
-        orr = offsets(lane, n1, n2, r0, r1, r2, DIMS, RW)
+    cr, ci, dr, di = kr, kr, kr, kr
     if STILL:
         ar, ai = number(a, oa, there, COMPLEX)
         cr, ci, dr, di = coefficient_of(ar, ai, GATE, COMPLEX, STATE, CARRY)
     place = tl.program_id(1)
     begin = place * segment
     end = tl.minimum(begin + segment, steps)
-    for first in tl.range(begin, end, UNROLL, num_stages=STAGES):
+    whole = begin + (end - begin) // UNROLL * UNROLL
+    for first in tl.range(begin, whole, UNROLL, num_stages=STAGES):
         for i in tl.static_range(UNROLL):
-            step = first + i
-            live = there & (step < end)
-            if not STILL:
-                ar, ai = number(a, oa + in_memory(step, steps, a_step, DOWN, AW), live, COMPLEX)
-                cr, ci, dr, di = coefficient_of(ar, ai, GATE, COMPLEX, STATE, CARRY)
-            ur, ui = number(b, ob + in_memory(step, steps, b_step, DOWN, BW), live, COMPLEX)
-            ur, ui = ur.to(CARRY), ui.to(CARRY)
-            if CONVEX:
-                ur, ui = product(dr, di, ur, ui, COMPLEX)
+            cr, ci, dr, di, ur, ui, drop = read(
+                a, b, resets, oa, ob, orr, a_step, b_step, r_step, first + i, steps, there, cr, ci, dr, di,
+                WIDTHS, GATE, CONVEX, COMPLEX, DOWN, STILL, STATE, CARRY,
+            )  # fmt: skip
             if resets is not None:
-                drop = (
-                    tl.load(resets + (orr + in_memory(step, steps, r_step, DOWN, RW)), mask=live, other=0)
-                    != 0
-                )
                 gone = gone | drop
-            _, _, nr, ni = advanced(kr, ki, cr, ci, ur, ui, drop, resets is not None, ADJOINT, COMPLEX)
-            kr, ki = tl.where(live, nr, kr), tl.where(live, ni, ki)
-            qr, qi, f = grown(pr, pi, e, cr.to(tl.float64), ci.to(tl.float64), COMPLEX, WIDE)
-            pr, pi, e = tl.where(live, qr, pr), tl.where(live, qi, pi), tl.where(live, f, e)
+            _, _, kr, ki = advanced(kr, ki, cr, ci, ur, ui, drop, resets is not None, ADJOINT, COMPLEX)
+            pr, pi, e = grown(pr, pi, e, cr.to(tl.float64), ci.to(tl.float64), COMPLEX, WIDE)
+    for step in tl.range(whole, end, num_stages=1):
+        cr, ci, dr, di, ur, ui, drop = read(
+            a, b, resets, oa, ob, orr, a_step, b_step, r_step, step, steps, there, cr, ci, dr, di,
+            WIDTHS, GATE, CONVEX, COMPLEX, DOWN, STILL, STATE, CARRY,
+        )  # fmt: skip
+        if resets is not None:
+            gone = gone | drop
+        _, _, kr, ki = advanced(kr, ki, cr, ci, ur, ui, drop, resets is not None, ADJOINT, COMPLEX)
+        pr, pi, e = grown(pr, pi, e, cr.to(tl.float64), ci.to(tl.float64), COMPLEX, WIDE)
     here = place.to(tl.int64) * sequences + lane
     keep(slope, here, pr, pi, there, COMPLEX)
     tl.store(exponent + here, tl.where(gone, DROPPED, e), mask=there)
@@ -216,7 +237,7 @@ def cross(
     STATE: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """The state that enters every segment, one segment after the other."""
-    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = lane < sequences
     kr = tl.zeros((BLOCK,), CARRY)
     ki = kr
