@@ -310,7 +310,7 @@ class LikeJaxTriton:
         grid: tuple[int, ...],
         name: str,
         num_warps: int,
-        enable_fp_fusion: bool,
+        enable_fp_fusion: bool = True,
         **constants: Any,
     ) -> list[Any]:
         from seqpar_triton.program import Pointer
