@@ -99,7 +99,8 @@ class TritonKernel(Kernel):
         return why_not_from_jax() if problem.framework == "jax" else None
 
     def rank(self, problem: Problem) -> float:
-        if problem.device != "cuda":
+        # A choice ranks what it cannot have, too.
+        if problem.device != "cuda" or self.refuses(problem, self.config()) is not None:
             return INTERPRETED_RANK
         splits = self.config is WalkConfig
         return 9.0 if splits == pays_to_split(problem) else 11.0

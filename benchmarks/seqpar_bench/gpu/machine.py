@@ -112,6 +112,8 @@ def run_tests(seconds: float, out: Path) -> dict[str, Any]:
     if home is None or importlib.util.find_spec("pytest") is None:
         return {"problem": "not run: they need a source tree (as the working directory) and pytest"}
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "-p", "no:cacheprovider"]
+    # It warns that it measures nothing beside pytest-xdist, and warnings are errors here.
+    command += ["-p", "no:benchmark"]
     # Other versions than the pinned ones warn of other things. A kernel that fell back is a RuntimeWarning, and an error.
     command += [
         f"-Wdefault::{kind}Warning" for kind in ("Deprecation", "PendingDeprecation", "Future", "User")
