@@ -137,9 +137,13 @@ class TritonKernel(Kernel):
         return function_of(self, spec, config, operands, results)
 
 
-@cache
 def has_device() -> bool:
-    """Is there a GPU to launch on?"""
+    """Is there something to launch on: a GPU, or the interpreter?"""
+    return interpreting() or _has_gpu()
+
+
+@cache
+def _has_gpu() -> bool:
     try:
         from seqpar_triton.device import current_device
 

@@ -179,16 +179,16 @@ def test_tests_that_take_too_long_are_interrupted_and_still_summed_up(tmp_path: 
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
     (tests / "test_slow.py").write_text(
         "import time, pytest\npytestmark = pytest.mark.gpu\n"
-        "def test_quick(): pass\ndef test_wrong(): assert 0\ndef test_slow(): time.sleep(60)\n"
+        "def test_quick(): pass\ndef test_wrong(): assert 0\ndef test_slow(): time.sleep(120)\n"
     )
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
         start = time.monotonic()
-        found = machine.run_tests(8.0, tmp_path)
+        found = machine.run_tests(20.0, tmp_path)
     finally:
         os.chdir(before)
-    assert time.monotonic() - start < 40
+    assert time.monotonic() - start < 55
     assert not found["ended by itself"]
     assert found["status"] != 0
     assert "1 failed, 1 passed" in found["summary"]
