@@ -104,6 +104,15 @@ def build_peers() -> None:
         )
 
 
+# Whatever a shell starts in the background ignores interrupts, and so does all that it starts in turn.
+PYTEST = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
 def run_tests(seconds: float, out: Path) -> dict[str, Any]:
     """`pytest -m gpu` of the source tree, interrupted when its time is over: then it still says what it has found."""
     home = next(
@@ -111,7 +120,7 @@ def run_tests(seconds: float, out: Path) -> dict[str, Any]:
     )
     if home is None or importlib.util.find_spec("pytest") is None:
         return {"problem": "not run: they need a source tree (as the working directory) and pytest"}
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-c", PYTEST, "-m", "gpu", "tests/gpu", "-q", "-p", "no:cacheprovider"]
     # It warns that it measures nothing beside pytest-xdist, and warnings are errors here.
     command += ["-p", "no:benchmark"]
     # Other versions than the pinned ones warn of other things. A kernel that fell back is a RuntimeWarning, and an error.
@@ -124,7 +133,12 @@ def run_tests(seconds: float, out: Path) -> dict[str, Any]:
     log = out / "tests.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=home, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            cwd=home,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
         ended = _wait(process, seconds)
     lines = log.read_text().splitlines()
