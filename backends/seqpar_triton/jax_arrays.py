@@ -63,10 +63,7 @@ def function_of(
 
 def _in_one_part(made: Bound) -> bool:
     """Does one program serve all of the memory?"""
-    try:
-        return len(made.parts) == 1 and bool(made.in_vectors.calls)
-    except NotImplementedError:
-        return False
+    return len(made.parts) == 1 and bool(made.in_vectors.calls)
 
 
 def _lead(operation: str, there: Mapping[str, Shape], results: Sequence[Shape]) -> tuple[int, ...]:

@@ -18,11 +18,7 @@ from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
 from seqpar_triton.program import interpreted, launch
 
-pytestmark = [
-    pytest.mark.skipif(not interpreted(), reason="runs in Triton's interpreter: TRITON_INTERPRET=1"),
-    # NumPy's, on which the interpreter runs kernels: overflow and NaN are data.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = pytest.mark.skipif(not interpreted(), reason="runs in Triton's interpreter: TRITON_INTERPRET=1")
 
 H200 = Device(processors=132, shared_bytes=232448, bandwidth=4.8e12)
 TIMELESS = ("h0", "final", "g_final", "dh0")
