@@ -7,16 +7,13 @@ import triton.language as tl
 
 from seqpar.dispatch.geometry import ITEMSIZE, Geometry
 from seqpar.linear_recurrence_operation import Walk
-from seqpar.validation import COMPLEX, state_of
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
 from seqpar_triton.grid import Grid, grid_for
-from seqpar_triton.limits import TIMELESS
+from seqpar_triton.linear_shape import Formats, LinearShape, Scratch
 from seqpar_triton.program import Call, Program
 from seqpar_triton.walk import cross, reduce, walk
 from seqpar_triton.walk_backward import total, walk_backward
-
-Formats = Mapping[str, str]
 
 
 def make_forward(
@@ -84,40 +81,8 @@ def make_backward(
     return shape.program(tuple(calls), scratch, grid.segments)
 
 
-class _Shape:
-    """What the calls of one program have in common: sizes, strides, formats."""
-
-    def __init__(
-        self, spec: Walk, geometry: Geometry, formats: Formats, main: str, width: int, down: bool
-    ) -> None:
-        if len(geometry.sizes) > 3:
-            raise NotImplementedError(f"{len(geometry.sizes)} axes beside time, and a kernel walks three")
-        self.spec, self.geometry, self.formats, self.width, self.down = spec, geometry, formats, width, down
-        state = state_of(formats[main])
-        self.complex = state in COMPLEX
-        self.wide = state in ("float64", "complex128")
-        self.axes = (1,) * (3 - len(geometry.sizes)) + geometry.sizes
-
-    @property
-    def carry(self) -> str:
-        """Dtype of a state between segments."""
-        wide = self.wide or self.spec.gate != "value"
-        return ("complex128" if wide else "complex64") if self.complex else "float64" if wide else "float32"
-
-    def others(self, name: str) -> tuple[int, ...]:
-        if name not in self.geometry.strides:
-            return (0, 0, 0)
-        others = self.geometry.strides[name].others
-        return (0,) * (3 - len(others)) + others
-
-    def strides(self, *names: str) -> tuple[int, ...]:
-        """As the kernels take them: a step where there is time, then one stride per axis."""
-        found: list[int] = []
-        for name in names:
-            if name not in TIMELESS:
-                found.append(self.geometry.strides[name].step if name in self.geometry.strides else 0)
-            found += self.others(name)
-        return tuple(found)
+class _Shape(LinearShape):
+    """Vectors over sequences, and the grid of their walks."""
 
     def widths(self, grid: Grid, *names: str) -> tuple[int, ...]:
         """Vector widths: of a, b, resets and h, of the lanes, and of what else there is; no wider than a thread has lanes."""
@@ -176,7 +141,7 @@ class _Shape:
 
     def entering(
         self, grid: Grid, inputs: str, start: str, flags: Mapping[str, bool]
-    ) -> tuple[dict[str, tuple[tuple[int, ...], str]], list[Call]]:
+    ) -> tuple[Scratch, list[Call]]:
         """Scratch and calls that find the state entering every segment; none of either for one segment."""
         if grid.segments == 1:
             return {}, []
@@ -213,10 +178,3 @@ class _Shape:
             warps=1,
         )
         return scratch, [first, second]
-
-    def program(
-        self, calls: tuple[Call, ...], scratch: Mapping[str, tuple[tuple[int, ...], str]], segments: int
-    ) -> Program:
-        formats = {name: self.formats[name] for name in self.geometry.strides}
-        formats |= {name: dtype for name, (_, dtype) in scratch.items()}
-        return Program(calls=calls, formats=formats, scratch=scratch, segments=segments)

@@ -7,10 +7,9 @@ import triton.language as tl
 
 from seqpar.dispatch.geometry import ITEMSIZE, Geometry
 from seqpar.linear_recurrence_operation import Walk
-from seqpar.validation import COMPLEX, state_of
 from seqpar_triton.configs import WalkConfig
 from seqpar_triton.device import Device
-from seqpar_triton.limits import TIMELESS
+from seqpar_triton.linear_shape import Formats, LinearShape, Scratch
 from seqpar_triton.program import Call, Program
 from seqpar_triton.rows import reduce_rows, walk_rows
 from seqpar_triton.rows_backward import walk_rows_backward
@@ -18,9 +17,7 @@ from seqpar_triton.rows_grid import Blocks, blocks_for, usual_block
 from seqpar_triton.walk import cross
 from seqpar_triton.walk_backward import total
 
-Formats = Mapping[str, str]
 Names = tuple[str, ...]
-Scratch = dict[str, tuple[tuple[int, ...], str]]
 
 VECTOR_BYTES = 16
 
@@ -93,41 +90,8 @@ def make_backward(
     return shape.program(tuple(calls), scratch, blocks.segments)
 
 
-class _RowShape:
-    """What the calls of one program have in common: sizes, strides, formats."""
-
-    def __init__(
-        self, spec: Walk, geometry: Geometry, formats: Formats, main: str, width: int, down: bool
-    ) -> None:
-        if len(geometry.sizes) > 3:
-            raise NotImplementedError(f"{len(geometry.sizes)} axes beside time, and a kernel walks three")
-        self.spec, self.geometry, self.formats, self.width, self.down = spec, geometry, formats, width, down
-        state = state_of(formats[main])
-        self.complex = state in COMPLEX
-        self.wide = state in ("float64", "complex128")
-        self.carry_wide = self.wide or spec.gate != "value"
-        self.axes = (1,) * (3 - len(geometry.sizes)) + geometry.sizes
-
-    @property
-    def carry(self) -> str:
-        """Dtype of a state between segments."""
-        if self.complex:
-            return "complex128" if self.carry_wide else "complex64"
-        return "float64" if self.carry_wide else "float32"
-
-    def others(self, name: str) -> tuple[int, ...]:
-        """Strides over the three axes beside time."""
-        found = self.geometry.strides[name].others if name in self.geometry.strides else ()
-        return (0,) * (3 - len(found)) + found
-
-    def strides(self, *names: str) -> tuple[int, ...]:
-        """As the kernels take them: a step where there is time, then one stride per axis."""
-        found: list[int] = []
-        for name in names:
-            if name not in TIMELESS:
-                found.append(self.geometry.strides[name].step if name in self.geometry.strides else 0)
-            found += self.others(name)
-        return tuple(found)
+class _RowShape(LinearShape):
+    """Vectors along time, and the blocks of their walks."""
 
     def numbers(self) -> dict[str, Any]:
         """Constants of every kernel that says how many axes there are and what its numbers are."""
@@ -138,12 +102,6 @@ class _RowShape:
             "STATE": tl.float64 if self.wide else tl.float32,
             "CARRY": tl.float64 if self.carry_wide else tl.float32,
         }
-
-    def program(self, calls: tuple[Call, ...], scratch: Scratch, segments: int) -> Program:
-        formats = {name: self.formats[name] for name in self.geometry.strides}
-        formats |= {name: dtype for name, (_, dtype) in scratch.items()}
-        calls = calls if self.geometry.sequences else ()
-        return Program(calls=calls, formats=formats, scratch=scratch, segments=segments)
 
     def width_of(self, name: str) -> int:
         """Elements of one vector along time that every row of an operand starts with."""
