@@ -1,0 +1,96 @@
+"""What the solvers need of a step function, in whatever framework it is written.
+
+`Stepper` is the contract; each binding makes its own. The one below needs nothing but the array API: Python loops over the
+steps of a tile, all rows at once. A row is one chunk of one sequence, and time is the first axis of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from seqpar.dispatch.problem import Array
+
+if TYPE_CHECKING:
+    from seqpar.solving.recurrence import Step
+
+Leaves = Sequence[Any]
+
+
+class Stepper(Protocol):
+    """The user's step with its parameters. rows: (rows, n); tile: (steps, rows, n); inputs likewise, a leaf each."""
+
+    differentiable: bool
+    """Has the framework derivatives of its own?"""
+
+    def evaluate(self, h: Array, x: Leaves) -> Array:
+        """One step of each row: h (rows, n), x leaves (rows, ...) -> (rows, n)."""
+
+    def walk(
+        self, start: Array, steps: int, x: Leaves, resets: Array | None, h0: Array, keep: bool = True
+    ) -> tuple[Array | None, Array]:
+        """All rows through the steps of a tile: every state (steps, rows, n), or None unless `keep`, and the last ones.
+
+        start, h0: (rows, n); x leaves: (steps, rows, ...), maybe none; resets: (steps, rows, 1), where h0 is what enters.
+        """
+
+    def jvp(self, h: Array, x: Leaves, tangent: Array) -> Array:
+        """The derivative of `evaluate` by h along a tangent (rows, n)."""
+
+    def jacobian(self, h: Array, x: Leaves) -> Array:
+        """The derivative of `evaluate` by h: (rows, n, n), [row, i, j] = d out_i / d h_j."""
+
+
+class PlainStepper:
+    """A step in a framework of which nothing more is known than that it speaks the array API."""
+
+    differentiable = False
+
+    def __init__(self, xp: Any, step: Step, params: Leaves) -> None:
+        self.xp = xp
+        self.step = step
+        self.params = params
+
+    def evaluate(self, h: Array, x: Leaves) -> Array:
+        return self.step(self.params, h, x)
+
+    def walk(
+        self, start: Array, steps: int, x: Leaves, resets: Array | None, h0: Array, keep: bool = True
+    ) -> tuple[Array | None, Array]:
+        return walk(self.xp, self.step, self.params, start, steps, x, resets, h0, keep)
+
+    def jvp(self, h: Array, x: Leaves, tangent: Array) -> Array:
+        from seqpar.solving.differences import jvp
+
+        return jvp(self.xp, self.evaluate, h, x, tangent)
+
+    def jacobian(self, h: Array, x: Leaves) -> Array:
+        from seqpar.solving.differences import jacobian
+
+        return jacobian(self.xp, self.evaluate, h, x)
+
+
+def walk(
+    xp: Any,
+    step: Step,
+    params: Leaves,
+    start: Array,
+    steps: int,
+    x: Leaves,
+    resets: Array | None,
+    h0: Array,
+    keep: bool,
+) -> tuple[Array | None, Array]:
+    """`Stepper.walk` as a Python loop, for every framework that computes at once and can write into its arrays."""
+    tree, params = step.inputs.tree_of, step.params.tree_of(params)
+    function = step.function
+    h, states = start, None
+    for t in range(steps):
+        if resets is not None:
+            h = xp.where(resets[t, ...], h0, h)
+        h = function(params, h, tree([leaf[t, ...] for leaf in x]))
+        if keep:
+            if states is None:
+                states = xp.empty((steps, *h.shape), dtype=h.dtype, device=h.device)
+            states[t, ...] = h
+    return states, h
