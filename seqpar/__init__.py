@@ -12,7 +12,9 @@ from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
 from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
+from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
+from seqpar.solve_recurrence import recurrence, solve_recurrence
 from seqpar.vjp import vjp
 
 __version__ = "0.1.0"
@@ -21,6 +23,8 @@ __all__ = [
     "Explanation",
     "LinearRecurrence",
     "MatrixRecurrence",
+    "RecurrenceSolution",
+    "Verification",
     "associative_scan",
     "errors",
     "explain",
@@ -28,6 +32,9 @@ __all__ = [
     "matrix_recurrence",
     "monoids",
     "options",
+    "recurrence",
     "resets_from_lengths",
+    "solve_recurrence",
+    "verify",
     "vjp",
 ]

@@ -32,6 +32,14 @@ class NotEligibleError(SeqparError, ValueError):
     """The method, backend or config that was asked for cannot run this problem."""
 
 
+class ConvergenceError(SeqparError, ArithmeticError):
+    """A solver that stopped before its test of agreement was passed; `solution` is what it had by then."""
+
+    def __init__(self, message: str, solution: object = None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
 class MissingExtraError(SeqparError, ImportError):
     """An optional dependency is absent; the message carries the pip line."""
 

@@ -2,11 +2,13 @@
 
 A chunk p of sequence b starts in s[p] and ends in e[p]; the mismatch r[p] = |e[p-1] - s[p]| is all that is left of the
 equations, since inside a chunk each state is the step of the one before it. How far it can push the states is not known from r
-alone: an expansion hidden inside a chunk has made 1e-7 into 0.8. So each chunk is walked from two different starts, and the distance
-d[t] of the two walks says how the recurrence treats a difference:
+alone: an expansion hidden inside a chunk has made 1e-7 into 0.8. So each chunk is walked from two different starts, and the
+distance d[t] of the two walks says how the recurrence treats a difference:
 
 * end gain g = d[C] / d[0]: how much of a difference at the start is left at the end;
 * expansion G = max over t of d[t] / min(d[s], s <= t): how much a difference grows again after it had shrunk, at any scale.
+
+* total gain S = sum of d[t] / d[0] over the chunk: what a disturbance in every step, such as rounding, adds up to.
 
 A start that is wrong by E[p] then makes states inside the chunk wrong by G E[p], and E[p+1] = r[p+1] + g G E[p]. These are
 measurements along two walks, not bounds.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from seqpar.algorithms.arrays import state_dtype
 from seqpar.dispatch.problem import Array
 from seqpar.linear_recurrence import linear_recurrence
 
@@ -33,11 +36,78 @@ INFORMATIVE = 16.0
 """Two starts that differ by fewer units of rounding say nothing about forgetting: the walks differ by noise."""
 
 
+LARGE = 1e18
+"""Stands for infinity where it is multiplied: infinite gains are those that nobody measured, and no error at all stays none."""
+
+
 class Gains(NamedTuple):
     """What two walks of each chunk showed; infinite where there were none."""
 
     end: Array
     expansion: Array
+    total: Array
+
+
+class Judgement(NamedTuple):
+    """What the boundaries of all chunks say, sequence by sequence."""
+
+    differ: Array
+    """(chunks, batch), boolean: the chunk does not start where the one before it ends, to the bit."""
+    agreed: Array
+    """(batch,), boolean."""
+    residual: Array
+    """(batch,): the largest mismatch."""
+    error_estimate: Array
+    """(batch,)."""
+
+
+def judge(
+    xp: Any,
+    entering: Array,
+    starts: Array,
+    sizes: Array,
+    found: Gains,
+    tol: float,
+    independent: bool = False,
+) -> Judgement:
+    """Do the chunks agree? entering: (chunks - 1, batch, n), what the ends hand to the next chunks; sizes: (chunks, batch).
+
+    `independent` walks give the same bits whatever is beside them, so that agreement to the bit leaves no error at all.
+    """
+    unit = epsilon(xp, starts.dtype) * sizes
+    differ = ~same(xp, entering, starts[1:, ...])
+    differ = xp.concat(
+        [xp.zeros_like(differ[:1, ...]) if differ.shape[0] else _none(xp, sizes), differ], axis=0
+    )
+    mismatch = distance(xp, entering, starts[1:, ...]) / sizes[:-1, ...]
+    mismatch = xp.concat([xp.zeros_like(sizes[:1, ...]), _nan_to_inf(xp, mismatch)], axis=0)
+    residual = xp.max(mismatch, axis=0)
+    inside = xp.max(carried(xp, mismatch, found), axis=0)
+    exact = ~xp.any(differ, axis=0)
+    agreed = exact | ((residual <= tol) & (inside <= ACCEPTED * tol))
+    rounding = noise(xp, found, unit)
+    if independent:
+        rounding = xp.where(exact, xp.zeros_like(rounding), rounding)
+    return Judgement(differ, agreed, residual, inside + rounding)
+
+
+def _none(xp: Any, sizes: Array) -> Array:
+    return sizes[:1, ...] != sizes[:1, ...]
+
+
+def unmeasured(xp: Any, sizes: Array) -> Gains:
+    """Nothing is known yet."""
+    unknown = xp.full_like(sizes, float("inf"))
+    return Gains(unknown, unknown, unknown)
+
+
+def worse(xp: Any, known: Gains, seen: Gains) -> Gains:
+    """The larger of what was known and what was seen; what was not measured is infinite and gives way."""
+    pairs = zip(known, seen, strict=True)
+    infinite = float("inf")
+    return Gains(
+        *(xp.where(x == infinite, y, xp.where(y == infinite, x, xp.maximum(x, y))) for x, y in pairs)
+    )
 
 
 def epsilon(xp: Any, dtype: Any) -> float:
@@ -53,7 +123,7 @@ def same(xp: Any, left: Array, right: Array) -> Array:
 
 def size(xp: Any, states: Array) -> Array:
     """max(1, |h|) over the last axis, where |h| is a number at all."""
-    largest = xp.max(xp.abs(states), axis=-1)
+    largest = _widened(xp, xp.max(xp.abs(states), axis=-1))
     return xp.where(largest > 1.0, largest, xp.ones_like(largest))
 
 
@@ -61,7 +131,15 @@ def distance(xp: Any, left: Array, right: Array) -> Array:
     """Largest difference over the last axis; NaN is at no distance from NaN, nor infinity from itself."""
     difference = xp.abs(left - right)
     equal = (left == right) | ((left != left) & (right != right))
-    return xp.max(xp.where(equal, xp.zeros_like(difference), difference), axis=-1)
+    return _widened(xp, xp.max(xp.where(equal, xp.zeros_like(difference), difference), axis=-1))
+
+
+def distance_of_walks(xp: Any, left: Array, right: Array) -> Array:
+    """`distance` for arrays on the host, where a look at the result is cheap: the rest only for what is not finite."""
+    plain = xp.max(xp.abs(left - right), axis=-1)
+    if str(getattr(plain, "device", "cpu")).lower().startswith("cpu") and bool(xp.all(xp.isfinite(plain))):
+        return _widened(xp, plain)
+    return distance(xp, left, right)
 
 
 def distances(xp: Any, starts: tuple[Array, Array], walks: tuple[Array, Array]) -> Array:
@@ -78,8 +156,10 @@ def gains(xp: Any, d: Array, unit: Array) -> Gains:
     expansion = xp.max(xp.maximum(d, floor[None, ...]) / smallest, axis=0)
     informative = d[0, ...] >= INFORMATIVE * floor
     start = xp.where(informative, d[0, ...], xp.ones_like(floor))
-    end = xp.where(informative, d[-1, ...] / start, xp.full_like(floor, float("inf")))
-    return Gains(_nan_to_inf(xp, end), _nan_to_inf(xp, expansion))
+    unknown = xp.full_like(floor, float("inf"))
+    end = xp.where(informative, _finite(xp, d[-1, ...] / start), unknown)
+    total = xp.where(informative, _finite(xp, xp.sum(d, axis=0) / start), unknown)
+    return Gains(end, _finite(xp, expansion), total)
 
 
 def running_minimum(xp: Any, d: Array) -> Array:
@@ -94,27 +174,31 @@ def running_minimum(xp: Any, d: Array) -> Array:
 def carried(xp: Any, mismatch: Array, found: Gains) -> Array:
     """Errors of the states inside each chunk: the mismatches carried through the gains of the chunks before."""
     through = found.end * found.expansion
-    # The first chunk starts exactly, so whatever it would do to an error is of no interest. Large numbers stand for infinity,
-    # so that no error at all stays none.
+    # The first chunk starts exactly: whatever it would do to an error is of no interest.
     through = xp.concat([xp.zeros_like(through[:1, ...]), through[:-1, ...]], axis=0)
-    errors = linear_recurrence(_finite(xp, through), mismatch, axis=0)
-    inside = xp.where(errors == 0.0, errors, errors * _finite(xp, found.expansion))
-    return _nan_to_inf(xp, inside)
+    errors = _finite(xp, linear_recurrence(_finite(xp, through), mismatch, axis=0))
+    inside = errors * _finite(xp, found.expansion)
+    return xp.where(inside < LARGE, inside, xp.full_like(inside, float("inf")))
 
 
-def noise(xp: Any, found: Gains, unit: Array, chunk: int) -> Array:
-    """What rounding inside the chunks adds up to where differences shrink at the measured rate: (batch,)."""
+def noise(xp: Any, found: Gains, unit: Array) -> Array:
+    """What rounding in every step adds up to where differences go on as they were measured to: (batch,)."""
     if unit.shape[0] < 2:
         return xp.zeros_like(unit[0, ...])
-    rate = xp.max(found.end[1:, ...], axis=0) ** (1.0 / chunk)
-    largest = 2.0 * xp.max(unit, axis=0)
-    forgets = rate < 1.0
-    room = xp.where(forgets, 1.0 - rate, xp.ones_like(rate))
-    return xp.where(forgets, largest / room, xp.full_like(rate, float("inf")))
+    end, total = xp.max(found.end[1:, ...], axis=0), xp.max(found.total[1:, ...], axis=0)
+    forgets = end < 1.0
+    room = xp.where(forgets, 1.0 - end, xp.ones_like(end))
+    return xp.where(forgets, 2.0 * xp.max(unit, axis=0) * total / room, xp.full_like(end, float("inf")))
 
 
 def _finite(xp: Any, x: Array) -> Array:
-    return xp.where(x < 1e18, x, xp.full_like(x, 1e18))
+    """A large number for infinity and NaN."""
+    return xp.where(x < LARGE, x, xp.full_like(x, LARGE))
+
+
+def _widened(xp: Any, x: Array) -> Array:
+    """Half precision cannot hold a gain."""
+    return xp.astype(x, state_dtype(xp, x.dtype), copy=False)
 
 
 def _nan_to_inf(xp: Any, x: Array) -> Array:

@@ -54,4 +54,9 @@ class Cut(NamedTuple):
 def cut(steps: int, batch: int, chunk: int) -> Cut:
     """Chunks of at most `chunk` steps, as equal as they can be, so that little is filled up."""
     chunks = max(1, math.ceil(steps / max(1, chunk)))
-    return Cut(steps, batch, max(1, math.ceil(steps / chunks)), max(1, math.ceil(steps / max(1, math.ceil(steps / chunks)))))
+    return Cut(
+        steps,
+        batch,
+        max(1, math.ceil(steps / chunks)),
+        max(1, math.ceil(steps / max(1, math.ceil(steps / chunks)))),
+    )

@@ -53,13 +53,12 @@ class Recurrence:
     def stepper(self) -> Stepper:
         return self.binding.stepper(self.step, self.params)
 
-    def part(self, start: int, stop: int, h0: Array) -> Recurrence:
-        """The same recurrence between two steps, entered in the state `h0` (resets still return to the old h0: see `walk`)."""
+    def part(self, start: int, stop: int) -> Recurrence:
+        """The steps from `start` to before `stop`, entered in h0."""
         return replace(
             self,
-            inputs=[x[:, start:stop] for x in self.inputs],
+            inputs=[x[:, start:stop, ...] for x in self.inputs],
             resets=None if self.resets is None else self.resets[:, start:stop],
-            h0=h0,
             steps=stop - start,
         )
 

@@ -6,8 +6,10 @@ steps of a tile, all rows at once. A row is one chunk of one sequence, and time 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
 
@@ -22,6 +24,10 @@ class Stepper(Protocol):
 
     differentiable: bool
     """Has the framework derivatives of its own?"""
+    compiled: bool
+    """Does another number of rows mean another compilation?"""
+    independent: bool
+    """Is a row's result the same to the bit whatever the other rows are? Not where a step goes through BLAS."""
 
     def evaluate(self, h: Array, x: Leaves) -> Array:
         """One step of each row: h (rows, n), x leaves (rows, ...) -> (rows, n)."""
@@ -45,9 +51,11 @@ class PlainStepper:
     """A step in a framework of which nothing more is known than that it speaks the array API."""
 
     differentiable = False
+    compiled = False
+    independent = False
 
-    def __init__(self, xp: Any, step: Step, params: Leaves) -> None:
-        self.xp = xp
+    def __init__(self, namespace: Callable[[Array], Any], step: Step, params: Leaves) -> None:
+        self.namespace = namespace
         self.step = step
         self.params = params
 
@@ -57,17 +65,17 @@ class PlainStepper:
     def walk(
         self, start: Array, steps: int, x: Leaves, resets: Array | None, h0: Array, keep: bool = True
     ) -> tuple[Array | None, Array]:
-        return walk(self.xp, self.step, self.params, start, steps, x, resets, h0, keep)
+        return walk(self.namespace(start), self.step, self.params, start, steps, x, resets, h0, keep)
 
     def jvp(self, h: Array, x: Leaves, tangent: Array) -> Array:
         from seqpar.solving.differences import jvp
 
-        return jvp(self.xp, self.evaluate, h, x, tangent)
+        return jvp(self.namespace(h), self.evaluate, h, x, tangent)
 
     def jacobian(self, h: Array, x: Leaves) -> Array:
         from seqpar.solving.differences import jacobian
 
-        return jacobian(self.xp, self.evaluate, h, x)
+        return jacobian(self.namespace(h), self.evaluate, h, x)
 
 
 def walk(
@@ -91,6 +99,6 @@ def walk(
         h = function(params, h, tree([leaf[t, ...] for leaf in x]))
         if keep:
             if states is None:
-                states = xp.empty((steps, *h.shape), dtype=h.dtype, device=h.device)
+                states = xp.empty((steps, *h.shape), dtype=h.dtype, device=device(h))
             states[t, ...] = h
     return states, h

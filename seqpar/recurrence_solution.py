@@ -1,0 +1,106 @@
+"""What `solve_recurrence` returns, and the check of it against the definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from seqpar.errors import OptionError
+from seqpar.solving.wish import METHODS
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrenceSolution(Generic[A]):
+    """The states of a nonlinear recurrence, and how far they can be trusted, sequence by sequence.
+
+    A tree of arrays for JAX and PyTorch: it passes through `jax.jit`, `jax.vmap` and `torch.func`, where `history` stays behind.
+    """
+
+    states: A
+    """Every state, with time at `axis`."""
+    final: A
+    """The state after the last step of the walk, without the time axis; h0 where there are no steps."""
+    converged: A
+    """Boolean, in the shape of the batch: the sequence passed the test of agreement, or is exact by construction."""
+    sweeps: A
+    """How many sweeps over time (iterations, for Newton's methods) each sequence took."""
+    residual: A
+    """What is left of the equations, relative to max(1, |h|)."""
+    error_estimate: A
+    """The residual, and rounding, carried through measured gains: an estimate, not a bound, of the distance from the answer of
+    `method="sequential"`, relative to max(1, |h|). Infinite where nothing was measured, 0 where it is that answer."""
+    method: Any
+    """The number of the method that made the states: `method_name` says it in words."""
+    history: tuple[dict[str, Any], ...] = ()
+    """What each sweep found; empty under tracing."""
+    problem: Any = field(default=None, repr=False)
+    """What was solved, for `verify`; None once the solution has passed through a transformation."""
+
+    @property
+    def method_name(self) -> str:
+        return METHODS[int(self.method)]
+
+    def __repr__(self) -> str:
+        shape = tuple(self.states.shape)  # type: ignore[attr-defined]
+        try:
+            told = (
+                f"method={self.method_name!r}, converged={_all(self.converged)}, sweeps={_largest(self.sweeps):g}, "
+                f"residual={_largest(self.residual):.1e}, error_estimate={_largest(self.error_estimate):.1e}"
+            )
+        except Exception:  # traced: there are no values to show
+            told = "traced"
+        return f"RecurrenceSolution(states {shape}, {told})"
+
+
+class Verification(NamedTuple):
+    """How a solution compares with the definition on a prefix."""
+
+    steps: int
+    """Steps that were compared."""
+    error: float
+    """Largest difference from the sequential states, relative to max(1, |h|)."""
+    agrees: bool
+    """Is it no more than the larger of `tol` and the solution's own error estimate?"""
+
+
+def verify(solution: RecurrenceSolution[Any], steps: int = 1024, tol: float | None = None) -> Verification:
+    """Walk the first steps of a solution again, one after the other, and compare.
+
+    Parameters
+    ----------
+    solution
+        What `solve_recurrence` returned, on concrete arrays.
+    steps
+        How many steps to walk; all, if there are fewer.
+    tol
+        Difference, relative to max(1, |h|), that still counts as agreement. By default 64 units of rounding, or the estimate
+        of the solution where that is larger and finite.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> def step(params, h, x):
+    ...     return np.tanh(0.5 * h + x)
+    >>> x = np.sin(np.arange(5000.0))[:, None]
+    >>> solution = seqpar.solve_recurrence(step, x, np.zeros(1))
+    >>> seqpar.verify(solution).agrees
+    True
+    """
+    if solution.problem is None:
+        raise OptionError(
+            "verify: this solution has passed through a transformation (jit, vmap, a tree map) and has left its problem behind. "
+            "Verify what solve_recurrence returned on concrete arrays."
+        )
+    from seqpar.solving.verification import compare
+
+    return Verification(*compare(solution, steps, tol))
+
+
+def _all(x: Any) -> bool:
+    return bool(x.all()) if hasattr(x, "all") else bool(x)
+
+
+def _largest(x: Any) -> float:
+    return float(x.max()) if 0 not in x.shape else 0.0

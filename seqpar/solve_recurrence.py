@@ -1,0 +1,280 @@
+"""`solve_recurrence`: h[t] = step(params, h[t-1], x[t]) for any step function, in parallel over time.
+
+The public functions check their arguments; `seqpar.solving` solves, and each framework's binding adds its derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from seqpar.dispatch.options import Request, check_wish, laid_over, requested
+from seqpar.dispatch.problem import Array
+from seqpar.errors import ConvergenceError, OptionError, unknown_name
+from seqpar.recurrence_solution import RecurrenceSolution
+from seqpar.solving.canonical import Canonical, canonical
+from seqpar.solving.recurrence import Solved
+from seqpar.solving.wish import METHODS, Wish
+from seqpar.validation import flag
+
+NAME = "solve_recurrence"
+A = TypeVar("A")
+
+
+def solve_recurrence(
+    step: Callable[[Any, A, Any], A],
+    x: Any,
+    h0: A,
+    params: Any = None,
+    *,
+    axis: int = -2,
+    length: int | None = None,
+    reverse: bool = False,
+    resets: Array | None = None,
+    method: str = "auto",
+    jacobian: Any = "auto",
+    tol: float | None = None,
+    max_sweeps: int | None = None,
+    guess: A | None = None,
+    bounds: tuple[Any, Any] | None = None,
+    throw: bool = True,
+    backend: str | None = None,
+    config: Any = None,
+) -> RecurrenceSolution[A]:
+    """Solve ``h[t] = step(params, h[t-1], x[t])`` for all t, in parallel over time where the recurrence allows it.
+
+    Runs in the framework of its arrays (NumPy, PyTorch, JAX, CuPy, anything that speaks the array API). Gradients of `params`,
+    `x` and `h0` are exact for every method and never run through its iterations.
+
+    Parameters
+    ----------
+    step
+        ``step(params, h, x)``, from states (..., n) and inputs (..., m) to the next states (..., n), in the framework of the
+        arrays. It acts on any leading axes, each row by itself, and gives the same result each time; both are checked.
+    x
+        Inputs (batch..., T, m), with time at `axis`; or a tree (tuples, lists, dicts, dataclasses) of such arrays, of which the
+        step gets the tree of their values at t. An array with one axis is time alone. None for no inputs, with `length`.
+    h0
+        The state before the first step, (n,) or (batch..., n). Batch axes of `x` and `h0` broadcast.
+    params
+        Anything the step needs besides: a tree whose arrays get gradients. None is passed on as None.
+    axis
+        The time axis, counted in the shape of each input and of the states.
+    length
+        The number of steps where `x` holds no array.
+    reverse
+        Walk from the last step to the first; `h0` then enters after the last.
+    resets
+        Boolean, broadcasting to the shape of the states without their last axis. Where it is true the state that enters the step
+        is `h0`: several sequences laid end to end (`seqpar.resets_from_lengths`).
+    method
+        "auto", "sequential", "shooting", "shooting_newton", "newton", "quasi_newton", "block_newton", "picard" or "jacobi".
+        "auto" walks a few hundred steps to see how fast the recurrence forgets, predicts what each method would cost, and ends
+        in the sequential answer whatever happens. It reads values, never clocks: equal calls make equal choices.
+    jacobian
+        The derivative of the step by the state, for Newton's methods: "auto", "dense", "diagonal", ("block", k) for k interleaved
+        blocks (unit j couples h[j], h[j + n/k], ...), "none", or a function ``(params, h, x) -> (..., n, n) or (..., n)``.
+    tol
+        Shooting: largest mismatch between chunks, relative to max(1, |h|), that counts as agreement; 0 means to the bit. By
+        default 8 units of rounding for a step of yours. Newton's methods: largest |h[t] - step(h[t-1], x[t])| / max(1, |h[t]|),
+        by default 20 units of rounding.
+    max_sweeps
+        Stop after so many sweeps (iterations).
+    guess
+        States to start from, shaped like the result: the solution of a neighbouring problem.
+    bounds
+        ``(lowest, highest)``, numbers or arrays that broadcast to (n,): every state is known to lie there. Iterates are moved
+        into it.
+    throw
+        Raise `seqpar.errors.ConvergenceError` if a sequence did not pass the test of agreement; else look at `converged`. Under
+        tracing nothing can be raised.
+    backend
+        For the linear recurrences inside Newton's methods: None for the best one, or a backend's name.
+    config
+        A method's knobs: `seqpar.solving.configs.ShootingConfig` or `NewtonConfig`.
+
+    Returns
+    -------
+    A `RecurrenceSolution`: ``states``, ``final``, and per sequence ``converged``, ``sweeps``, ``residual``, ``error_estimate``,
+    with ``method_name`` and ``history``.
+
+    Notes
+    -----
+    Shooting cuts time into chunks, walks them all at once from guessed states and exchanges what they end in. It needs nothing
+    but the step, and after as many sweeps as there are chunks it is exact. Agreement within a tolerance is believed only where
+    every chunk was walked from two different starts and was seen to forget the difference. NaN goes where the definition
+    carries it.
+
+    On a device one small mask is read back in each sweep, none with ``config=ShootingConfig(sweeps=k)``.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> def step(params, h, x):
+    ...     return np.tanh(h @ params["u"] + x @ params["w"])
+    >>> rng = np.random.default_rng(0)
+    >>> params = {"u": 0.2 * rng.standard_normal((8, 8)), "w": rng.standard_normal((3, 8))}
+    >>> x = rng.standard_normal((10_000, 3))
+    >>> solution = seqpar.solve_recurrence(step, x, np.zeros(8), params)
+    >>> solution.states.shape, solution.method_name, bool(solution.converged)
+    ((10000, 8), 'shooting', True)
+    """
+    call = _checked(**locals())
+    with laid_over(Request(backend=call.request.backend, numerics=call.request.numerics)):
+        solved = call.problem.recurrence.binding.solve(call.problem.recurrence, call.wish)
+    solution = _solution(call.problem, solved)
+    if throw:
+        _raise_unless_converged(call, solution)
+    return solution
+
+
+def recurrence(step: Callable[[Any, A, Any], A], x: Any, h0: A, params: Any = None, **options: Any) -> A:
+    """The states of ``h[t] = step(params, h[t-1], x[t])`` alone: `solve_recurrence`, of which it takes every option.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> seqpar.recurrence(lambda _, h, x: 0.5 * h + x, np.ones((3, 1)), np.zeros(1)).ravel()
+    array([1.  , 1.5 , 1.75])
+    """
+    return solve_recurrence(step, x, h0, params, **options).states
+
+
+class _Checked(NamedTuple):
+    problem: Canonical
+    wish: Wish
+    request: Request
+
+
+def _checked(
+    step: Any,
+    x: Any,
+    h0: Any,
+    params: Any,
+    axis: Any,
+    length: Any,
+    reverse: Any,
+    resets: Any,
+    method: Any,
+    jacobian: Any,
+    tol: Any,
+    max_sweeps: Any,
+    guess: Any,
+    bounds: Any,
+    throw: Any,
+    backend: Any,
+    config: Any,
+) -> _Checked:
+    check_wish(NAME, method, backend, config)
+    flag(NAME, "throw", throw)
+    request = requested(method, backend, config)
+    if request.method not in ("auto", *METHODS):
+        raise unknown_name(NAME, "method", request.method, ("auto", *METHODS))
+    _check_numbers(tol, max_sweeps)
+    _check_jacobian(jacobian)
+    problem = canonical(step, x, h0, params, axis, length, flag(NAME, "reverse", reverse), resets)
+    wish = Wish(
+        method=request.method,
+        jacobian=jacobian,
+        tol=tol,
+        max_sweeps=max_sweeps,
+        guess=problem.guess(guess),
+        bounds=_bounds(problem, bounds),
+        config=request.config,
+    )
+    return _Checked(problem, wish, request)
+
+
+def _check_numbers(tol: Any, max_sweeps: Any) -> None:
+    if tol is not None and (
+        isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 <= tol < math.inf
+    ):
+        raise OptionError(
+            f"{NAME}: tol={tol!r} is not a tolerance. Give a number of 0 or more, as a Python float."
+        )
+    if max_sweeps is not None and (
+        isinstance(max_sweeps, bool) or not hasattr(max_sweeps, "__index__") or max_sweeps < 1
+    ):
+        raise OptionError(f"{NAME}: max_sweeps={max_sweeps!r} is not a number of sweeps. Give 1 or more.")
+
+
+def _check_jacobian(jacobian: Any) -> None:
+    if callable(jacobian) or jacobian in ("auto", "dense", "diagonal", "none"):
+        return
+    if isinstance(jacobian, tuple) and len(jacobian) == 2 and jacobian[0] == "block":
+        if isinstance(jacobian[1], int) and jacobian[1] >= 1:
+            return
+        raise OptionError(f"{NAME}: jacobian={jacobian!r}: blocks are of a whole number of 1 or more.")
+    raise unknown_name(NAME, "jacobian", jacobian, ("auto", "dense", "diagonal", "none", ("block", 2)))
+
+
+def _bounds(problem: Canonical, bounds: Any) -> tuple[Array, Array] | None:
+    if bounds is None:
+        return None
+    rec = problem.recurrence
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise OptionError(f"{NAME}: bounds={bounds!r} is not a pair. Give (lowest, highest).")
+    ends = []
+    for name, value in zip(("lowest", "highest"), bounds, strict=True):
+        try:
+            if isinstance(value, (int, float)):
+                end = rec.binding.full(value, (rec.state,), rec.binding.dtype_name(rec.h0.dtype), rec.h0)
+            else:
+                end = rec.xp.broadcast_to(rec.xp.astype(value, rec.h0.dtype), (rec.state,))
+        except Exception as error:
+            raise OptionError(
+                f"{NAME}: bounds: {name}={value!r} is neither a number nor an array that broadcasts to ({rec.state},) ({error})."
+            ) from error
+        ends.append(end)
+    return ends[0], ends[1]
+
+
+def _solution(problem: Canonical, solved: Solved) -> RecurrenceSolution[Any]:
+    rec = problem.recurrence
+    final = solved.states[:, -1, ...] if rec.steps else rec.xp.astype(rec.h0, rec.h0.dtype, copy=True)
+    method = solved.method
+    return RecurrenceSolution(
+        states=problem.states(solved.states),
+        final=problem.per_sequence(final),
+        converged=problem.per_sequence(solved.converged),
+        sweeps=problem.per_sequence(solved.sweeps),
+        residual=problem.per_sequence(solved.residual),
+        error_estimate=problem.per_sequence(solved.error_estimate),
+        method=METHODS.index(method) if isinstance(method, str) else method,
+        history=solved.history,
+        problem=problem,
+    )
+
+
+def _raise_unless_converged(call: _Checked, solution: RecurrenceSolution[Any]) -> None:
+    binding, xp = call.problem.recurrence.binding, call.problem.recurrence.xp
+    if binding.tracing(solution.converged):
+        return
+    fixed = getattr(call.wish.config, "sweeps", None) is not None
+    if fixed or bool(xp.all(solution.converged)):
+        return
+    bad = int(xp.sum(xp.astype(~solution.converged, xp.int64)))
+    raise ConvergenceError(
+        f"{NAME}: {bad} of {max(1, call.problem.recurrence.batch)} sequences did not converge with "
+        f"method={solution.method_name!r} in {int(xp.max(solution.sweeps))} sweeps: residual "
+        f"{float(xp.max(solution.residual)):.1e}, error estimate {float(xp.max(solution.error_estimate)):.1e}, relative to "
+        "max(1, |h|). " + _advice(call.wish, solution.method_name),
+        solution,
+    )
+
+
+def _advice(wish: Wish, method: str) -> str:
+    ways = ['method="auto" or "sequential", which always have an answer']
+    if wish.max_sweeps is not None:
+        ways.append("a larger max_sweeps")
+    if method == "shooting":
+        ways.append("longer chunks (config=ShootingConfig(chunk=...))")
+    elif method != "shooting_newton":
+        ways += [
+            "bounds=(lowest, highest) if the states have them",
+            "damping (config=NewtonConfig(damping=0.1))",
+        ]
+    if wish.tol is not None:
+        ways.append("a larger tol")
+    return "Try " + ", or ".join(ways) + "; throw=False returns what there is."

@@ -1,0 +1,107 @@
+"""From a checked call to a method: the eager solver, the same for every framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seqpar.dispatch.problem import Array
+from seqpar.errors import NotEligibleError
+from seqpar.solving import agreement
+from seqpar.solving.checks import check_step
+from seqpar.solving.chunks import Cut, cut
+from seqpar.solving.configs import ShootingConfig
+from seqpar.solving.forward import ForwardWalk, around, guessed
+from seqpar.solving.recurrence import Recurrence, Solved
+from seqpar.solving.rows import on_device
+from seqpar.solving.sequential import sequential
+from seqpar.solving.shooting import Exchange, Shot, shoot, shoot_fixed
+from seqpar.solving.stepping import Stepper
+from seqpar.solving.wish import Wish
+
+NAME = "solve_recurrence"
+
+
+def solve(recurrence: Recurrence, wish: Wish, stepper: Stepper | None = None) -> Solved:
+    """Solve by the method that was asked for, or by the one that suits the recurrence."""
+    stepper = recurrence.stepper() if stepper is None else stepper
+    check_step(recurrence, stepper)
+    if recurrence.steps == 0 or recurrence.batch == 0 or wish.method == "sequential":
+        return sequential(recurrence, stepper)
+    if wish.method == "auto":
+        from seqpar.solving.automatic import automatic
+
+        return automatic(recurrence, stepper, wish)
+    if wish.method in ("shooting", "shooting_newton"):
+        return shooting(recurrence, stepper, wish)
+    from seqpar.solving.newton import newton
+
+    return newton(recurrence, stepper, wish)
+
+
+def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
+    """Multiple shooting with the knobs that were asked for."""
+    config = _config(wish, ShootingConfig)
+    pieces = cut(recurrence.steps, recurrence.batch, config.chunk or default_chunk(recurrence))
+    burn_in = config.burn_in
+    if burn_in is None:
+        # Bitwise agreement needs no measure of forgetting, so a short burn-in makes one sweep of two.
+        burn_in = pieces.chunk // 4 if stepper.independent else 0
+    start = around(recurrence.xp, recurrence.h0, wish.guess, wish.bounds)
+    starts = guessed(recurrence, stepper, pieces, start, burn_in)
+    tol = stated(recurrence, stepper, wish)
+    walk = ForwardWalk(recurrence, stepper, pieces)
+    exchange: Exchange | None = None
+    if wish.method == "shooting_newton":
+        from seqpar.solving.boundaries import newton_exchange
+
+        exchange = newton_exchange(walk, wish)
+    if config.sweeps is not None:
+        shot = shoot_fixed(walk, starts, tol=tol, sweeps=config.sweeps)
+    else:
+        shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, exchange=exchange)
+    return solved(recurrence, pieces, shot, wish.method)
+
+
+def stated(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> float:
+    """The tolerance of shooting: to the bit where rows are independent, else a few units of rounding."""
+    if wish.tol is not None:
+        return wish.tol
+    if stepper.independent:
+        return 0.0
+    return agreement.STATED * agreement.epsilon(recurrence.xp, recurrence.h0.dtype)
+
+
+def default_chunk(recurrence: Recurrence) -> int:
+    """Chunks as long as there are chunks, about, so that neither the steps of one nor the rows of all dominate."""
+    return max(32, 1 << round(np.log2(recurrence.steps) / 2))
+
+
+def solved(recurrence: Recurrence, pieces: Cut, shot: Shot, method: str) -> Solved:
+    """The states of an exchange of boundaries in the order of time, and its record as arrays."""
+    xp = recurrence.xp
+
+    def back(x: Any) -> Array:
+        return on_device(xp, x, shot.tile) if isinstance(x, np.ndarray) else x
+
+    return Solved(
+        states=pieces.states(xp, shot.tile),
+        converged=back(shot.agreed),
+        sweeps=back(shot.sweeps),
+        residual=shot.judged.residual,
+        error_estimate=shot.judged.error_estimate,
+        method=method,
+        history=shot.history,
+        chunk=pieces.chunk,
+    )
+
+
+def _config(wish: Wish, kind: type[Any]) -> Any:
+    if wish.config is None:
+        return kind()
+    if not isinstance(wish.config, kind):
+        raise NotEligibleError(
+            f"{NAME}: config={wish.config!r} is not of method={wish.method!r}. Give a {kind.__name__}, or leave it out."
+        )
+    return wish.config
