@@ -1,0 +1,102 @@
+"""Damped updates: what keeps a Newton method from running away where the step does not contract much.
+
+`Damping` shrinks the Jacobian to (1 - k) of itself, with a k of its own for every sequence, that grows where the residual does
+not fall and goes to 0 with it. `filtered` is the same by a Kalman filter (quasi-ELK): the present states are taken for
+measurements of variance sigma^2 of the next ones. Both leave the first step of a walk undamped, where the state that enters is
+known: each sweep makes at least one more step right, so that there are never more sweeps than steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from array_api_compat import device
+
+from seqpar.associative_scan import associative_scan
+from seqpar.dispatch.problem import Array
+
+LADDER = (0.0, 0.1, 0.3, 0.6, 0.9)
+"""k, one rung up at a time."""
+PATIENCE = 3
+"""Sweeps in which the residual has to be halved."""
+SMALL = 1e-2
+"""Residual under which k falls with it, so that the last sweeps converge as fast as without."""
+
+
+class Damping(NamedTuple):
+    """How each sequence is damped. All arrays are (batch,)."""
+
+    k: Array
+    """k of (1 - k) J while residuals are large."""
+    mark: Array
+    """The residual that has to be halved."""
+    waited: Array
+    """Sweeps since it was set, as numbers of the precision of the states."""
+    free: bool
+    """May k change?"""
+
+    def now(self, xp: Any, residual: Array) -> Array:
+        """k at residuals of this size."""
+        return self.k * xp.clip(residual / SMALL, 0.0, 1.0)
+
+    def watched(self, xp: Any, residual: Array, ahead: Array) -> Damping:
+        """After a sweep that left these residuals; ahead: did the exact part grow so much that this is progress by itself?"""
+        if not self.free:
+            return self
+        fell = (residual <= self.mark / 2) | ahead
+        waited = xp.where(fell, xp.zeros_like(self.waited), self.waited + 1)
+        grew = residual > 4 * self.mark
+        worse = (waited >= PATIENCE) | (grew & ~fell)
+        k = xp.where(worse, stronger(xp, self.k), self.k)
+        # The new k has its own time to show what it can.
+        mark = xp.where(fell | worse, residual, self.mark)
+        return Damping(k, mark, xp.where(worse, xp.zeros_like(waited), waited), True)
+
+    def taken(self, xp: Any, index: Array) -> Damping:
+        """That of some of the sequences."""
+        k, mark, waited = (xp.take(v, index, axis=0) for v in (self.k, self.mark, self.waited))
+        return Damping(k, mark, waited, self.free)
+
+
+def stronger(xp: Any, k: Array) -> Array:
+    """The next rung of the ladder; 1, which uses no Jacobian at all, after the last."""
+    higher = xp.ones_like(k)
+    for rung in reversed(LADDER):
+        higher = xp.where(k < rung, xp.full_like(k, rung), higher)
+    return higher
+
+
+def filtered(xp: Any, a: Array, r: Array, cut: Array, variance: float) -> Array:
+    """d[t] = (1 - K[t]) (a[t] d[t-1] - r[t]) with the gains K of a Kalman filter, as one associative scan for each number.
+
+    a, r: (batch, steps, n); cut: (batch, steps), where d[t-1] is left out. The filter has process noise of variance 1 and
+    measurements of `variance`; its P is 0 where a walk begins, whose state is known:
+
+        P- = a^2 P + 1,  K = P- / (P- + variance),  P = (1 - K) P-
+    """
+    first = xp.arange(r.shape[1], device=device(r))[None, :] == 0
+    begins = xp.broadcast_to((first | cut)[..., None], r.shape)
+    nothing = xp.zeros_like(r)
+    gain = 1 / (1 + variance)
+    # An element: the state after some steps is A s + b with variance C; what was seen in them says exp(eta s - J s^2 / 2).
+    elements = (
+        xp.where(begins, nothing, (1 - gain) * a),
+        xp.where(begins, -r, -(1 - gain) * r),
+        xp.where(begins, nothing, xp.full_like(r, 1 - gain)),
+        xp.where(begins, nothing, gain * a * r),
+        xp.where(begins, nothing, gain * a * a),
+    )
+    return associative_scan(_after, elements, axis=1)[1]
+
+
+def _after(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
+    """S. Särkkä, A. F. García-Fernández: Temporal parallelization of Bayesian smoothers, 2021, for a state of one number."""
+    (a_i, b_i, c_i, eta_i, j_i), (a_j, b_j, c_j, eta_j, j_j) = left, right
+    d = 1 + c_i * j_j
+    return (
+        a_i * a_j / d,
+        a_j * (c_i * eta_j + b_i) / d + b_j,
+        c_i * a_j * a_j / d + c_j,
+        a_i * (eta_j - j_j * b_i) / d + eta_i,
+        j_j * a_i * a_i / d + j_i,
+    )
