@@ -60,7 +60,7 @@ def guessed(recurrence: Recurrence, stepper: Stepper, cut: Cut, start: Start, bu
     xp = recurrence.xp
     starts = start.states(recurrence, cut)
     burn_in = min(burn_in, cut.chunk)
-    first = recurrence.h0[None, ...]
+    first = recurrence.first[None, ...]
     if cut.chunks == 1:
         return first
     if burn_in <= 0:
@@ -101,7 +101,7 @@ class Start:
         if self.guess is not None:
             before = self.guess[:, cut.chunk - 1 : cut.steps - 1 : cut.chunk, ...]
             before = xp.permute_dims(before, (1, 0, 2))
-            return xp.concat([recurrence.h0[None, ...], before[: cut.chunks - 1, ...]], axis=0)
+            return xp.concat([recurrence.first[None, ...], before[: cut.chunks - 1, ...]], axis=0)
         return self.pattern(recurrence, cut.chunks)
 
     def pattern(self, recurrence: Recurrence, many: int) -> Array:

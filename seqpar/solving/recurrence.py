@@ -44,6 +44,13 @@ class Recurrence:
     """(batch, steps), boolean."""
     batch: int
     steps: int
+    entry: Array | None = None
+    """(batch, n): what enters the first step, where that is not h0; resets still return to h0."""
+
+    @property
+    def first(self) -> Array:
+        """The state that enters the first step."""
+        return self.h0 if self.entry is None else self.entry
 
     @property
     def state(self) -> int:
@@ -53,13 +60,45 @@ class Recurrence:
     def stepper(self) -> Stepper:
         return self.binding.stepper(self.step, self.params)
 
-    def part(self, start: int, stop: int) -> Recurrence:
-        """The steps from `start` to before `stop`, entered in h0."""
+    def part(self, start: int, stop: int, entry: Array | None = None) -> Recurrence:
+        """The steps from `start` to before `stop`, entered in the state `entry`."""
         return replace(
             self,
+            entry=entry,
             inputs=[x[:, start:stop, ...] for x in self.inputs],
             resets=None if self.resets is None else self.resets[:, start:stop],
             steps=stop - start,
+        )
+
+    def entered(self, entry: Array) -> Recurrence:
+        """The same steps, entered in another state."""
+        return replace(self, entry=entry)
+
+    def repeated(self, times: int) -> Recurrence:
+        """All sequences several times over, one set behind the other."""
+
+        def again(x: Array | None) -> Array | None:
+            return None if x is None else self.xp.concat([x] * times, axis=0)
+
+        return replace(
+            self,
+            inputs=[again(x) for x in self.inputs],
+            h0=again(self.h0),
+            entry=again(self.entry),
+            resets=again(self.resets),
+            batch=self.batch * times,
+        )
+
+    def some(self, sequences: Any) -> Recurrence:
+        """Some of the sequences, by their numbers (an integer array of the framework)."""
+        take = self.xp.take
+        return replace(
+            self,
+            inputs=[take(x, sequences, axis=0) for x in self.inputs],
+            h0=take(self.h0, sequences, axis=0),
+            entry=None if self.entry is None else take(self.entry, sequences, axis=0),
+            resets=None if self.resets is None else take(self.resets, sequences, axis=0),
+            batch=int(sequences.shape[0]),
         )
 
 

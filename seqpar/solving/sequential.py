@@ -26,7 +26,7 @@ def walked(recurrence: Recurrence, stepper: Stepper) -> Array:
             (recurrence.batch, recurrence.steps, recurrence.state), dtype=h0.dtype, device=device(h0)
         )
     whole = cut(recurrence.steps, recurrence.batch, recurrence.steps)
-    tile, _ = ForwardWalk(recurrence, stepper, whole).run(h0, None)
+    tile, _ = ForwardWalk(recurrence, stepper, whole).run(recurrence.first, None)
     return whole.states(xp, tile)
 
 

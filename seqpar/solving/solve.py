@@ -8,7 +8,7 @@ import numpy as np
 
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError
-from seqpar.solving import agreement
+from seqpar.solving.automatic import automatic
 from seqpar.solving.checks import check_step
 from seqpar.solving.chunks import Cut, cut
 from seqpar.solving.configs import ShootingConfig
@@ -18,6 +18,7 @@ from seqpar.solving.rows import on_device
 from seqpar.solving.sequential import sequential
 from seqpar.solving.shooting import Exchange, Shot, shoot, shoot_fixed
 from seqpar.solving.stepping import Stepper
+from seqpar.solving.tolerance import stated
 from seqpar.solving.wish import Wish
 
 NAME = "solve_recurrence"
@@ -30,8 +31,6 @@ def solve(recurrence: Recurrence, wish: Wish, stepper: Stepper | None = None) ->
     if recurrence.steps == 0 or recurrence.batch == 0 or wish.method == "sequential":
         return sequential(recurrence, stepper)
     if wish.method == "auto":
-        from seqpar.solving.automatic import automatic
-
         return automatic(recurrence, stepper, wish)
     if wish.method in ("shooting", "shooting_newton"):
         return shooting(recurrence, stepper, wish)
@@ -62,15 +61,6 @@ def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     else:
         shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, exchange=exchange)
     return solved(recurrence, pieces, shot, wish.method)
-
-
-def stated(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> float:
-    """The tolerance of shooting: to the bit where rows are independent, else a few units of rounding."""
-    if wish.tol is not None:
-        return wish.tol
-    if stepper.independent:
-        return 0.0
-    return agreement.STATED * agreement.epsilon(recurrence.xp, recurrence.h0.dtype)
 
 
 def default_chunk(recurrence: Recurrence) -> int:

@@ -90,15 +90,18 @@ def walk(
     keep: bool,
 ) -> tuple[Array | None, Array]:
     """`Stepper.walk` as a Python loop, for every framework that computes at once and can write into its arrays."""
-    tree, params = step.inputs.tree_of, step.params.tree_of(params)
-    function = step.function
-    h, states = start, None
+    # What is looked up here is not looked up in each step: 1 microsecond of 5 for a small cell in NumPy.
+    function, whole, params = step.function, step.inputs, step.params.tree_of(params)
+    single = x[0] if whole.kind is None else None
+    h = start
+    states = xp.empty((steps, *h.shape), dtype=h.dtype, device=device(h)) if keep else None
     for t in range(steps):
         if resets is not None:
             h = xp.where(resets[t, ...], h0, h)
-        h = function(params, h, tree([leaf[t, ...] for leaf in x]))
-        if keep:
-            if states is None:
-                states = xp.empty((steps, *h.shape), dtype=h.dtype, device=device(h))
+        if single is not None:
+            h = function(params, h, single[t, ...])
+        else:
+            h = function(params, h, whole.tree_of([leaf[t, ...] for leaf in x]))
+        if states is not None:
             states[t, ...] = h
     return states, h

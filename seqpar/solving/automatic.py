@@ -1,0 +1,259 @@
+"""`method="auto"`: look at the first steps, predict what each method would cost, try, watch, and end in the sequential answer.
+
+The decision, in order:
+
+1. Few steps, or so many sequences that rows are no longer free: one step after the other.
+2. Walk the first steps exactly, and from elsewhere (`probe`). Not forgetting within what is left: one step after the other.
+3. Else shooting with the chunk length that its predicted cost asks for. On a part of time first where a failure would be dear.
+4. After each sweep: are the chunks that are walked again worth it? If not, walk the hard sequences on from their exact prefix,
+   one step after the other, and all that is left of time with them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqpar.dispatch.problem import Array
+from seqpar.errors import NotEligibleError
+from seqpar.solving.chunks import cut
+from seqpar.solving.configs import ShootingConfig
+from seqpar.solving.costs import Costs, costs
+from seqpar.solving.forward import ForwardWalk, Start, around, guessed
+from seqpar.solving.probe import Probe, look
+from seqpar.solving.recurrence import Recurrence, Solved
+from seqpar.solving.rows import on_device
+from seqpar.solving.sequential import exactly, sequential, walked
+from seqpar.solving.shooting import Shot, shoot
+from seqpar.solving.stepping import Stepper
+from seqpar.solving.tolerance import stated
+from seqpar.solving.wish import Wish
+
+NAME = "solve_recurrence"
+
+WORTH = 0.75
+"""A method has to be predicted to take this part of the sequential time to be tried."""
+
+RISK = 0.12
+"""An attempt may cost this part of the sequential time; where it would cost more, a part of time is tried first."""
+
+PROBED = 512
+"""Steps of the probe at most, and a sixteenth of all."""
+
+
+class Plan(NamedTuple):
+    """What is going to be tried, and why."""
+
+    method: str
+    chunk: int
+    reason: str
+    predictions: tuple[tuple[str, float], ...]
+    """Methods and their predicted times in microseconds, of which only the ratios mean anything."""
+    probe: Probe | None
+
+
+def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
+    """Choose from sizes and, where those leave it open, from the first steps."""
+    cost, steps, batch = costs(recurrence, stepper), recurrence.steps, recurrence.batch
+    alone = cost.walk(steps, batch)
+    hoped = _shooting(cost, steps, batch, 1.0)[1]
+    if hoped > WORTH * alone:
+        why = f"{steps} steps of {batch} sequences are too few, or rows too dear, for chunks to pay"
+        return Plan("sequential", 0, why, (("sequential", alone), ("shooting, at best", hoped)), None)
+    probe = look(recurrence, stepper, _start(recurrence, wish), min(PROBED, max(32, steps // 16)))
+    left = steps - probe.steps
+    rest = cost.walk(left, batch)
+    if probe.memory > left:
+        why = f"after {probe.steps} steps the start still matters (rate {probe.rate:.2g} a step)"
+        return Plan("sequential", 0, why, (("sequential", rest),), probe)
+    chunk, predicted = _shooting(cost, left, batch, probe.memory)
+    predictions = (("sequential", rest), ("shooting", predicted))
+    if predicted > WORTH * rest:
+        why = f"the start matters for {probe.memory:.0f} steps, too long for {left} that are left"
+        return Plan("sequential", 0, why, predictions, probe)
+    return Plan(
+        "shooting", chunk, f"the start is forgotten after {probe.memory:.0f} steps", predictions, probe
+    )
+
+
+def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
+    """The sequential answer, by whatever seems fastest."""
+    if wish.config is not None and not isinstance(wish.config, ShootingConfig):
+        raise NotEligibleError(
+            f'{NAME}: config={wish.config!r} needs the method it belongs to. Name it, as in method="newton".'
+        )
+    found = plan(recurrence, stepper, wish)
+    told: dict[str, Any] = {
+        "plan": found.method,
+        "reason": found.reason,
+        "predicted": dict(found.predictions),
+    }
+    if found.probe is None:
+        return sequential(recurrence, stepper)._replace(history=(told,))
+    probe = found.probe
+    pieces = _Pieces(recurrence, probe.states)
+    told["probe"] = probe.steps
+    if found.method == "sequential":
+        pieces.alone(stepper, recurrence.steps)
+        return pieces.solved((told,), 0)
+    chunk = getattr(wish.config, "chunk", None) or found.chunk
+    cost = costs(recurrence, stepper)
+    window = _window(cost, recurrence.steps - probe.steps, recurrence.batch, chunk, stepper)
+    history = [told]
+    while pieces.done < recurrence.steps:
+        stop = min(recurrence.steps, pieces.done + window)
+        if recurrence.steps - stop < 2 * chunk:
+            stop = recurrence.steps
+        calm, record = pieces.shot(stepper, wish, cost, chunk, stop)
+        history += record
+        if not calm:
+            pieces.alone(stepper, recurrence.steps)
+        window *= 4
+    return pieces.solved(tuple(history), chunk)
+
+
+class _Pieces:
+    """The solution as it grows along time."""
+
+    def __init__(self, recurrence: Recurrence, prefix: Array) -> None:
+        self.whole = recurrence
+        self.states = [prefix]
+        self.done = int(prefix.shape[1])
+        self.sweeps = np.ones(recurrence.batch, np.int64)
+        self.residual: Array | None = None
+        self.error: Array | None = None
+        self.by_chunks = False
+        """Was any sequence solved in chunks?"""
+        self.calm = True
+
+    def _left(self, stop: int) -> Recurrence:
+        return self.whole.part(self.done, stop, entry=self.states[-1][:, -1, ...])
+
+    def alone(self, stepper: Stepper, stop: int) -> None:
+        """One step after the other up to `stop`."""
+        if stop > self.done:
+            self.states.append(walked(self._left(stop), stepper))
+            self.done = stop
+            self._unmeasured()
+
+    def _unmeasured(self) -> None:
+        """What a sequential walk makes of an error that it starts with, nobody has measured."""
+        if self.error is not None:
+            xp = self.whole.xp
+            zero = xp.zeros_like(self.error)
+            self.error = xp.where(self.error > zero, xp.full_like(self.error, math.inf), zero)
+
+    def shot(
+        self, stepper: Stepper, wish: Wish, cost: Costs, chunk: int, stop: int
+    ) -> tuple[bool, list[dict[str, Any]]]:
+        """Shooting up to `stop`; sequences that it is not worth for are walked on. Was it worth it for all of them?"""
+        part = self._left(stop)
+        xp = part.xp
+        pieces = cut(part.steps, part.batch, chunk)
+        start = _start(part, wish, self.done)
+        burn_in = pieces.chunk // 4 if stepper.independent else 0
+        starts = guessed(part, stepper, pieces, start, burn_in)
+        found = shoot(
+            ForwardWalk(part, stepper, pieces),
+            starts,
+            tol=stated(part, stepper, wish),
+            max_sweeps=wish.max_sweeps,
+            give_up=_Watch(cost, part.batch),
+        )
+        states = pieces.states(xp, found.tile)
+        estimate = found.judged.error_estimate
+        calm = bool(found.agreed.all())
+        if not calm:
+            states = _walked_on(part, stepper, pieces.chunk, found, states)
+            estimate = xp.where(on_device(xp, found.agreed, estimate), estimate, xp.zeros_like(estimate))
+        self.states.append(states)
+        self.done = stop
+        self.sweeps = np.maximum(self.sweeps, found.sweeps)
+        self.by_chunks |= bool(found.agreed.any())
+        self.calm &= calm
+        hard = on_device(xp, ~found.agreed, estimate)
+        residual = xp.where(hard, xp.zeros_like(estimate), found.judged.residual)
+        if self.error is None or self.residual is None:
+            self.error, self.residual = estimate, residual
+        else:
+            # An error at the start of a window is one more mismatch, which the window has been seen to forget.
+            before = xp.where(hard & (self.error > 0.0), xp.full_like(estimate, math.inf), self.error)
+            self.error, self.residual = xp.maximum(before, estimate), xp.maximum(self.residual, residual)
+        return calm, list(found.history)
+
+    def solved(self, history: tuple[dict[str, Any], ...], chunk: int) -> Solved:
+        states = self.whole.xp.concat(self.states, axis=1) if len(self.states) > 1 else self.states[0]
+        base = exactly(self.whole, states, "shooting" if self.by_chunks else "sequential")
+        if self.residual is None or self.error is None:
+            return base._replace(history=history)
+        return base._replace(
+            sweeps=on_device(self.whole.xp, self.sweeps, states),
+            residual=self.residual,
+            error_estimate=self.error,
+            history=history,
+            chunk=chunk if self.calm else 0,
+        )
+
+
+class _Watch:
+    """Is one more sweep worth it? It is if it costs no more than the steps that the last one settled, walked one by one."""
+
+    def __init__(self, cost: Costs, batch: int) -> None:
+        self.cost, self.batch = cost, batch
+        self.before: int | None = None
+
+    def __call__(self, taken: int, active: Any) -> bool:
+        now, before = int(active.sum()), self.before
+        self.before = now
+        if before is None:
+            return False
+        hard = max(1, int(active.any(axis=0).sum()))
+        settled = max(1.0, (before - now) / hard)
+        return self.cost.walk(1, now) > 1.2 * settled * self.cost.walk(1, hard)
+
+
+def _walked_on(part: Recurrence, stepper: Stepper, chunk: int, found: Shot, states: Array) -> Array:
+    """The sequences that did not agree, one step after the other from the end of their exact prefix."""
+    xp = part.xp
+    hard = np.flatnonzero(~found.agreed)
+    exact = max(1, int(found.exact[hard].min())) * chunk
+    if exact >= part.steps:
+        return states
+    which = on_device(xp, hard, states)
+    some = xp.take(states, which, axis=0)
+    rest = part.part(exact, part.steps, entry=None).some(which)
+    entry = some[:, exact - 1, ...]
+    redone = xp.concat([some[:, :exact, ...], walked(rest.entered(entry), stepper)], axis=1)
+    place = np.zeros(part.batch, np.int64)
+    place[hard] = np.arange(len(hard))
+    spread = xp.take(redone, on_device(xp, place, states), axis=0)
+    return xp.where(on_device(xp, ~found.agreed, states)[:, None, None], spread, states)
+
+
+def _start(recurrence: Recurrence, wish: Wish, done: int = 0) -> Start:
+    guess = None if wish.guess is None else wish.guess[:, done : done + recurrence.steps, ...]
+    return around(recurrence.xp, recurrence.first, guess, wish.bounds)
+
+
+def _shooting(cost: Costs, steps: int, batch: int, memory: float) -> tuple[int, float]:
+    """The chunk length of least predicted cost, and that cost."""
+    best, least = 0, math.inf
+    chunk = 16
+    while chunk <= max(16, steps // 2):
+        sweeps = 1 + math.ceil(1.1 * memory / chunk)
+        # Each sweep walks all chunks; comparing two walks costs about as much as a quarter of one.
+        predicted = sweeps * 1.2 * cost.walk(chunk, batch * steps / chunk)
+        if predicted < least:
+            best, least = chunk, predicted
+        chunk *= 2
+    return best, least
+
+
+def _window(cost: Costs, steps: int, batch: int, chunk: int, stepper: Stepper) -> int:
+    """How much of time to try at first: all of it where a failed attempt is cheap beside the sequential walk."""
+    attempt = 2.4 * cost.walk(chunk, batch * steps / chunk)
+    if stepper.compiled or attempt <= RISK * cost.walk(steps, batch):
+        return steps
+    return max(4 * chunk, steps // 16)
