@@ -1,6 +1,6 @@
 """Measure every promised figure of an operation in one run and write it down.
 
-    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan]
+    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence]
 
 prints a table of promised and measured and writes benchmarks/results/<machine>/<operation>.json. What cannot run
 is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
@@ -13,7 +13,18 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from seqpar_bench import accuracy, coverage, matrices, overhead, scans, speed, startup
+from seqpar_bench import (
+    accuracy,
+    coverage,
+    matrices,
+    overhead,
+    scans,
+    solving,
+    solving_evidence,
+    solving_memory,
+    speed,
+    startup,
+)
 from seqpar_bench.record import Record, profile_name
 
 Part = Callable[[Record, int], None]
@@ -38,6 +49,13 @@ OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
     "associative_scan": {
         "2": (scans.affine_speed, scans.compile_time),
         "3": (scans.kalman_filter,),
+    },
+    "solve_recurrence": {
+        "1": (solving.own_step,),
+        "2": (solving_evidence.evidence,),
+        "3": (solving.never_slower,),
+        "4": (solving_memory.training_memory,),
+        "5": (solving_evidence.newton_peers,),
     },
 }
 

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -49,6 +50,8 @@ class Record:
     """What else the machine was doing before the run: threads that wanted a core. Above 0.5, do not trust the times."""
     figures: list[Figure] = field(default_factory=list)
     samples: dict[str, dict[str, Samples]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What was found that is neither a figure nor a time: rows of a table, by its name."""
     problems: list[str] = field(default_factory=list)
     """What could not be measured, and why."""
 
@@ -79,6 +82,8 @@ class Record:
                 }
                 for group, cases in self.samples.items()
             },
+            # Infinity is not JSON: a number that is not finite is written as a word.
+            **({"tables": _finite(self.tables)} if self.tables else {}),
             "problems": self.problems,
         }
 
@@ -88,6 +93,14 @@ class Record:
 
     def table(self) -> str:
         return figure_table(self.figures)
+
+
+def _finite(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {key: _finite(value) for key, value in x.items()}
+    if isinstance(x, list):
+        return [_finite(value) for value in x]
+    return str(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def figure_table(figures: Iterable[Figure]) -> str:
