@@ -53,6 +53,8 @@ class Judgement(NamedTuple):
 
     differ: Array
     """(chunks, batch), boolean: the chunk does not start where the one before it ends, to the bit."""
+    mismatch: Array
+    """(chunks, batch)."""
     agreed: Array
     """(batch,), boolean."""
     residual: Array
@@ -69,6 +71,7 @@ def judge(
     found: Gains,
     tol: float,
     independent: bool = False,
+    accepted: float = ACCEPTED,
 ) -> Judgement:
     """Do the chunks agree? entering: (chunks - 1, batch, n), what the ends hand to the next chunks; sizes: (chunks, batch).
 
@@ -84,11 +87,11 @@ def judge(
     residual = xp.max(mismatch, axis=0)
     inside = xp.max(carried(xp, mismatch, found), axis=0)
     exact = ~xp.any(differ, axis=0)
-    agreed = exact | ((residual <= tol) & (inside <= ACCEPTED * tol))
+    agreed = exact | ((residual <= tol) & (inside <= accepted * tol))
     rounding = noise(xp, found, unit)
     if independent:
         rounding = xp.where(exact, xp.zeros_like(rounding), rounding)
-    return Judgement(differ, agreed, residual, inside + rounding)
+    return Judgement(differ, mismatch, agreed, residual, inside + rounding)
 
 
 def _none(xp: Any, sizes: Array) -> Array:

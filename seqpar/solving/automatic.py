@@ -154,13 +154,14 @@ class _Pieces:
         pieces = cut(part.steps, part.batch, chunk)
         start = _start(part, wish, self.done)
         burn_in = pieces.chunk // 4 if stepper.independent else 0
+        tol = stated(part, stepper, wish)
         starts = guessed(part, stepper, pieces, start, burn_in)
         found = shoot(
             ForwardWalk(part, stepper, pieces),
             starts,
-            tol=stated(part, stepper, wish),
+            tol=tol,
             max_sweeps=wish.max_sweeps,
-            give_up=_Watch(cost, part.batch),
+            give_up=_Watch(cost, pieces.chunk, tol),
         )
         states = pieces.states(xp, found.tile)
         estimate = found.judged.error_estimate
@@ -198,20 +199,28 @@ class _Pieces:
 
 
 class _Watch:
-    """Is one more sweep worth it? It is if it costs no more than the steps that the last one settled, walked one by one."""
+    """Are the sweeps that are still to come worth it, beside walking the hard sequences one step after the other?
 
-    def __init__(self, cost: Costs, batch: int) -> None:
-        self.cost, self.batch = cost, batch
-        self.before: int | None = None
+    A chunk whose mismatch shrinks is taken to go on so, one that does not to need all sweeps there are.
+    """
 
-    def __call__(self, taken: int, active: Any) -> bool:
-        now, before = int(active.sum()), self.before
-        self.before = now
+    def __init__(self, cost: Costs, chunk: int, tol: float) -> None:
+        self.cost, self.chunk, self.tol = cost, chunk, max(tol, 1e-30)
+        self.before: Any = None
+
+    def __call__(self, active: Any, mismatch: Any) -> bool:
+        before, self.before = self.before, mismatch
         if before is None:
             return False
-        hard = max(1, int(active.any(axis=0).sum()))
-        settled = max(1.0, (before - now) / hard)
-        return self.cost.walk(1, now) > 1.2 * settled * self.cost.walk(1, hard)
+        hard = active.any(axis=0)
+        left = len(active) - int(np.where(hard, active.argmax(axis=0), len(active)).min())
+        with np.errstate(all="ignore"):
+            shrinks = np.log(before / mismatch)
+            needed = np.ceil(np.log(mismatch / self.tol) / shrinks)
+        needed = np.where((shrinks > 0.0) & np.isfinite(needed), np.clip(needed, 1, left), left)[active]
+        sweeps, chunk = range(1, int(needed.max()) + 1), self.chunk
+        walks = sum(self.cost.walk(chunk, int((needed >= k).sum())) + self.cost.exchange for k in sweeps)
+        return walks > 1.1 * self.cost.walk(left * chunk, int(hard.sum()))
 
 
 def _walked_on(part: Recurrence, stepper: Stepper, chunk: int, found: Shot, states: Array) -> Array:
@@ -244,7 +253,7 @@ def _shooting(cost: Costs, steps: int, batch: int, memory: float) -> tuple[int, 
     while chunk <= max(16, steps // 2):
         sweeps = 1 + math.ceil(1.1 * memory / chunk)
         # Each sweep walks all chunks; comparing two walks costs about as much as a quarter of one.
-        predicted = sweeps * 1.2 * cost.walk(chunk, batch * steps / chunk)
+        predicted = sweeps * (1.2 * cost.walk(chunk, batch * steps / chunk) + cost.exchange)
         if predicted < least:
             best, least = chunk, predicted
         chunk *= 2

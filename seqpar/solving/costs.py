@@ -27,6 +27,11 @@ class Costs(NamedTuple):
     fixed: float
     row: float
 
+    @property
+    def exchange(self) -> float:
+        """One exchange of boundaries: about a hundred small array functions."""
+        return 60.0 * self.fixed if self.fixed > 2.0 else 3000.0
+
     def walk(self, steps: float, rows: float) -> float:
         """Walking so many rows through so many steps."""
         return steps * (self.fixed + rows * self.row)

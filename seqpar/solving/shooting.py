@@ -42,11 +42,12 @@ class Walk(Protocol):
         """(chunks, batch, n) -> (chunks, batch): what differences are relative to."""
 
 
-Exchange = Callable[[Array, Array, Array], Array]
-"""New starts (chunks, batch, n) from the starts, what enters each chunk, and the mask of those that are walked again."""
+Exchange = Callable[[Array, Array, Array, Any], Array]
+"""New starts (chunks, batch, n) from the states (chunk, rows, n), the starts, what enters each chunk, and which chunks the last
+sweep walked (a NumPy mask)."""
 
-GiveUp = Callable[[int, Any], bool]
-"""Asked before each further sweep: (sweeps so far, chunks that would be walked, as a NumPy mask) -> stop here?"""
+GiveUp = Callable[[Any, Any], bool]
+"""Asked before each further sweep: (which chunks would be walked, their mismatches; NumPy, (chunks, batch)) -> stop here?"""
 
 
 class Shot(NamedTuple):
@@ -76,10 +77,12 @@ def shoot(
     max_sweeps: int | None = None,
     give_up: GiveUp | None = None,
     exchange: Exchange | None = None,
+    accepted: float = agreement.ACCEPTED,
 ) -> Shot:
     """Exchange boundaries until they agree. starts: (chunks, batch, n), of which the first chunk's are exact.
 
-    A chunk is walked again if, and only if, its start has changed. One mask is read back from the device in each sweep.
+    Agreement within `tol` is believed while its estimated error stays below `accepted` tolerances. A chunk is walked again if,
+    and only if, its start has changed. One small array is read back from the device in each sweep, two with `give_up`.
     """
     xp, cut = walk.xp, walk.cut
     most = cut.chunks if max_sweeps is None else min(max_sweeps, cut.chunks)
@@ -88,20 +91,25 @@ def shoot(
     found = agreement.unmeasured(xp, walk.size(ends))
     sweeps = np.ones(cut.batch, np.int64)
     history: list[dict[str, Any]] = []
-    taken = 1
+    taken, walked = 1, np.ones((cut.chunks, cut.batch), bool)
     while True:
         entering = walk.entering(ends)
-        judged = agreement.judge(xp, entering, starts, walk.size(ends), found, tol, walk.independent)
+        judged = agreement.judge(
+            xp, entering, starts, walk.size(ends), found, tol, walk.independent, accepted
+        )
         differ, agreed = host(judged.differ), host(judged.agreed)
         active = differ & ~agreed
         history.append({"sweep": taken, "chunks": int(differ.sum()), "sequences": int(active.any(0).sum())})
-        if not active.any() or taken >= most or (give_up is not None and give_up(taken, active)):
+        if not active.any() or taken >= most:
+            break
+        if give_up is not None and give_up(active, host(judged.mismatch)):
             break
         mask = on_device(xp, active, starts)
         entering = xp.concat([starts[:1, ...], entering], axis=0)
         if exchange is not None:
-            entering = exchange(starts, entering, mask)
+            entering = exchange(tile, starts, entering, walked)
         renewed = xp.where(mask[..., None], entering, starts)
+        walked = active
         tile, ends, found = _again(walk, (starts, renewed), active, tile, ends, found)
         starts = renewed
         taken += 1

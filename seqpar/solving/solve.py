@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError
 from seqpar.solving.automatic import automatic
+from seqpar.solving.boundaries import NewtonExchange
 from seqpar.solving.checks import check_step
 from seqpar.solving.chunks import Cut, cut
 from seqpar.solving.configs import ShootingConfig
@@ -16,7 +18,7 @@ from seqpar.solving.forward import ForwardWalk, around, guessed
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.rows import on_device
 from seqpar.solving.sequential import sequential
-from seqpar.solving.shooting import Exchange, Shot, shoot, shoot_fixed
+from seqpar.solving.shooting import Shot, shoot, shoot_fixed
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.tolerance import stated
 from seqpar.solving.wish import Wish
@@ -51,15 +53,14 @@ def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     starts = guessed(recurrence, stepper, pieces, start, burn_in)
     tol = stated(recurrence, stepper, wish)
     walk = ForwardWalk(recurrence, stepper, pieces)
-    exchange: Exchange | None = None
-    if wish.method == "shooting_newton":
-        from seqpar.solving.boundaries import newton_exchange
-
-        exchange = newton_exchange(walk, wish)
     if config.sweeps is not None:
         shot = shoot_fixed(walk, starts, tol=tol, sweeps=config.sweeps)
+    elif wish.method == "shooting":
+        shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps)
     else:
-        shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, exchange=exchange)
+        # Newton's answer is judged by its residual, as its other forms are: where nothing is forgotten, the estimate says so.
+        newton = NewtonExchange(walk, wish.bounds)
+        shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, exchange=newton, accepted=math.inf)
     return solved(recurrence, pieces, shot, wish.method)
 
 
