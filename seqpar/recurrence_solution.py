@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from array_api_compat import array_namespace
+
 from seqpar.errors import OptionError
 from seqpar.solving.wish import METHODS
 
@@ -33,9 +35,9 @@ class RecurrenceSolution(Generic[A]):
     `method="sequential"`, relative to max(1, |h|). Infinite where nothing was measured, 0 where it is that answer."""
     method: Any
     """The number of the method that made the states: `method_name` says it in words."""
-    history: tuple[dict[str, Any], ...] = ()
+    history: tuple[dict[str, Any], ...] = field(default=(), metadata={"static": True})
     """What each sweep found; empty under tracing."""
-    problem: Any = field(default=None, repr=False)
+    problem: Any = field(default=None, repr=False, metadata={"static": True})
     """What was solved, for `verify`; None once the solution has passed through a transformation."""
 
     @property
@@ -99,8 +101,8 @@ def verify(solution: RecurrenceSolution[Any], steps: int = 1024, tol: float | No
 
 
 def _all(x: Any) -> bool:
-    return bool(x.all()) if hasattr(x, "all") else bool(x)
+    return bool(array_namespace(x).all(x))
 
 
 def _largest(x: Any) -> float:
-    return float(x.max()) if 0 not in x.shape else 0.0
+    return 0.0 if 0 in x.shape else float(array_namespace(x).max(x))

@@ -5,15 +5,19 @@ The public functions check their arguments; `seqpar.solving` solves, and each fr
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.faces import face
 from seqpar.dispatch.options import Request, check_wish, laid_over, requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ConvergenceError, OptionError, unknown_name
 from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.canonical import Canonical, canonical
+from seqpar.solving.explanation import RecurrenceExplanation, explanation
 from seqpar.solving.recurrence import Solved
 from seqpar.solving.wish import METHODS, Wish
 from seqpar.validation import flag
@@ -278,3 +282,26 @@ def _advice(wish: Wish, method: str) -> str:
     if wish.tol is not None:
         ways.append("a larger tol")
     return "Try " + ", or ".join(ways) + "; throw=False returns what there is."
+
+
+class _Prepared(NamedTuple):
+    """For `explain` and `vjp`."""
+
+    call: _Checked
+
+    @property
+    def binding(self) -> Binding:
+        return self.call.problem.recurrence.binding
+
+    def explanation(self) -> RecurrenceExplanation:
+        return explanation(*self.call)
+
+
+def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    bound = inspect.signature(solve_recurrence).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return _Prepared(_checked(**bound.arguments))
+
+
+face(solve_recurrence, _prepare)
+face(recurrence, _prepare)

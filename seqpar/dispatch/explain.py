@@ -45,8 +45,11 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
-    """Say which kernel a call would run and why, without running it.
+def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Say what a call would run and why, without running it.
+
+    For operations on arrays this is an `Explanation`: the kernel, and every candidate with the reason it lost. For
+    `seqpar.solve_recurrence` it is what the first steps showed (they are walked for it) and the prediction for each method.
 
     Examples
     --------
@@ -57,5 +60,7 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     ('host', 'sequential', 'heuristic')
     """
     call = prepare(function, *args, **kwargs)
+    if hasattr(call, "explanation"):
+        return call.explanation()
     problem = call.problem()
     return Explanation(problem, choose(problem, call.request))

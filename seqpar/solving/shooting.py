@@ -179,6 +179,6 @@ def _seen(walk: Walk, starts: tuple[Array, Array], walks: tuple[Array, Array], u
     xp = walk.xp
     steps, rows, n = walks[0].shape
     block = max(1, BLOCK // max(1, rows * n))
-    blocks = [[x[t : t + block, ...] for x in walks] for t in range(0, steps, block)]
+    blocks = [[x[t : min(steps, t + block), ...] for x in walks] for t in range(0, steps, block)]
     parts = [agreement.distance_of_walks(xp, *pair) for pair in blocks]
     return agreement.gains(xp, xp.concat([agreement.distance(xp, *starts)[None, ...], *parts], axis=0), unit)

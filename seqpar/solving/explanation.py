@@ -1,0 +1,71 @@
+"""What `seqpar.explain` says of `solve_recurrence`: the prediction that a choice was made by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from seqpar.dispatch.options import Request, laid_over
+from seqpar.solving.automatic import Plan, plan
+from seqpar.solving.canonical import Canonical
+from seqpar.solving.checks import check_step
+from seqpar.solving.configs import ShootingConfig
+from seqpar.solving.wish import METHODS, Wish
+
+
+@dataclass(frozen=True, repr=False)
+class RecurrenceExplanation:
+    """The method that `solve_recurrence` would start with, and why. Prints as a short table."""
+
+    problem: str
+    method: str
+    reason: str
+    predictions: tuple[tuple[str, float], ...]
+    """Predicted times, of which only the ratios mean anything."""
+    rate: float | None
+    """Logarithm of what is left of a difference after one step, as the probe measured it."""
+    memory: float | None
+    """Steps after which the start of a walk no longer matters."""
+    config: Any
+    provenance: str
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        lines = [self.problem, f"  runs: {self.method} ({self.provenance}): {self.reason}"]
+        if self.memory is not None and self.rate is not None:
+            lines.append(f"  probe: forgets in {self.memory:.0f} steps, rate {self.rate:.2g} a step")
+        if self.predictions:
+            least = min(cost for _, cost in self.predictions)
+            told = ", ".join(f"{name} {cost / least:.2g}" for name, cost in self.predictions)
+            lines.append(f"  predicted times, relative: {told}")
+        return "\n".join(lines)
+
+
+def explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceExplanation:
+    """What would run, and why; the automatic choice walks the first steps for it, as it would in the call."""
+    rec = problem.recurrence
+    dtype = rec.binding.dtype_name(rec.h0.dtype)
+    where = f"{rec.binding.framework} on {rec.binding.device(rec.h0)}"
+    told = (
+        f"solve_recurrence: {rec.batch} sequences of {rec.steps} steps, state {rec.state}, {dtype}, {where}"
+    )
+    if wish.method != "auto":
+        return RecurrenceExplanation(
+            told, wish.method, "as asked", (), None, None, wish.config, request.source
+        )
+    if rec.binding.tracing(rec.h0) or rec.steps == 0 or rec.batch == 0:
+        return RecurrenceExplanation(
+            told, "auto", "nothing is known of the values yet", (), None, None, None, "heuristic"
+        )
+    with laid_over(Request(backend=request.backend, numerics=request.numerics)):
+        stepper = rec.stepper()
+        check_step(rec, stepper)
+        found: Plan = plan(rec, stepper, wish)
+    config = ShootingConfig(chunk=found.chunk) if found.chunk else None
+    rate, memory = (None, None) if found.probe is None else (found.probe.rate, found.probe.memory)
+    assert found.method in METHODS
+    return RecurrenceExplanation(
+        told, found.method, found.reason, found.predictions, rate, memory, config, "heuristic"
+    )
