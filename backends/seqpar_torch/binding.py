@@ -19,12 +19,24 @@ from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Layout
 from seqpar.errors import ArrayTypeError
-from seqpar_torch import operators
+from seqpar.solving.recurrence import Leaves, Recurrence, Solved, Step
+from seqpar.solving.stepping import Stepper
+from seqpar.solving.wish import Wish
+from seqpar_torch import operators, solution_tree
 from seqpar_torch.autograd import apply
 from seqpar_torch.call import Call
-from seqpar_torch.internals import autocast, dispatch_modes, dual_level, has_memory, older_vmap, transformed
+from seqpar_torch.internals import (
+    autocast,
+    dispatch_modes,
+    dual_level,
+    has_memory,
+    older_vmap,
+    transformed,
+    value_known,
+)
 from seqpar_torch.memory import DTYPES, NAMES, empty, resolved
 from seqpar_torch.reverse import pull_back
+from seqpar_torch.solving_stepper import TorchStepper
 
 Tensor = torch.Tensor
 
@@ -146,6 +158,17 @@ class TorchBinding:
     ) -> tuple[Any, Callable[..., Any]] | None:
         return pull_back(function, primals, options)
 
+    def tracing(self, x: Tensor) -> bool:
+        return not value_known(x)
+
+    def stepper(self, step: Step, params: Leaves) -> Stepper:
+        return TorchStepper(step, params)
+
+    def solve(self, recurrence: Recurrence, wish: Wish) -> Solved:
+        from seqpar_torch.solving import solve  # nothing of the solvers is loaded for other operations
+
+        return solve(recurrence, wish)
+
 
 class _Eager(Call):
     """A call outside the compiler, with the request that its forward pass was made with."""
@@ -179,3 +202,4 @@ def _unsuitable(x: Tensor) -> ArrayTypeError:
 
 BINDING = TorchBinding()
 operators.attach(BINDING)
+solution_tree.register()

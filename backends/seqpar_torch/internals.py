@@ -4,6 +4,7 @@ Tried with PyTorch 2.13. A version that lacks one of these fails here, once, wit
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from seqpar.errors import BackendError
 Tensor = torch.Tensor
 
 try:
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
     from torch._functorch.utils import enable_single_level_autograd_function
 
     transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
@@ -33,15 +35,25 @@ try:
     innermost_transform: Callable[[], Any] = enable_single_level_autograd_function
     """A context in which an autograd Function connects to the innermost transform alone."""
 
+    no_transforms: Callable[[], Any] = temporarily_clear_interpreter_stack
+    """A context outside all transforms of torch.func."""
+
     forward_mode: Callable[[bool], Any] = forward_ad._set_fwd_grad_enabled
     """A context in which forward mode is on or off."""
+
+    run_backward: Callable[..., tuple[Any, ...]] = torch.autograd.Variable._execution_engine.run_backward
+    """What torch.autograd.grad comes down to: (results, gradients, keep graph, create graph, inputs, unreachable, False)."""
 
     below_autograd: Callable[[], Any] = torch._C._AutoDispatchBelowAutograd
     after_autograd: Any = torch._C._after_autograd_keyset
 
     _interpreters = torch._C._functorch.get_interpreter_stack
     _GRAD = torch._C._functorch.TransformType.Grad
-    _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    is_wrapped: Callable[[Any], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+    """Is it a tensor of a transform of torch.func?"""
+
+    _is_batched = torch._C._functorch.is_batchedtensor
+    _unwrapped = torch._C._functorch.get_unwrapped
     _unwrap_if_dead = torch._C._functorch.unwrap_if_dead
     _own_dispatch = torch._C._disabled_torch_dispatch_impl
     _ = forward_ad._current_level
@@ -55,6 +67,14 @@ except (AttributeError, ImportError) as error:  # pragma: no cover
 def dual_level() -> bool:
     """Are there dual numbers about, from `forward_ad.dual_level` or torch.func.jvp?"""
     return forward_ad._current_level >= 0
+
+
+@functools.cache
+def load_forward_rules() -> None:
+    """Have PyTorch load what it loads at the first use of forward mode, without the warning about itself that it gives there."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)
+        forward_ad._maybe_load_decompositions()
 
 
 def only_reverse() -> bool:
@@ -73,5 +93,14 @@ def has_memory(x: Tensor) -> bool:
         type(x).__torch_dispatch__ is _own_dispatch
         and x.layout is torch.strided
         and not x.is_meta
-        and not _is_wrapped(x)
+        and not is_wrapped(x)
     )
+
+
+def value_known(x: Tensor) -> bool:
+    """Can Python code read what is in the tensor? Not in a fake one, nor in one that vmap has more of."""
+    while is_wrapped(x):
+        if _is_batched(x):
+            return False
+        x = _unwrapped(x)
+    return has_memory(x)

@@ -1,0 +1,176 @@
+"""A step function written in PyTorch, as the solvers of `solve_recurrence` and their gradients call it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from seqpar.solving.recurrence import Leaves, Step
+from seqpar.trees import LEAF
+from seqpar_torch.internals import forward_mode, run_backward
+
+Tensor = torch.Tensor
+
+
+class TorchStepper:
+    """The step and its derivatives by the state, none of which leaves a graph behind."""
+
+    differentiable = True
+    compiled = False
+    independent = False
+    """A product of matrices rounds a row by where it stands among the others."""
+
+    def __init__(self, step: Step, params: Leaves) -> None:
+        self.step = step
+        self.params = params
+        self._tree = _single if step.inputs == LEAF else step.inputs.tree_of
+
+    def evaluate(self, h: Tensor, x: Leaves) -> Tensor:
+        with torch.no_grad():
+            result: Tensor = self.step(self.params, h, x)
+        return result
+
+    def walk(
+        self, start: Tensor, steps: int, x: Leaves, resets: Tensor | None, h0: Tensor, keep: bool = True
+    ) -> tuple[Tensor | None, Tensor]:
+        function, tree, params = self.step.function, self._tree, self.step.params.tree_of(self.params)
+        h, states = start, None
+        places: Sequence[Tensor] = ()
+        with torch.no_grad():
+            # Unbound once: taking a step out of a tile costs as much as a small operation on it.
+            inputs = [leaf.unbind(0) for leaf in x]
+            masks = None if resets is None else resets.unbind(0)
+            for t in range(steps):
+                if masks is not None:
+                    h = torch.where(masks[t], h0, h)
+                h = function(params, h, tree([leaf[t] for leaf in inputs]))
+                if keep:
+                    if states is None:
+                        states = torch.empty((steps, *h.shape), dtype=h.dtype, device=h.device)
+                        places = states.unbind(0)
+                    places[t].copy_(h)
+        return states, h.clone()  # a step may hand on its argument, and ends are written into
+
+    def jvp(self, h: Tensor, x: Leaves, tangent: Tensor) -> Tensor:
+        try:
+            with torch.no_grad(), forward_mode(True):
+                return torch.func.jvp(lambda h: self.step(self.params, h, x), (h,), (tangent,))[1]  # type: ignore[no-any-return]
+        except (
+            NotImplementedError,
+            RuntimeError,
+        ):  # an operation or Function of the step without a forward rule
+            return (self._by_rows(h, x) @ tangent[..., None])[..., 0]
+
+    def jacobian(self, h: Tensor, x: Leaves) -> Tensor:
+        basis = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
+
+        def column(direction: Tensor) -> Tensor:
+            tangent = direction.expand_as(h)
+            return torch.func.jvp(lambda h: self.step(self.params, h, x), (h,), (tangent,))[1]  # type: ignore[no-any-return]
+
+        try:
+            with torch.no_grad(), forward_mode(True):
+                return torch.func.vmap(column, out_dims=-1)(basis)
+        except (NotImplementedError, RuntimeError, ValueError):
+            return self._by_rows(h, x)
+
+    def _by_rows(self, h: Tensor, x: Leaves) -> Tensor:
+        """The Jacobian by reverse mode, a row of it at a time."""
+        with torch.enable_grad():
+            h = h.detach().requires_grad_()
+            result = self.step(self.params, h, x)
+        if not result.requires_grad:
+            return h.new_zeros((*h.shape, h.shape[-1]))
+        rows = []
+        for i in range(h.shape[-1]):
+            weight = torch.zeros_like(result)
+            weight[..., i] = 1
+            (row,) = torch.autograd.grad(result, h, weight, retain_graph=True, allow_unused=True)
+            rows.append(torch.zeros_like(h) if row is None else row)
+        # Gradients are conjugated transposes in PyTorch.
+        return torch.stack(rows, -2).conj().resolve_conj()
+
+
+class TorchAdjointStepper:
+    """The transposed derivatives of a step. Each step is computed again, with a graph that lives as long as it is needed."""
+
+    compiled = False
+    independent = False
+
+    def __init__(
+        self,
+        step: Step,
+        params: Leaves,
+        captured: Sequence[Tensor],
+        wanted: tuple[Sequence[bool], Sequence[bool], Sequence[bool]],
+    ) -> None:
+        self.step = step
+        self.params = [p.detach() if isinstance(p, Tensor) else p for p in params]
+        self.captured = captured
+        """Tensors that the step closes over, where it finds them itself."""
+        self.of_params, self.of_inputs, self.of_captured = wanted
+        self._tree = _single if step.inputs == LEAF else step.inputs.tree_of
+
+    def adjoint_walk(
+        self, entering: Tensor, x: Leaves, resets: Tensor | None, gradient: Tensor, carry: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        function, tree, params = self.step.function, self._tree, self.step.params.tree_of(self.params)
+        adjoint = torch.empty_like(gradient)
+        h0 = None if resets is None else torch.zeros_like(carry)
+        with torch.no_grad():
+            zero = torch.zeros_like(carry)
+            inputs = [leaf.unbind(0) for leaf in x]
+            masks = None if resets is None else resets.unbind(0)
+            each = zip(entering.unbind(0), gradient.unbind(0), adjoint.unbind(0), strict=True)
+        # One context for the whole walk: a switch costs as much as an operation. What is computed beside the step has no graph
+        # because nothing in it asks for one.
+        with torch.enable_grad():
+            for t, (h, g, found) in enumerate(each):
+                h = h.detach().requires_grad_()
+                result = function(params, h, tree([leaf[t] for leaf in inputs]))
+                torch.add(g, carry, out=found)
+                # torch.autograd.grad checks its arguments for 35 of its 70 microseconds.
+                if result.requires_grad:
+                    found_carry = run_backward((result,), (found,), False, False, (h,), True, False)[0]
+                    carry = zero if found_carry is None else found_carry
+                else:
+                    carry = zero
+                if masks is not None and h0 is not None:
+                    h0 = h0 + torch.where(masks[t], carry, zero)
+                    carry = torch.where(masks[t], zero, carry)
+        return adjoint, carry.clone(), h0
+
+    def pull_back(
+        self, entering: Tensor, x: Leaves, adjoint: Tensor
+    ) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        params, inputs = list(self.params), list(x)
+        with torch.enable_grad():
+            for leaves, wanted in ((params, self.of_params), (inputs, self.of_inputs)):
+                for i, needed in enumerate(wanted):
+                    if needed:
+                        leaves[i] = leaves[i].detach().requires_grad_()
+            result = self.step(params, entering, inputs)
+        groups = ((params, self.of_params), (self.captured, self.of_captured), (inputs, self.of_inputs))
+        targets = [x for leaves, wanted in groups for x, needed in zip(leaves, wanted, strict=True) if needed]
+        found: list[Tensor | None] = [None] * len(targets)
+        if targets and result.requires_grad:
+            # Kept, because what a step closes over may have a graph of its own, which the user goes through afterwards.
+            found = list(
+                torch.autograd.grad(
+                    result, targets, adjoint, allow_unused=True, retain_graph=bool(self.captured)
+                )
+            )
+        each = iter(found)
+        spread = [[next(each) if needed else None for needed in wanted] for _, wanted in groups]
+        return [_wide(x) for x in spread[0] + spread[1]], spread[2]
+
+
+def _single(leaves: list[Any]) -> Any:
+    return leaves[0]
+
+
+def _wide(gradient: Tensor | None) -> Tensor | None:
+    """Half precision is summed over blocks of steps in float32."""
+    if gradient is not None and gradient.dtype in (torch.bfloat16, torch.float16):
+        return gradient.float()
+    return gradient
