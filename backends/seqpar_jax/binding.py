@@ -6,6 +6,7 @@ binds a primitive (see `primitives`), and the kernel is chosen when the primitiv
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,7 +20,12 @@ from seqpar.dispatch.operation import Operation, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
 from seqpar.errors import NotEligibleError
-from seqpar_jax import lowering, primitives
+from seqpar.recurrence_solution import RecurrenceSolution
+from seqpar.solving.recurrence import Recurrence, Solved, Step
+from seqpar.solving.stepping import Stepper
+from seqpar.solving.wish import Wish
+from seqpar_jax import lowering, primitives, solving
+from seqpar_jax.solving_stepper import JaxStepper
 
 
 class JaxBinding:
@@ -117,6 +123,15 @@ class JaxBinding:
 
         return result, pullback
 
+    def tracing(self, x: Array) -> bool:
+        return isinstance(x, Tracer)
+
+    def stepper(self, step: Step, params: Sequence[Any]) -> Stepper:
+        return JaxStepper(step, params)
+
+    def solve(self, recurrence: Recurrence, wish: Wish) -> Solved:
+        return solving.solve(self, recurrence, wish)
+
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _full(value: Any, shape: tuple[int, ...], dtype: str) -> Array:
@@ -139,6 +154,13 @@ def _compiled(
 
 
 on_invalidate(_compiled.cache_clear)
+
+_SOLUTION = tuple(f.name for f in fields(RecurrenceSolution) if f.name not in ("history", "problem"))
+"""What of a solution passes through transformations."""
+
+jax.tree_util.register_dataclass(
+    RecurrenceSolution, data_fields=_SOLUTION, meta_fields=(), drop_fields=("history", "problem")
+)
 
 
 def _refuse_early(

@@ -23,10 +23,10 @@ def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, 
     """
     # A new function each time, of which JAX remembers nothing.
     closed = jax.make_jaxpr(lambda *given: function(*given))(*operands)
-    constants = list(_constants(closed))
-    if any(isinstance(x, Tracer) for x in constants):
+    closes_over = list(constants(closed))
+    if any(isinstance(x, Tracer) for x in closes_over):
         return None
-    return (str(closed.jaxpr), *map(_Constant, constants))
+    return (str(closed.jaxpr), *map(Constant, closes_over))
 
 
 def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable) -> Callable[..., Any]:
@@ -38,11 +38,11 @@ def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable
     return _program(_Keyed(function, (key, *map(jax.typeof, arrays))))
 
 
-def _constants(program: Any) -> Iterator[Any]:
+def constants(program: Any) -> Iterator[Any]:
     """Every array that a program or a function called in it closes over: the text of a program shows their shapes only."""
     yield from getattr(program, "consts", ())
     for inner in called(program):
-        yield from _constants(inner)
+        yield from constants(inner)
 
 
 def called(program: Any) -> Iterator[Any]:
@@ -79,7 +79,7 @@ def concrete(arrays: Sequence[Array]) -> bool:
     return not any(isinstance(x, Tracer) for x in arrays)
 
 
-class _Constant:
+class Constant:
     """An array that a function closes over: the same if it is the same object, or in NumPy's case has the same contents."""
 
     __slots__ = ("contents", "x")
@@ -90,7 +90,7 @@ class _Constant:
         self.contents = None if isinstance(x, jax.Array) else (x.shape, x.dtype, np.asarray(x).tobytes())
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Constant):
+        if not isinstance(other, Constant):
             return False
         return self.x is other.x if self.contents is None else self.contents == other.contents
 

@@ -1,0 +1,74 @@
+"""The user's step as a program of one row, all of whose arrays are arguments: what it closes over as well as its parameters.
+
+The step is called once, when it is traced. Rows then go through that program side by side (`jax.vmap`: a matrix product of many
+rows stays one product; as fast as the step called with all rows), so that tiles of any size are the same recurrence. As every
+array is an argument, gradients reach what the step closes over, and a program compiled for one call serves the next.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from seqpar.dispatch.problem import Array
+from seqpar.solving.recurrence import Step
+from seqpar_jax import eager
+
+Arrays = tuple[Array, ...]
+
+
+class RowStep:
+    """step(arrays, h, x) on rows: h (rows, n), x leaves (rows, ...) -> (rows, n)."""
+
+    def __init__(self, closed: Any) -> None:
+        self.jaxpr = closed.jaxpr
+        nested = list(eager.constants(closed.jaxpr))
+        self.lasting = not any(isinstance(x, Tracer) for x in nested)
+        """May a program of this step be kept?"""
+        self.key: Hashable = (str(closed.jaxpr), *map(eager.Constant, nested)) if self.lasting else None
+
+    def __call__(self, arrays: Arrays, h: Array, x: Sequence[Array]) -> Array:
+        many = len(self.jaxpr.constvars)
+        program = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, arrays[:many]))
+
+        def one(params: Arrays, h: Array, x: Sequence[Array]) -> Array:
+            result: Array = program(*params, h[None], *(leaf[None] for leaf in x))[0][0]
+            return lax.convert_element_type(result, h.dtype)
+
+        made: Array = jax.vmap(one, (None, 0, 0))(tuple(arrays[many:]), h, list(x))
+        return made
+
+
+class Rows(NamedTuple):
+    """A step and the arrays that it reads besides its row."""
+
+    step: RowStep
+    arrays: Arrays
+
+    def __call__(self, h: Array, x: Sequence[Array]) -> Array:
+        return self.step(self.arrays, h, x)
+
+
+def rows_of(step: Step, params: Sequence[Any], rows: Sequence[Any]) -> Rows:
+    """Trace a step. rows: h (rows, n) and leaves of x (rows, ...), of which only shapes and dtypes are read."""
+    moving = [i for i, leaf in enumerate(params) if is_array(leaf)]
+
+    def call(given: list[Array], h: Array, x: list[Array]) -> Array:
+        leaves = list(params)
+        for i, leaf in zip(moving, given, strict=True):
+            leaves[i] = leaf
+        return step(leaves, h, x)
+
+    row, *others = (jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) for leaf in rows)
+    given = [params[i] for i in moving]
+    closed = jax.make_jaxpr(call)(given, row, others)
+    return Rows(RowStep(closed), (*closed.consts, *given))
+
+
+def is_array(leaf: Any) -> bool:
+    """Numbers and everything else a tree may hold stay what they are, and are part of the step."""
+    return isinstance(leaf, (jax.Array, Tracer, np.ndarray))
