@@ -153,8 +153,8 @@ def distances(xp: Any, starts: tuple[Array, Array], walks: tuple[Array, Array]) 
 
 def gains(xp: Any, d: Array, unit: Array) -> Gains:
     """The gains of chunks walked twice, from the distances of their walks; `unit` is rounding at the size of the states."""
-    d = xp.where(d == d, d, xp.full_like(d, float("inf")))
-    floor = xp.where(unit == unit, unit, xp.ones_like(unit))
+    d = _finite(xp, d)
+    floor = xp.where(unit < LARGE, unit, xp.ones_like(unit))
     smallest = xp.maximum(running_minimum(xp, d), floor[None, ...])
     expansion = xp.max(xp.maximum(d, floor[None, ...]) / smallest, axis=0)
     informative = d[0, ...] >= INFORMATIVE * floor

@@ -18,7 +18,7 @@ import numpy as np
 
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError
-from seqpar.solving.chunks import cut
+from seqpar.solving.chunks import Cut, cut
 from seqpar.solving.configs import ShootingConfig
 from seqpar.solving.costs import Costs, costs
 from seqpar.solving.forward import ForwardWalk, Start, around, guessed
@@ -41,6 +41,10 @@ RISK = 0.12
 
 PROBED = 512
 """Steps of the probe at most, and a sixteenth of all."""
+
+
+EARLY = 0.125
+"""A failure before this part of time is mended by walking all of it again, to the bits of the sequential method."""
 
 
 class Plan(NamedTuple):
@@ -90,13 +94,16 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
         "reason": found.reason,
         "predicted": dict(found.predictions),
     }
-    if found.probe is None:
-        return sequential(recurrence, stepper)._replace(history=(told,))
     probe = found.probe
-    pieces = _Pieces(recurrence, probe.states)
-    told["probe"] = probe.steps
+    if probe is not None:
+        told["probe"] = probe.steps
+    if probe is None or (found.method == "sequential" and not stepper.independent):
+        # From the first step again: rows of a tile of several may differ from those of one in their last bits, of which chaos
+        # would make another answer.
+        return sequential(recurrence, stepper)._replace(history=(told,))
+    pieces = _Pieces(recurrence, stepper, probe.states)
     if found.method == "sequential":
-        pieces.alone(stepper, recurrence.steps)
+        pieces.alone(recurrence.steps)
         return pieces.solved((told,), 0)
     chunk = getattr(wish.config, "chunk", None) or found.chunk
     cost = costs(recurrence, stepper)
@@ -106,10 +113,15 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
         stop = min(recurrence.steps, pieces.done + window)
         if recurrence.steps - stop < 2 * chunk:
             stop = recurrence.steps
-        calm, record = pieces.shot(stepper, wish, cost, chunk, stop)
-        history += record
+        part, shot = pieces.shot(wish, cost, chunk, stop)
+        history += shot.history
+        calm = bool(shot.agreed.all())
+        exact = pieces.done + chunk * int(shot.exact.max())
+        if not (calm or shot.agreed.any() or stepper.independent) and exact <= EARLY * recurrence.steps:
+            return sequential(recurrence, stepper)._replace(history=tuple(history))
+        pieces.take(part, shot)
         if not calm:
-            pieces.alone(stepper, recurrence.steps)
+            pieces.alone(recurrence.steps)
         window *= 4
     return pieces.solved(tuple(history), chunk)
 
@@ -117,8 +129,8 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
 class _Pieces:
     """The solution as it grows along time."""
 
-    def __init__(self, recurrence: Recurrence, prefix: Array) -> None:
-        self.whole = recurrence
+    def __init__(self, recurrence: Recurrence, stepper: Stepper, prefix: Array) -> None:
+        self.whole, self.stepper = recurrence, stepper
         self.states = [prefix]
         self.done = int(prefix.shape[1])
         self.sweeps = np.ones(recurrence.batch, np.int64)
@@ -131,58 +143,60 @@ class _Pieces:
     def _left(self, stop: int) -> Recurrence:
         return self.whole.part(self.done, stop, entry=self.states[-1][:, -1, ...])
 
-    def alone(self, stepper: Stepper, stop: int) -> None:
+    def alone(self, stop: int) -> None:
         """One step after the other up to `stop`."""
         if stop > self.done:
-            self.states.append(walked(self._left(stop), stepper))
+            self.states.append(walked(self._left(stop), self.stepper))
             self.done = stop
-            self._unmeasured()
+            if self.error is not None:
+                self.error = self._unmeasured(self.error)
 
-    def _unmeasured(self) -> None:
-        """What a sequential walk makes of an error that it starts with, nobody has measured."""
-        if self.error is not None:
-            xp = self.whole.xp
-            zero = xp.zeros_like(self.error)
-            self.error = xp.where(self.error > zero, xp.full_like(self.error, math.inf), zero)
+    def _unmeasured(self, error: Array) -> Array:
+        """What a walk makes of an error that it starts with nobody has measured; if it starts with none there is none."""
+        xp = self.whole.xp
+        return xp.where(error > 0.0, xp.full_like(error, math.inf), xp.zeros_like(error))
 
-    def shot(
-        self, stepper: Stepper, wish: Wish, cost: Costs, chunk: int, stop: int
-    ) -> tuple[bool, list[dict[str, Any]]]:
-        """Shooting up to `stop`; sequences that it is not worth for are walked on. Was it worth it for all of them?"""
+    def shot(self, wish: Wish, cost: Costs, chunk: int, stop: int) -> tuple[tuple[Recurrence, Cut], Shot]:
+        """Shooting up to `stop`, as long as it is worth it."""
         part = self._left(stop)
-        xp = part.xp
         pieces = cut(part.steps, part.batch, chunk)
-        start = _start(part, wish, self.done)
-        burn_in = pieces.chunk // 4 if stepper.independent else 0
-        tol = stated(part, stepper, wish)
-        starts = guessed(part, stepper, pieces, start, burn_in)
+        burn_in = pieces.chunk // 4 if self.stepper.independent else 0
+        starts = guessed(part, self.stepper, pieces, _start(part, wish, self.done), burn_in)
+        tol = stated(part, self.stepper, wish)
         found = shoot(
-            ForwardWalk(part, stepper, pieces),
+            ForwardWalk(part, self.stepper, pieces),
             starts,
             tol=tol,
             max_sweeps=wish.max_sweeps,
             give_up=_Watch(cost, pieces.chunk, tol),
         )
+        return (part, pieces), found
+
+    def take(self, solved: tuple[Recurrence, Cut], found: Shot) -> None:
+        """Take over what shooting found, and walk the sequences on that it was not worth it for."""
+        part, pieces = solved
+        xp = part.xp
         states = pieces.states(xp, found.tile)
-        estimate = found.judged.error_estimate
+        estimate, residual = found.judged.error_estimate, found.judged.residual
         calm = bool(found.agreed.all())
         if not calm:
-            states = _walked_on(part, stepper, pieces.chunk, found, states)
-            estimate = xp.where(on_device(xp, found.agreed, estimate), estimate, xp.zeros_like(estimate))
+            states = _walked_on(part, self.stepper, pieces.chunk, found, states)
+            hard = on_device(xp, ~found.agreed, estimate)
+            # Rows of several differ from one row in last bits, unless they are independent; what became of them is not known.
+            unknown = xp.full_like(estimate, 0.0 if self.stepper.independent else math.inf)
+            estimate = xp.where(hard, unknown, estimate)
+            residual = xp.where(hard, xp.zeros_like(residual), residual)
+        if self.error is not None and self.residual is not None:
+            # An error at the start of a window is one more mismatch, which the window was seen to forget, if it was.
+            before = self._unmeasured(self.error)
+            before = self.error if calm else xp.where(hard, before, self.error)
+            estimate, residual = xp.maximum(before, estimate), xp.maximum(self.residual, residual)
+        self.error, self.residual = estimate, residual
         self.states.append(states)
-        self.done = stop
+        self.done += part.steps
         self.sweeps = np.maximum(self.sweeps, found.sweeps)
         self.by_chunks |= bool(found.agreed.any())
         self.calm &= calm
-        hard = on_device(xp, ~found.agreed, estimate)
-        residual = xp.where(hard, xp.zeros_like(estimate), found.judged.residual)
-        if self.error is None or self.residual is None:
-            self.error, self.residual = estimate, residual
-        else:
-            # An error at the start of a window is one more mismatch, which the window has been seen to forget.
-            before = xp.where(hard & (self.error > 0.0), xp.full_like(estimate, math.inf), self.error)
-            self.error, self.residual = xp.maximum(before, estimate), xp.maximum(self.residual, residual)
-        return calm, list(found.history)
 
     def solved(self, history: tuple[dict[str, Any], ...], chunk: int) -> Solved:
         states = self.whole.xp.concat(self.states, axis=1) if len(self.states) > 1 else self.states[0]

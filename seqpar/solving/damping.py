@@ -15,10 +15,13 @@ from array_api_compat import device
 from seqpar.associative_scan import associative_scan
 from seqpar.dispatch.problem import Array
 
-LADDER = (0.0, 0.1, 0.3, 0.6, 0.9)
+LADDER = (0.0, 0.1, 0.3, 0.6)
 """k, one rung up at a time."""
-PATIENCE = 3
-"""Sweeps in which the residual has to be halved."""
+PATIENCE = 2
+"""Sweeps in which the residual has to be halved, or a part of what is left to become exact."""
+PART = 1 / 16
+WILD = 100.0
+"""Times the least residual at which states are given up for those that had it."""
 SMALL = 1e-2
 """Residual under which k falls with it, so that the last sweeps converge as fast as without."""
 
@@ -30,40 +33,65 @@ class Damping(NamedTuple):
     """k of (1 - k) J while residuals are large."""
     mark: Array
     """The residual that has to be halved."""
+    place: Array
+    """The exact steps when it was set."""
     waited: Array
-    """Sweeps since it was set, as numbers of the precision of the states."""
+    """Sweeps since then. All are numbers of the precision of the states."""
     free: bool
     """May k change?"""
 
     def now(self, xp: Any, residual: Array) -> Array:
-        """k at residuals of this size."""
+        """k at residuals of this size, relative to max(1, |h|)."""
         return self.k * xp.clip(residual / SMALL, 0.0, 1.0)
 
-    def watched(self, xp: Any, residual: Array, ahead: Array) -> Damping:
-        """After a sweep that left these residuals; ahead: did the exact part grow so much that this is progress by itself?"""
+    def watched(self, xp: Any, residual: Array, place: Array, steps: int) -> Damping:
+        """After a sweep that left these residuals and so many exact steps."""
         if not self.free:
             return self
-        fell = (residual <= self.mark / 2) | ahead
+        fell = (residual <= self.mark / 2) | (place >= self.place + PART * (steps - self.place))
         waited = xp.where(fell, xp.zeros_like(self.waited), self.waited + 1)
-        grew = residual > 4 * self.mark
-        worse = (waited >= PATIENCE) | (grew & ~fell)
-        k = xp.where(worse, stronger(xp, self.k), self.k)
-        # The new k has its own time to show what it can.
-        mark = xp.where(fell | worse, residual, self.mark)
-        return Damping(k, mark, xp.where(worse, xp.zeros_like(waited), waited), True)
+        late = waited >= PATIENCE
+        # What falls too slowly is held back by k; what does not fall at all runs away.
+        k = xp.where(residual < self.mark, weaker(xp, self.k), stronger(xp, self.k))
+        k = xp.where(late, k, self.k)
+        # A new k has its own time to show what it can.
+        again = fell | late
+        mark, place = xp.where(again, residual, self.mark), xp.where(again, place, self.place)
+        return Damping(k, mark, place, xp.where(late, xp.zeros_like(waited), waited), True)
+
+    def forced(self, xp: Any, where: Array) -> Damping:
+        """A rung more for some sequences, whose present residual is no measure."""
+        never = xp.full_like(self.mark, float("inf"))
+        return Damping(
+            xp.where(where, stronger(xp, self.k), self.k),
+            xp.where(where, never, self.mark),
+            self.place,
+            xp.where(where, xp.zeros_like(self.waited), self.waited),
+            self.free,
+        )
 
     def taken(self, xp: Any, index: Array) -> Damping:
         """That of some of the sequences."""
-        k, mark, waited = (xp.take(v, index, axis=0) for v in (self.k, self.mark, self.waited))
-        return Damping(k, mark, waited, self.free)
+        return Damping(
+            *(xp.take(v, index, axis=0) for v in (self.k, self.mark, self.place, self.waited)),
+            free=self.free,
+        )
 
 
 def stronger(xp: Any, k: Array) -> Array:
-    """The next rung of the ladder; 1, which uses no Jacobian at all, after the last."""
-    higher = xp.ones_like(k)
+    """The next rung of the ladder; the last one has none."""
+    higher = xp.maximum(k, xp.full_like(k, LADDER[-1]))
     for rung in reversed(LADDER):
         higher = xp.where(k < rung, xp.full_like(k, rung), higher)
     return higher
+
+
+def weaker(xp: Any, k: Array) -> Array:
+    """The rung before."""
+    lower = xp.zeros_like(k)
+    for rung in LADDER:
+        lower = xp.where(k > rung, xp.full_like(k, rung), lower)
+    return lower
 
 
 def filtered(xp: Any, a: Array, r: Array, cut: Array, variance: float) -> Array:

@@ -46,7 +46,7 @@ def jacobian(xp: Any, evaluate: Evaluate, h: Array, x: Sequence[Array]) -> Array
     columns = max(1, NUMBERS_AT_ONCE // (rows * n))
     found = []
     for first in range(0, n, columns):
-        tangents = unit[first : first + columns, :]
+        tangents = unit[first : min(n, first + columns), :]
         k = tangents.shape[0]
         many = along(
             xp,

@@ -19,7 +19,7 @@ from array_api_compat import device
 from seqpar.dispatch.problem import Array
 from seqpar.solving import jacobians
 from seqpar.solving.configs import NewtonConfig
-from seqpar.solving.damping import Damping, stronger
+from seqpar.solving.damping import LADDER, WILD, Damping, stronger
 from seqpar.solving.iteration import entering, flat, projected, residuals, solution
 from seqpar.solving.jacobians import Pattern
 from seqpar.solving.recurrence import Recurrence, Solved
@@ -54,6 +54,10 @@ class Active(NamedTuple):
     """Largest residual that each of them answered."""
     kept: Array
     """Largest residual of the steps that have left."""
+    best: Array
+    """The states with the least residual so far."""
+    least: Array
+    """That residual, not relative to anything."""
 
     def taken(self, xp: Any, index: Array) -> Active:
         """Some of the sequences."""
@@ -135,12 +139,13 @@ class _Iteration:
                     return self.result()
                 left = int(xp.min(exact))
             active, (before, r, relative) = self.advanced(active, left, before, r, relative)
+            exact = exact - left
             start += left
             if start < stop:
                 active = self.updated(active, start, stop, before, r, relative, exact, sweep)
             if stop < min(start + self.window, steps):
                 more = self.guessed(active, stop, min(start + self.window, steps))
-                active = active._replace(h=xp.concat([active.h, more], axis=1))
+                active = self.extended(active, more)
                 stop = start + int(active.h.shape[1])
 
     def begun(self) -> Active:
@@ -149,7 +154,7 @@ class _Iteration:
         zero = xp.zeros((r.batch,), dtype=r.h0.dtype, device=device(r.h0))
         k = self.config.damping
         damping = Damping(
-            zero + (k or 0.0), zero + float("inf"), zero, k is None and self.config.scale is None
+            zero + (k or 0.0), zero + float("inf"), zero, zero, k is None and self.config.scale is None
         )
         active = Active(
             xp.arange(r.batch, device=device(r.h0)),
@@ -164,8 +169,11 @@ class _Iteration:
             [],
             [],
             zero,
+            r.h0,
+            zero + float("inf"),
         )
-        active = active._replace(h=self.guessed(active, 0, self.window))
+        h = self.guessed(active, 0, self.window)
+        active = active._replace(h=h, best=h)
         before = entering(xp, active.h, active.enters, active.h0, self.between(active.resets, 0, self.window))
         x = [flat(xp, leaf[:, : self.window, ...]) for leaf in active.inputs]
         self.pattern = jacobians.detected(
@@ -273,9 +281,16 @@ class _Iteration:
             exact=[*active.exact, h[:, :by, :]],
             enters=h[:, by - 1, :],
             h=h[:, by:, :],
+            best=active.best[:, by:, :],
             kept=self.xp.maximum(active.kept, self.xp.max(relative[:, :by], axis=1)),
         )
         return active, (before[:, by:, :], r[:, by:, :], relative[:, by:])
+
+    def extended(self, active: Active, more: Array) -> Active:
+        """With more steps in the window, whose residuals are not those that were watched so far."""
+        h = self.xp.concat([active.h, more], axis=1)
+        never = self.xp.full_like(active.least, float("inf"))
+        return active._replace(h=h, best=h, least=never, damping=active.damping._replace(mark=never))
 
     def updated(
         self,
@@ -293,27 +308,40 @@ class _Iteration:
         resets = self.between(active.resets, start, stop)
         x = [flat(xp, leaf[:, start:stop, ...]) for leaf in active.inputs]
         part = self.linearised(flat(xp, before), x, sweep)
-        residual = xp.max(relative, axis=1)
-        damping = active.damping.watched(xp, residual, xp.zeros_like(exact) > 0)
         known = xp.isfinite(relative)
+        residual, size = xp.max(relative, axis=1), xp.max(xp.max(xp.abs(r), axis=-1), axis=-1)
+        size = xp.where(xp.all(known, axis=1), size, xp.full_like(size, float("inf")))
+        wild = (size > WILD * active.least) & (active.damping.k < LADDER[-1]) & active.damping.free
+        place = xp.astype(exact + start, size.dtype)
+        damping = active.damping.watched(xp, size, place, self.steps).forced(xp, wild)
         now = damping.now(xp, residual)
-        while True:
+        for _ in range(len(LADDER) + 1):
             d = solution(xp, self.pattern, part, r, resets, known, now, self.config.scale)
             new = projected(xp, active.h + d, self.wish.bounds)
             bad = ~xp.all(xp.all(xp.isfinite(new), axis=-1), axis=-1)
             if not bool(xp.any(bad)):
                 break
             # A failed attempt: the same once more, damped more, at last without any Jacobian.
-            now = xp.where(bad, stronger(xp, now), now)
-            damping = damping._replace(k=xp.where(bad, now, damping.k))
-        size = xp.abs(new)
-        moved = xp.abs(new - active.h) / xp.where(size > 1, size, xp.ones_like(size))
+            higher = stronger(xp, now)
+            now = xp.where(bad, xp.where(higher > now, higher, xp.ones_like(now)), now)
+            damping = damping._replace(k=xp.where(bad & (now < 1), now, damping.k))
+        new = xp.where(xp.isfinite(new), new, active.h)
+        # What is exact stays, the next step is exact by now, and all behind it is as it was when the residual was least.
+        at = xp.arange(new.shape[1], device=device(new))[None, :, None]
+        back = wild[:, None, None] & (at > exact[:, None, None])
+        better = (size < active.least)[:, None, None]
+        best = xp.where(better, active.h, active.best)
+        new = xp.where(back, active.best, new)
+        long = xp.abs(new)
+        moved = xp.abs(new - active.h) / xp.where(long > 1, long, xp.ones_like(long))
         answered = xp.where(known, relative, xp.zeros_like(relative))
         return active._replace(
             h=new,
             damping=damping,
             updates=[*active.updates, xp.max(xp.max(moved, axis=-1), axis=-1)],
             residuals=[*active.residuals, xp.max(answered, axis=1)],
+            best=best,
+            least=xp.minimum(active.least, size),
         )
 
     def linearised(self, h: Array, x: list[Array], sweep: int) -> Array | None:
@@ -358,7 +386,7 @@ class _Iteration:
         if len(part.updates) > 1:
             last, before = part.updates[-1], part.updates[-2]
             rate = last / xp.where(before > 0, before, xp.ones_like(before))
-            estimate = xp.maximum(estimate, r * first * _geometric_sum(xp, rate, self.steps))
+            estimate = xp.maximum(estimate, r * first * _geometric_sum(xp, rate, int(part.h.shape[1])))
         return estimate
 
     def result(self) -> Solved:

@@ -1,0 +1,130 @@
+"""The automatic choice: what it sees, what it tries, and that it ends in the sequential answer."""
+
+import numpy as np
+import pytest
+
+import seqpar
+from seqpar.solving.automatic import _Watch
+from seqpar.solving.costs import Costs
+
+RNG = np.random.default_rng(0)
+W = RNG.standard_normal((8, 8)) / np.sqrt(8)
+WILD = RNG.standard_normal((8, 8))
+
+
+def contracting(params, h, x):
+    return np.tanh(0.3 * h @ W + x)
+
+
+def chaotic(params, h, x):
+    return np.tanh(3.0 * h @ WILD + 0.1 * x)
+
+
+def forgetful_until(params, h, x):
+    """Forgets fast until the last input switches it to chaos: the first steps do not show what comes."""
+    return np.where(x[..., -1:] > 0, chaotic(params, h, x), contracting(params, h, x))
+
+
+def inputs(steps, batch=1):
+    return RNG.standard_normal((batch, steps, 8))
+
+
+def sequential(step, x):
+    return seqpar.recurrence(step, x, np.zeros(8), method="sequential")
+
+
+def test_a_recurrence_that_forgets_is_solved_in_chunks():
+    x = inputs(5000)
+    found = seqpar.solve_recurrence(contracting, x, np.zeros(8))
+    assert found.method_name == "shooting"
+    np.testing.assert_allclose(found.states, sequential(contracting, x), atol=1e-14)
+
+
+def test_chaos_is_walked_one_step_after_the_other_to_the_bit():
+    x = inputs(3000)
+    found = seqpar.solve_recurrence(chaotic, x, np.zeros(8))
+    assert found.method_name == "sequential"
+    assert found.converged.all() and (found.error_estimate == 0).all()
+    np.testing.assert_array_equal(found.states, sequential(chaotic, x))
+
+
+def test_few_steps_are_walked_without_a_probe():
+    found = seqpar.solve_recurrence(contracting, inputs(100), np.zeros(8))
+    assert found.method_name == "sequential"
+    assert "probe" not in found.history[0]
+
+
+def test_chaos_that_comes_late_is_walked_on_from_what_is_exact():
+    x = inputs(6000)
+    x[:, :, -1] = -1.0
+    x[:, 4000:, -1] = 1.0
+    found = seqpar.solve_recurrence(forgetful_until, x, np.zeros(8))
+    expected = sequential(forgetful_until, x)
+    np.testing.assert_allclose(found.states[:, :4000], expected[:, :4000], atol=1e-13)
+    # Chaos makes of a last bit what it likes; the estimate says so.
+    right = np.abs(found.states - expected).max() <= 1e-13
+    assert right or np.isinf(found.error_estimate).all()
+    fallen_back = [entry for entry in found.history if entry.get("sequences", 0) > 0]
+    assert fallen_back
+
+
+def test_one_hard_sequence_leaves_the_others_their_chunks():
+    x = inputs(6000, batch=4)
+    x[..., -1] = -1.0
+    x[2, 3000:, -1] = 1.0
+    found = seqpar.solve_recurrence(forgetful_until, x, np.zeros(8))
+    expected = sequential(forgetful_until, x)
+    for b in (0, 1, 3):
+        np.testing.assert_allclose(found.states[b], expected[b], atol=1e-13)
+    np.testing.assert_allclose(found.states[2, :3000], expected[2, :3000], atol=1e-13)
+
+
+def test_chaos_from_the_start_is_chaos_to_the_bit_even_if_the_probe_misses_it():
+    x = inputs(6000)
+    x[:, :, -1] = 1.0
+    x[:, :300, -1] = -1.0
+    found = seqpar.solve_recurrence(forgetful_until, x, np.zeros(8))
+    assert found.method_name == "sequential" and len(found.history) > 1
+    np.testing.assert_array_equal(found.states, sequential(forgetful_until, x))
+
+
+def test_equal_calls_make_equal_choices():
+    x = inputs(4000)
+    first, second = (seqpar.solve_recurrence(contracting, x, np.zeros(8)) for _ in range(2))
+    assert first.history == second.history
+    np.testing.assert_array_equal(first.states, second.states)
+
+
+def test_nan_in_one_sequence_leaves_the_others_alone():
+    x = inputs(5000, batch=3)
+    clean = seqpar.solve_recurrence(contracting, x, np.zeros(8)).states
+    x[1, 2500, 0] = np.nan
+    found = seqpar.solve_recurrence(contracting, x, np.zeros(8))
+    np.testing.assert_array_equal(np.isnan(found.states), np.isnan(sequential(contracting, x)))
+    np.testing.assert_allclose(found.states[[0, 2]], clean[[0, 2]], atol=1e-14)
+    np.testing.assert_array_equal(found.states[1, :2400], clean[1, :2400])
+
+
+def test_explain_prints_what_the_probe_saw_and_what_it_predicts():
+    why = seqpar.explain(seqpar.solve_recurrence, contracting, inputs(5000), np.zeros(8))
+    assert why.method == "shooting" and why.memory < 100 and why.rate < -0.1
+    told = str(why)
+    assert "predicted times" in told and "forgotten" in told
+    assert seqpar.explain(seqpar.recurrence, chaotic, inputs(3000), np.zeros(8)).method == "sequential"
+
+
+@pytest.mark.parametrize("shrinks", [0.01, 1.0])
+def test_a_sweep_is_worth_it_while_mismatches_shrink(shrinks):
+    watch = _Watch(Costs(fixed=10.0, row=1.0), 64, 1e-6)
+    active = np.ones((128, 1), bool)
+    active[0] = False
+    assert not watch(active, np.ones((128, 1)))
+    assert watch(active, np.full((128, 1), shrinks)) == (shrinks == 1.0)
+
+
+def test_a_few_chunks_that_go_on_one_by_one_are_as_good_as_the_sequential_walk():
+    watch = _Watch(Costs(fixed=10.0, row=0.01), 1024, 1e-6)
+    active = np.zeros((128, 1), bool)
+    active[64] = True
+    watch(active, active.astype(float))
+    assert not watch(active, active.astype(float))
