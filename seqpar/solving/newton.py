@@ -20,6 +20,7 @@ from seqpar.dispatch.problem import Array
 from seqpar.solving import jacobians
 from seqpar.solving.configs import NewtonConfig
 from seqpar.solving.damping import LADDER, WILD, Damping, stronger
+from seqpar.solving.gains import error_estimate
 from seqpar.solving.iteration import entering, flat, projected, residuals, solution
 from seqpar.solving.jacobians import Pattern
 from seqpar.solving.recurrence import Recurrence, Solved
@@ -257,7 +258,15 @@ class _Iteration:
             states = xp.concat([*part.exact, self.walked(part, start)], axis=1)
             relative = xp.where(relative <= self.tol, relative, xp.zeros_like(relative))
             residual = xp.maximum(part.kept, xp.max(relative, axis=1))
-        error = self.error_estimate(part, residual)
+        error = error_estimate(
+            xp,
+            part.updates,
+            part.residuals,
+            residual,
+            self.rounding,
+            self.steps,
+            int(part.h.shape[1]),
+        )
         converged = xp.full((part.rows.shape[0],), kind != 0, dtype=xp.bool, device=device(states))
         sweeps = xp.full((part.rows.shape[0],), sweep, dtype=xp.int64, device=device(states))
         self.finished.append(Finished(part.rows, states, converged, sweeps, residual, error))
@@ -361,34 +370,6 @@ class _Iteration:
         ]
         return jacobians.linearise(xp, self.stepper, pattern, h, x, signs)
 
-    def error_estimate(self, part: Active, residual: Array) -> Array:
-        """The residual carried through measured gains; infinite where nothing was measured.
-
-        In sweep i the update d_i answered the residual r_i. All that came after it, sum of d_j for j >= i, is how far the
-        states were from the answer when their residual was r_i. And if the iteration went on, its updates would go on falling
-        as they did at last, from the size that the residual has now; after as many sweeps as steps they end.
-        """
-        xp = self.xp
-        floor = xp.full_like(residual, self.rounding)
-        r = xp.where(residual > floor, residual, floor)
-        if self.steps == 1:
-            return r
-        if not part.updates:
-            return xp.full_like(r, float("inf"))
-        amplified = first = xp.zeros_like(r)
-        later = xp.zeros_like(r)
-        for d, at in zip(reversed(part.updates), reversed(part.residuals), strict=True):
-            later = later + d
-            at = xp.where(at > floor, at, floor)
-            amplified = xp.maximum(amplified, later / at)
-            first = xp.maximum(first, d / at)
-        estimate = r * amplified
-        if len(part.updates) > 1:
-            last, before = part.updates[-1], part.updates[-2]
-            rate = last / xp.where(before > 0, before, xp.ones_like(before))
-            estimate = xp.maximum(estimate, r * first * _geometric_sum(xp, rate, int(part.h.shape[1])))
-        return estimate
-
     def result(self) -> Solved:
         xp = self.xp
         rows, *columns = (
@@ -398,14 +379,6 @@ class _Iteration:
         order = xp.argsort(rows)
         states, converged, sweeps, residual, error = (xp.take(x, order, axis=0) for x in columns)
         return Solved(states, converged, sweeps, residual, error, self.wish.method, tuple(self.history))
-
-
-def _geometric_sum(xp: Any, rate: Array, terms: int) -> Array:
-    """1 + rate + rate^2 + ... of so many terms."""
-    one = xp.ones_like(rate)
-    near = xp.abs(rate - 1) < 1e-3
-    away = xp.where(near, one * 0.5, rate)
-    return xp.where(near, one * terms, (1 - away**terms) / (1 - away))
 
 
 def _nothing_to_solve(recurrence: Recurrence, method: str) -> Solved:
