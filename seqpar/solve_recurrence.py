@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import face
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import Request, check_wish, laid_over, requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ConvergenceError, OptionError, unknown_name
@@ -124,10 +125,15 @@ def solve_recurrence(
     >>> solution.states.shape, solution.method_name, bool(solution.converged)
     ((10000, 8), 'shooting', True)
     """
-    call = _checked(**locals())
+    given = dict(locals())
+    if hasattr(h0, "shape") and (binding := binding_for(type(h0))).compiling():
+        # A step of the user's is called by Python's loops, which a graph cannot hold.
+        result: RecurrenceSolution[A] = binding.outside_compiler(solve_recurrence, given)
+        return result
+    call = _checked(**given)
     with laid_over(Request(backend=call.request.backend, numerics=call.request.numerics)):
         solved = call.problem.recurrence.binding.solve(call.problem.recurrence, call.wish)
-    solution = _solution(call.problem, solved)
+    solution: RecurrenceSolution[A] = _solution(call.problem, solved)
     if throw:
         _raise_unless_converged(call, solution)
     return solution
@@ -142,7 +148,8 @@ def recurrence(step: Callable[[Any, A, Any], A], x: Any, h0: A, params: Any = No
     >>> seqpar.recurrence(lambda _, h, x: 0.5 * h + x, np.ones((3, 1)), np.zeros(1)).ravel()
     array([1.  , 1.5 , 1.75])
     """
-    return solve_recurrence(step, x, h0, params, **options).states
+    states: A = solve_recurrence(step, x, h0, params, **options).states
+    return states
 
 
 class _Checked(NamedTuple):
@@ -210,7 +217,7 @@ def _check_jacobian(jacobian: Any) -> None:
         if isinstance(jacobian[1], int) and jacobian[1] >= 1:
             return
         raise OptionError(f"{NAME}: jacobian={jacobian!r}: blocks are of a whole number of 1 or more.")
-    raise unknown_name(NAME, "jacobian", jacobian, ("auto", "dense", "diagonal", "none", ("block", 2)))
+    raise unknown_name(NAME, "jacobian", jacobian, ("auto", "dense", "diagonal", "none", "('block', 2)"))
 
 
 def _bounds(problem: Canonical, bounds: Any) -> tuple[Array, Array] | None:

@@ -64,7 +64,7 @@ def solved(step, x, h0, params=None, *, method="shooting", **options):
 def gradients(states, of, seed=20, weight=None):
     """Gradients of a loss that weighs every state differently."""
     weight = normal(*states.shape, seed=seed, dtype=states.dtype) if weight is None else weight
-    return torch.autograd.grad((states * weight).sum(), of, allow_unused=True)
+    return torch.autograd.grad((states * weight).sum(), of, allow_unused=True, retain_graph=True)
 
 
 def close(found, wanted, tolerance=1e-8):

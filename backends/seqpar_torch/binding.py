@@ -161,6 +161,9 @@ class TorchBinding:
     def tracing(self, x: Tensor) -> bool:
         return not value_known(x)
 
+    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        return _outside_compiler(function, arguments)
+
     def stepper(self, step: Step, params: Leaves) -> Stepper:
         return TorchStepper(step, params)
 
@@ -168,6 +171,11 @@ class TorchBinding:
         from seqpar_torch.solving import solve  # nothing of the solvers is loaded for other operations
 
         return solve(recurrence, wish)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _outside_compiler(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    return function(**arguments)
 
 
 class _Eager(Call):

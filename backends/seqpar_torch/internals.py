@@ -57,6 +57,7 @@ try:
     _unwrap_if_dead = torch._C._functorch.unwrap_if_dead
     _own_dispatch = torch._C._disabled_torch_dispatch_impl
     _ = forward_ad._current_level
+    _load_decompositions: Callable[[], None] = forward_ad._maybe_load_decompositions
 except (AttributeError, ImportError) as error:  # pragma: no cover
     raise BackendError(
         f"seqpar: PyTorch {torch.__version__} has moved what the binding is built on ({error}). "
@@ -74,7 +75,7 @@ def load_forward_rules() -> None:
     """Have PyTorch load what it loads at the first use of forward mode, without the warning about itself that it gives there."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)
-        forward_ad._maybe_load_decompositions()
+        _load_decompositions()
 
 
 def only_reverse() -> bool:

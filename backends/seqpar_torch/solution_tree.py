@@ -31,4 +31,4 @@ def _with_keys(solution: RecurrenceSolution[Any]) -> tuple[list[Any], Any]:
 
 
 def _put_together(values: Iterable[Any], method: Any) -> RecurrenceSolution[Any]:
-    return RecurrenceSolution(*values, method=method)
+    return RecurrenceSolution(**dict(zip(FIELDS, values, strict=True)), method=method)

@@ -7,7 +7,7 @@ import torch
 
 from seqpar.solving.recurrence import Leaves, Step
 from seqpar.trees import LEAF
-from seqpar_torch.internals import forward_mode, run_backward
+from seqpar_torch.internals import forward_mode, load_forward_rules, run_backward
 
 Tensor = torch.Tensor
 
@@ -52,6 +52,7 @@ class TorchStepper:
         return states, h.clone()  # a step may hand on its argument, and ends are written into
 
     def jvp(self, h: Tensor, x: Leaves, tangent: Tensor) -> Tensor:
+        load_forward_rules()
         try:
             with torch.no_grad(), forward_mode(True):
                 return torch.func.jvp(lambda h: self.step(self.params, h, x), (h,), (tangent,))[1]  # type: ignore[no-any-return]
@@ -68,6 +69,7 @@ class TorchStepper:
             tangent = direction.expand_as(h)
             return torch.func.jvp(lambda h: self.step(self.params, h, x), (h,), (tangent,))[1]  # type: ignore[no-any-return]
 
+        load_forward_rules()
         try:
             with torch.no_grad(), forward_mode(True):
                 return torch.func.vmap(column, out_dims=-1)(basis)

@@ -70,6 +70,9 @@ class Binding(Protocol):
     def tracing(self, x: Array) -> bool:
         """Does x stand for values that are not known yet, so that nothing can be decided by them?"""
 
+    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Call a function where the framework's compiler does not read it, between two graphs."""
+
     def stepper(self, step: Any, params: Sequence[Any]) -> Any:
         """A user's step function for the solvers of nonlinear recurrences: a `seqpar.solving.stepping.Stepper`."""
 

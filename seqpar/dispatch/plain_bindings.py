@@ -99,6 +99,9 @@ class ArrayAPIBinding:
     def tracing(self, x: Array) -> bool:
         return False
 
+    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        return function(**arguments)
+
     def stepper(self, step: Any, params: Sequence[Any]) -> Any:
         from seqpar.solving.stepping import PlainStepper
 
