@@ -15,6 +15,7 @@ from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
 from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
 from seqpar.solve_recurrence import recurrence, solve_recurrence
+from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.vjp import vjp
 
 __version__ = "0.1.0"
@@ -23,7 +24,9 @@ __all__ = [
     "Explanation",
     "LinearRecurrence",
     "MatrixRecurrence",
+    "NewtonConfig",
     "RecurrenceSolution",
+    "ShootingConfig",
     "Verification",
     "associative_scan",
     "errors",

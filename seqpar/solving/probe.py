@@ -48,6 +48,7 @@ def look(recurrence: Recurrence, stepper: Stepper, start: Start, most: int) -> P
     rows = xp.reshape(rows, ((1 + others) * batch, recurrence.state))
     seen: list[np.ndarray] = []
     prefix: list[Array] = []
+    small = FORGOTTEN * agreement.epsilon(xp, recurrence.h0.dtype)
     walked = 0
     while walked < most:
         steps = min(PIECE, most - walked)
@@ -62,17 +63,16 @@ def look(recurrence: Recurrence, stepper: Stepper, start: Start, most: int) -> P
         apart = apart / agreement.size(xp, tile[:, 0, ...])
         seen.append(host(apart).astype(np.float64))
         walked += steps
-        if _forgotten(xp, recurrence, seen[-1]).all():
+        if _forgotten(seen[-1], small):
             break
     states = xp.permute_dims(xp.concat(prefix, axis=0), (1, 0, 2))
-    rate, memory = _memory(np.concatenate(seen), FORGOTTEN * agreement.epsilon(xp, recurrence.h0.dtype))
+    rate, memory = _memory(np.concatenate(seen), small)
     return Probe(walked, states, rate, memory)
 
 
-def _forgotten(xp: object, recurrence: Recurrence, apart: np.ndarray) -> np.ndarray:
-    """Which sequences end a piece, and have spent the last quarter of it, in no more than rounding."""
-    small = FORGOTTEN * agreement.epsilon(xp, recurrence.h0.dtype)
-    return (apart[-max(1, len(apart) // 4) :] <= small).all(axis=0)
+def _forgotten(apart: np.ndarray, small: float) -> bool:
+    """Have all sequences spent the last quarter of a piece in no more than rounding?"""
+    return bool((apart[-max(1, len(apart) // 4) :] <= small).all())
 
 
 def _memory(apart: np.ndarray, small: float) -> tuple[float, float]:

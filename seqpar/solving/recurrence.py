@@ -58,7 +58,8 @@ class Recurrence:
         return int(self.h0.shape[-1])
 
     def stepper(self) -> Stepper:
-        return self.binding.stepper(self.step, self.params)
+        stepper: Stepper = self.binding.stepper(self.step, self.params)
+        return stepper
 
     def part(self, start: int, stop: int, entry: Array | None = None) -> Recurrence:
         """The steps from `start` to before `stop`, entered in the state `entry`."""

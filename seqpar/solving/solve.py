@@ -66,7 +66,7 @@ def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
 
 def default_chunk(recurrence: Recurrence) -> int:
     """Chunks as long as there are chunks, about, so that neither the steps of one nor the rows of all dominate."""
-    return max(32, 1 << round(np.log2(recurrence.steps) / 2))
+    return max(32, 1 << round(math.log2(recurrence.steps) / 2))
 
 
 def solved(recurrence: Recurrence, pieces: Cut, shot: Shot, method: str) -> Solved:
