@@ -126,7 +126,7 @@ def hidden_expansion(every: int | None = None, batch: int = 1, steps: int = 4000
     places = np.cumsum(rng.integers(41, 67, steps // 40)) if every is None else np.arange(every, steps, every)
     for place in places[places < steps]:
         x[:, place - 4 : place] = 1
-    h0 = 0.9 * rng.choice([-1.0, 1.0], (batch, 4))
+    h0 = 0.01 * rng.choice([-1.0, 1.0], (batch, 4))
     return System(hidden_step, x, h0, np.full(4, 2.0))
 
 
