@@ -97,7 +97,7 @@ def solve_recurrence(
     backend
         For the linear recurrences inside Newton's methods: None for the best one, or a backend's name.
     config
-        A method's knobs: `seqpar.solving.configs.ShootingConfig` or `NewtonConfig`.
+        A method's knobs: `seqpar.ShootingConfig` or `seqpar.NewtonConfig`.
 
     Returns
     -------
