@@ -19,6 +19,7 @@ Shapes: states (chunk, chunks, batch, n), starts and ends (chunks, batch, n), di
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from seqpar.algorithms.arrays import state_dtype
@@ -113,6 +114,7 @@ def worse(xp: Any, known: Gains, seen: Gains) -> Gains:
     )
 
 
+@lru_cache
 def epsilon(xp: Any, dtype: Any) -> float:
     """The unit of rounding of a real or complex dtype."""
     return float(xp.finfo(dtype).eps)
