@@ -126,6 +126,9 @@ class JaxBinding:
     def tracing(self, x: Array) -> bool:
         return isinstance(x, Tracer)
 
+    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        return function(**arguments)
+
     def stepper(self, step: Step, params: Sequence[Any]) -> Stepper:
         return JaxStepper(step, params)
 

@@ -5,66 +5,64 @@ flow, and `throw` can only say `converged`.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
-from seqpar.solving import agreement, checks
-from seqpar.solving.configs import ShootingConfig
+from seqpar.solving import agreement, checks, jacobians
+from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.recurrence import Recurrence, Solved
+from seqpar.solving.solve import solve as solve_by_values
 from seqpar.solving.wish import Wish
 from seqpar_jax import eager
-from seqpar_jax.solving_rows import Rows, rows_of
+from seqpar_jax.solving_newton import ROUNDING, NewtonSolver
+from seqpar_jax.solving_newton import SWEEPS as NEWTON_SWEEPS
+from seqpar_jax.solving_rows import Rows, RowStep, rows_of
 from seqpar_jax.solving_shooting import Aim, Shot, exactly, pattern, shoot
-from seqpar_jax.solving_traced import Given, Plan, solved
+from seqpar_jax.solving_traced import Given, Plan, Solver, solved
 from seqpar_jax.solving_walking import states_walk
 
 SHORTEST = 1024
-"""Steps from which on time is cut by itself."""
+"""Steps from which on time is cut without being asked."""
+
+BUSY = {"cpu": 128, "other": 1 << 15}
+"""Numbers of all states side by side up to which more of them come nearly for free, by platform."""
 
 SWEEPS = 5
-"""Sweeps that an automatic choice allows, before it walks step by step."""
+"""Sweeps that an automatic choice allows before it walks step by step."""
 
 
 def solve(binding: Binding, recurrence: Recurrence, wish: Wish) -> Solved:
     """The recurrence, by values where there are any."""
-    rows, given = traced(binding, recurrence, wish)
+    rows = _rows(binding, recurrence)
+    given = Given(
+        rows.arrays, tuple(recurrence.inputs), recurrence.h0, recurrence.resets, wish.guess, wish.bounds
+    )
     if eager.concrete(jax.tree.leaves(given)):
-        from seqpar.solving.solve import solve
-
-        return solve(recurrence, wish)
-    method = chosen(recurrence, wish) if wish.method == "auto" else wish.method
-    chunk = chunk_of(recurrence, wish)
-    solver = solver_of(method, wish, chunk, recurrence)
-    plan = Plan(rows.step, recurrence.steps, solver, 0 if method == "sequential" else chunk)
-    shot = _program(plan, given)
+        return solve_by_values(recurrence, wish)
+    if 0 in (recurrence.batch, recurrence.steps, recurrence.state):
+        return _nothing(recurrence)
+    method = _method(recurrence, wish)
+    solver, slope = _solver(recurrence, wish, method)
+    # A recurrence that was cut answers to changes in chunks too; all of them do where time is long.
+    cut = method == "shooting" or (method != "sequential" and _long(recurrence))
+    plan = Plan(rows.step, recurrence.steps, solver, _chunk(recurrence, wish) if cut else 0)
+    shot = _program(plan, given._replace(slope=slope))
     return Solved(*shot, method, (), plan.chunk)
 
 
-def traced(binding: Binding, recurrence: Recurrence, wish: Wish) -> tuple[Rows, Given]:
-    """The step as a program of rows, and all arrays that it depends on."""
-    n, h0 = recurrence.state, recurrence.h0
-    leaves = [h0, *(jax.ShapeDtypeStruct((1, *x.shape[2:]), x.dtype) for x in recurrence.inputs)]
-    check_shapes(binding, recurrence, leaves)
-    rows = rows_of(recurrence.step, recurrence.params, leaves)
-    bounds = None
-    if wish.bounds is not None:
-        low, high = (jnp.broadcast_to(jnp.asarray(x, h0.dtype), (n,)) for x in wish.bounds)
-        bounds = low, high
-    return rows, Given(rows.arrays, tuple(recurrence.inputs), h0, recurrence.resets, wish.guess, bounds)
-
-
-def check_shapes(binding: Binding, recurrence: Recurrence, rows: Sequence[Any]) -> None:
-    """The step acts on one row and on a batch that no other size is mistaken for; nothing is computed."""
-    sizes = {size for leaf in rows for size in leaf.shape[1:]}
+def _rows(binding: Binding, recurrence: Recurrence) -> Rows:
+    """The step as a program of rows; it acts on one of them and on a number of them that no other size is mistaken for."""
+    step, leaves = recurrence.step, _leaves(recurrence)
+    sizes = {size for leaf in leaves for size in leaf.shape[1:]}
     for many in (1, next(size for size in range(3, 99) if size not in sizes)):
-        h, *x = (jax.ShapeDtypeStruct((many, *leaf.shape[1:]), leaf.dtype) for leaf in rows)
+        h, *x = (jax.ShapeDtypeStruct((many, *leaf.shape[1:]), leaf.dtype) for leaf in leaves)
         try:
-            made = jax.eval_shape(lambda h, x: recurrence.step(recurrence.params, h, x), h, x)
+            made = jax.eval_shape(lambda h, x: step(recurrence.params, h, x), h, x)
         except Exception as error:
             shapes = ", ".join(str(leaf.shape) for leaf in x) or "none"
             error.add_note(
@@ -72,63 +70,89 @@ def check_shapes(binding: Binding, recurrence: Recurrence, rows: Sequence[Any]) 
             )
             raise
         checks.check_result(binding, made, h)
+    return rows_of(step, recurrence.params, leaves)
 
 
-def chosen(recurrence: Recurrence, wish: Wish) -> str:
-    """The method that shapes suggest: chunks where time is long and there are too few sequences to fill the machine."""
-    busy = recurrence.batch * recurrence.state
+def _leaves(recurrence: Recurrence) -> list[Any]:
+    """What the step is called with: shapes and dtypes of h and of the leaves of x."""
+    return [recurrence.h0, *(jax.ShapeDtypeStruct((1, *x.shape[2:]), x.dtype) for x in recurrence.inputs)]
+
+
+def _method(recurrence: Recurrence, wish: Wish) -> str:
+    """The method that was asked for, or that shapes suggest: chunks, where time is long and sequences are too few to fill the
+    machine."""
+    if wish.method != "auto":
+        return wish.method
+    return "shooting" if _long(recurrence) else "sequential"
+
+
+def _long(recurrence: Recurrence) -> bool:
     most = BUSY["cpu" if jax.default_backend() == "cpu" else "other"]
-    return "shooting" if recurrence.steps >= SHORTEST and busy <= most else "sequential"
+    return recurrence.steps >= SHORTEST and recurrence.batch * recurrence.state <= most
 
 
-BUSY = {"cpu": 128, "other": 1 << 15}
-"""Numbers of all states side by side up to which more of them come nearly for free."""
-
-
-def chunk_of(recurrence: Recurrence, wish: Wish) -> int:
-    """Steps of a chunk: as many as there are chunks, so that loops are short and rows not too many."""
+def _chunk(recurrence: Recurrence, wish: Wish) -> int:
+    """Steps of a chunk: by default about as many as there are chunks, so that loops are short and rows not too many."""
     given = getattr(wish.config, "chunk", None)
-    return int(given) if given else max(64, math.isqrt(max(1, recurrence.steps)))
+    return int(given) if given else max(32, math.isqrt(recurrence.steps))
 
 
-class _Sequential(NamedTuple):
+def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, Any]:
+    """The method with its knobs, and the arrays that the user's Jacobian reads."""
+    unit = agreement.epsilon(jnp, recurrence.h0.dtype)
+    if method == "sequential":
+        return _Sequential(), ()
+    if method == "shooting":
+        chunk, tol = _chunk(recurrence, wish), agreement.STATED * unit if wish.tol is None else wish.tol
+        if wish.method == "auto":
+            return _Shooting(Aim(chunk, tol, wish.max_sweeps or SWEEPS, watch=True, exact=True)), ()
+        fixed = wish.config.sweeps if isinstance(wish.config, ShootingConfig) else None
+        if fixed is not None:
+            return _Shooting(Aim(chunk, tol, fixed, fixed=True)), ()
+        return _Shooting(Aim(chunk, tol, wish.max_sweeps or math.ceil(recurrence.steps / chunk))), ()
+    config = wish.config if isinstance(wish.config, NewtonConfig) else NewtonConfig()
+    part = replace(jacobians.wished(recurrence, wish), open=False)
+    slope: RowStep | None = None
+    arrays: tuple[Array, ...] = ()
+    if callable(wish.jacobian):
+        function = replace(recurrence.step, function=wish.jacobian)
+        slope, arrays = rows_of(function, recurrence.params, _leaves(recurrence))
+        part = replace(part, function=None)
+    tol = ROUNDING * unit if wish.tol is None else wish.tol
+    most = wish.max_sweeps or min(recurrence.steps + 1, NEWTON_SWEEPS)
+    return NewtonSolver(part, slope, tol, most, config.damping, config.scale), arrays
+
+
+@dataclass(frozen=True)
+class _Sequential:
     def __call__(self, rows: Rows, steps: int, given: Given) -> Shot:
         return exactly(states_walk(rows, given.inputs, given.h0, given.resets, steps))
 
 
-class _Shooting(NamedTuple):
+@dataclass(frozen=True)
+class _Shooting:
     aim: Aim
 
     def __call__(self, rows: Rows, steps: int, given: Given) -> Shot:
         walk = states_walk(rows, given.inputs, given.h0, given.resets, steps)
-        return shoot(walk, starts(given, walk.chunks(self.aim.chunk), steps), self.aim)
+        return shoot(walk, _starts(given, walk.chunks(self.aim.chunk), steps), self.aim)
 
 
-def starts(given: Given, chunks: int, steps: int) -> Array:
+def _starts(given: Given, chunks: int, steps: int) -> Array:
     """Where chunks start before anything is known of them: (chunks, batch, n)."""
-    chunk = math.ceil(steps / chunks)
     if given.guess is not None:
+        chunk = math.ceil(steps / chunks)
         before = jnp.moveaxis(given.guess[:, chunk - 1 : steps - 1 : chunk], 1, 0)
         return jnp.concat([given.h0[None], before])
-    made = pattern(chunks, given.h0, 0.5 * jnp.maximum(1.0, jnp.abs(given.h0)))
+    made = pattern(chunks, given.h0, 0.5 * jnp.maximum(1, jnp.abs(given.h0)))
     return made if given.bounds is None else jnp.clip(made, *given.bounds)
 
 
-def solver_of(method: str, wish: Wish, chunk: int, recurrence: Recurrence) -> Any:
-    if method == "sequential" or recurrence.steps == 0:
-        return _Sequential()
-    tol = wish.tol
-    if tol is None:
-        tol = agreement.STATED * agreement.epsilon(jnp, recurrence.h0.dtype)
-    chunks = math.ceil(recurrence.steps / chunk)
-    if method == "shooting":
-        if wish.method == "auto":
-            return _Shooting(Aim(chunk, tol, wish.max_sweeps or SWEEPS, watch=True, exact=True))
-        config = wish.config if isinstance(wish.config, ShootingConfig) else ShootingConfig()
-        if config.sweeps is not None:
-            return _Shooting(Aim(chunk, tol, config.sweeps, fixed=True))
-        return _Shooting(Aim(chunk, tol, wish.max_sweeps or chunks))
-    raise NotImplementedError(method)
+def _nothing(recurrence: Recurrence) -> Solved:
+    batch = recurrence.batch
+    states = jnp.zeros((batch, recurrence.steps, recurrence.state), recurrence.h0.dtype)
+    zero = jnp.zeros(batch, agreement.size(jnp, jnp.ones((1, 1), states.dtype)).dtype)
+    return Solved(states, jnp.ones(batch, bool), jnp.ones(batch, jnp.int32), zero, zero, "sequential")
 
 
 def _program(plan: Plan, given: Given) -> Shot:
@@ -138,8 +162,9 @@ def _program(plan: Plan, given: Given) -> Shot:
     def run(*leaves: Array) -> Shot:
         return solved(plan, jax.tree.unflatten(structure, leaves))
 
-    if not plan.step.lasting:
+    slope = getattr(plan.solver, "slope", None)
+    if not plan.step.lasting or not (slope is None or slope.lasting):
         return run(*leaves)
-    key = (plan.step.key, plan.steps, plan.solver, plan.chunk, structure)
+    key = (plan, structure)
     shot: Shot = eager.program(run, leaves, key)(*leaves)
     return shot

@@ -31,6 +31,14 @@ class RowStep:
         """May a program of this step be kept?"""
         self.key: Hashable = (str(closed.jaxpr), *map(eager.Constant, nested)) if self.lasting else None
 
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, RowStep) and self.lasting and other.lasting and self.key == other.key
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     def __call__(self, arrays: Arrays, h: Array, x: Sequence[Array]) -> Array:
         many = len(self.jaxpr.constvars)
         program = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, arrays[:many]))

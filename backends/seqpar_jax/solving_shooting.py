@@ -78,7 +78,7 @@ def shoot(walk: Walk, starts: Array, aim: Aim, scale: Array | None = None) -> Sh
 
     state = lax.while_loop(going, lambda state: _sweep(tile, state, aim, scale), state)
     shot = Shot(tile.states(state.states), state.agreed, state.sweeps, state.residual, state.error_estimate)
-    return _completed(walk, shot) if aim.exact else shot
+    return completed(walk, shot, ~shot.converged) if aim.exact else shot
 
 
 class _Sweeps(NamedTuple):
@@ -182,8 +182,8 @@ def _end(walk: Walk, reads: Sequence[Array], start: Array, steps: int) -> Array:
     return end
 
 
-def _completed(walk: Walk, shot: Shot) -> Shot:
-    """Sequences that did not agree, by the definition."""
+def completed(walk: Walk, shot: Shot, rest: Array) -> Shot:
+    """The sequences of the mask `rest` (batch,) by the definition."""
 
     # A loop of one round at most: under vmap it runs if one example needs it, where a `cond` would always run both branches.
     # What enters changes from round to round, or XLA would move the walk in front of the loop.
@@ -191,14 +191,12 @@ def _completed(walk: Walk, shot: Shot) -> Shot:
         _, start, shot = state
         states = walk._replace(start=start).sequential()
         exact = _exact(walk, states)._replace(sweeps=shot.sweeps + 1)
-        kept = shot.converged
-        pairs = zip(shot, exact, strict=True)
-        shot = Shot(*(jnp.where(kept.reshape(-1, *(1,) * (x.ndim - 1)), x, y) for x, y in pairs))
+        pairs = zip(exact, shot, strict=True)
+        shot = Shot(*(jnp.where(rest.reshape(-1, *(1,) * (x.ndim - 1)), x, y) for x, y in pairs))
         return jnp.bool(True), states[:, -1], shot
 
     def needed(state: tuple[Array, Array, Shot]) -> Array:
-        done, _, shot = state
-        return ~done & jnp.any(~shot.converged)
+        return ~state[0] & jnp.any(rest)
 
     return lax.while_loop(needed, once, (jnp.bool(False), walk.start, shot))[2]
 
@@ -215,4 +213,5 @@ def pattern(chunks: int, centre: Array, spread: Array) -> Array:
 
 
 def _real(x: Array) -> Any:
-    return jnp.abs(x[:0]).dtype
+    """The dtype of sizes and distances."""
+    return agreement.size(jnp, x[:0]).dtype

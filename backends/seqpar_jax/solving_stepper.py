@@ -32,21 +32,21 @@ class JaxStepper:
         self.rows: Rows | None = None
 
     def evaluate(self, h: Array, x: Leaves) -> Array:
-        return self._run(_evaluate, h, x, (h, *x))
+        return self._run(evaluate, h, x, (h, *x))
 
     def walk(
         self, start: Array, steps: int, x: Leaves, resets: Array | None, h0: Array, keep: bool = True
     ) -> tuple[Array | None, Array]:
         operands = [start, h0, *x] if resets is None else [start, h0, *x, resets]
-        walk = _Walk(steps, resets is not None, keep)
+        walk = TileWalk(steps, resets is not None, keep)
         states, end = self._run(walk, start, [leaf[0] for leaf in x], operands)
         return states, end
 
     def jvp(self, h: Array, x: Leaves, tangent: Array) -> Array:
-        return self._run(_jvp, h, x, (h, tangent, *x))
+        return self._run(jvp, h, x, (h, tangent, *x))
 
     def jacobian(self, h: Array, x: Leaves) -> Array:
-        return self._run(_jacobian, h, x, (h, *x))
+        return self._run(jacobian, h, x, (h, *x))
 
     def _run(self, task: Any, h: Array, x: Leaves, operands: Sequence[Array]) -> Any:
         """task(rows, *operands), compiled."""
@@ -64,16 +64,16 @@ class JaxStepper:
         return eager.program(run, given, (step.key, many, task))(*given)
 
 
-def _evaluate(rows: Rows, h: Array, *x: Array) -> Array:
+def evaluate(rows: Rows, h: Array, *x: Array) -> Array:
     return rows(h, x)
 
 
-def _jvp(rows: Rows, h: Array, tangent: Array, *x: Array) -> Array:
+def jvp(rows: Rows, h: Array, tangent: Array, *x: Array) -> Array:
     moved: Array = jax.jvp(lambda h: rows(h, x), (h,), (tangent,))[1]
     return moved
 
 
-def _jacobian(rows: Rows, h: Array, *x: Array) -> Array:
+def jacobian(rows: Rows, h: Array, *x: Array) -> Array:
     """One tangent for each number of the state, all of them in one product."""
     _, push = jax.linearize(lambda h: rows(h, x), h)
     unit = jnp.eye(h.shape[-1], dtype=h.dtype)
@@ -81,7 +81,7 @@ def _jacobian(rows: Rows, h: Array, *x: Array) -> Array:
     return columns
 
 
-class _Walk(NamedTuple):
+class TileWalk(NamedTuple):
     """Rows through the steps of a tile."""
 
     steps: int

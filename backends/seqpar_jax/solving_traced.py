@@ -42,6 +42,12 @@ class Given(NamedTuple):
     resets: Array | None
     guess: Array | None
     bounds: tuple[Array, Array] | None
+    slope: Arrays = ()
+    """What the user's Jacobian reads besides its row."""
+
+
+Solver = Callable[[Rows, int, Given], Shot]
+"""(step, steps, arrays) -> the states and what they are worth."""
 
 
 class Plan(NamedTuple):
@@ -49,7 +55,7 @@ class Plan(NamedTuple):
 
     step: RowStep
     steps: int
-    solver: Callable[[Rows, int, Given], Shot]
+    solver: Solver
     chunk: int
     """Steps of a chunk for tangents and adjoints; 0: step by step."""
 
