@@ -14,13 +14,16 @@ from seqpar.solving.solve import solve as solve_eagerly
 from seqpar.solving.wish import Wish
 from seqpar_torch.internals import autocast
 from seqpar_torch.solving_stepper import TorchAdjointStepper
+from seqpar_torch.solving_unchanged import check_unchanged
+from seqpar_torch.threads import for_whole
 
 Tensor = torch.Tensor
 
 
 def eagerly(recurrence: Recurrence, wish: Wish) -> Solved:
     """Solve without a graph."""
-    with torch.no_grad(), _own_precision(recurrence.h0):
+    h0 = recurrence.h0
+    with torch.no_grad(), _own_precision(h0), for_whole(h0, recurrence.steps):
         return solve_eagerly(recurrence, wish)
 
 
@@ -72,6 +75,8 @@ class Call:
         self.recurrence = replace(recurrence, params=(), inputs=(), h0=None, resets=None)
         self.wish = wish._replace(guess=None, bounds=None)
         self.report: dict[str, Any] = {}
+        self.mapped = False
+        """Were there several problems in this call, one for each index of a vmap?"""
 
     def flat(self, named: Operands) -> list[Any]:
         """The values for each tensor there is, in one row."""
@@ -111,7 +116,9 @@ class Call:
     def solve(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """states, converged, sweeps, residual, error_estimate."""
         solved = eagerly(*self.posed(tensors))
-        self.report.update(method=solved.method, history=solved.history, chunk=solved.chunk)
+        self.report.update(
+            method=solved.method, history=solved.history, chunk=solved.chunk, converged=solved.converged
+        )
         return solved[:5]
 
     def read_backward(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -134,8 +141,11 @@ class Call:
             self.named(tensors).captured,
             (of_params, needed.inputs, needed.captured),
         )
-        with torch.no_grad(), _own_precision(states):
-            found = gradients(recurrence, stepper, states.detach(), gradient, self._chunk(recurrence))
+        h0, states = recurrence.h0, states.detach()
+        with torch.no_grad(), _own_precision(h0), for_whole(h0, recurrence.steps):
+            if not self.mapped:
+                check_unchanged(recurrence, states, self.report["converged"], self.wish.tol)
+            found = gradients(recurrence, stepper, states, gradient, self._chunk(recurrence))
         split = len(of_params)
         row = self.flat(
             Operands(
@@ -159,6 +169,7 @@ class Call:
 
     def folded(self, size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor] | None:
         """vmap's axis as part of the batch, or None where more than x, h0, resets and the guess have it."""
+        self.mapped = True
         along, given = self.named(dims), self.named(tensors)
         if any(d is not None for d in (*along.params, *along.captured, along.low, along.high)):
             return None

@@ -8,6 +8,7 @@ import torch
 from seqpar.solving.recurrence import Leaves, Step
 from seqpar.trees import LEAF
 from seqpar_torch.internals import forward_mode, load_forward_rules, run_backward
+from seqpar_torch.threads import for_tile
 
 Tensor = torch.Tensor
 
@@ -36,7 +37,7 @@ class TorchStepper:
         function, tree, params = self.step.function, self._tree, self.step.params.tree_of(self.params)
         h, states = start, None
         places: Sequence[Tensor] = ()
-        with torch.no_grad():
+        with torch.no_grad(), for_tile(start):
             # Unbound once: taking a step out of a tile costs as much as a small operation on it.
             inputs = [leaf.unbind(0) for leaf in x]
             masks = None if resets is None else resets.unbind(0)
@@ -126,7 +127,7 @@ class TorchAdjointStepper:
             each = zip(entering.unbind(0), gradient.unbind(0), adjoint.unbind(0), strict=True)
         # One context for the whole walk: a switch costs as much as an operation. What is computed beside the step has no graph
         # because nothing in it asks for one.
-        with torch.enable_grad():
+        with torch.enable_grad(), for_tile(carry):
             for t, (h, g, found) in enumerate(each):
                 h = h.detach().requires_grad_()
                 result = function(params, h, tree([leaf[t] for leaf in inputs]))

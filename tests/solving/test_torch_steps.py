@@ -204,3 +204,60 @@ def test_a_module_that_was_traced_and_that_the_step_closes_over_gets_its_gradien
     linear = torch.nn.Linear(5, 5, dtype=torch.float64)
     traced = torch.fx.symbolic_trace(linear)
     compare(lambda _, h, x: torch.tanh(0.5 * traced(h) + x), x, h0, [*traced.parameters(), x, h0])
+
+
+def test_a_module_put_into_training_mode_between_forward_and_backward_is_noticed():
+    module = torch.nn.Sequential(torch.nn.Linear(5, 5, dtype=torch.float64), torch.nn.Dropout(0.5)).eval()
+    x, h0 = inputs(m=5)
+    states = solved(lambda _, h, x: torch.tanh(0.3 * module(h) + x), x, h0)
+    module.train()
+    with pytest.raises(OptionError, match="other states in the backward pass"):
+        states.sum().backward()
+
+
+def test_a_name_that_means_something_else_in_the_backward_pass_is_noticed():
+    x, h0 = inputs(m=5)
+    weights = {"u": normal(5, 5, scale=0.3).requires_grad_()}
+    states = solved(lambda _, h, x: torch.tanh(h @ weights["u"] + x), x, h0)
+    weights["u"] = normal(5, 5, scale=0.3, seed=9).requires_grad_()
+    with pytest.raises(OptionError, match="other states in the backward pass"):
+        states.sum().backward()
+
+
+def test_a_step_with_a_threshold_is_differentiated_though_ties_may_fall_the_other_way():
+    u, (x, h0) = normal(5, 5, scale=0.4, seed=3).requires_grad_(), inputs(m=5)
+    compare(lambda u, h, x: 0.5 * torch.relu(h @ u + x) + 0.1 * torch.sign(x), x, h0, [u, x, h0], u)
+
+
+def test_the_forward_pass_need_not_have_converged():
+    params, (x, h0) = network(), inputs()
+    states = solved(elman, x, h0, params, max_sweeps=1, throw=False)
+    (found,) = gradients(states, [x])
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("closed_over", ["leaf", "computed"])
+def test_hooks_that_move_saved_tensors_elsewhere_change_nothing(closed_over):
+    raw = normal(5, 5, scale=0.3).requires_grad_()
+    x, h0 = inputs(m=5)
+    u = raw if closed_over == "leaf" else raw * 0.9
+
+    def step(_, h, x):
+        return torch.tanh(h @ u + x)
+
+    with torch.autograd.graph.saved_tensors_hooks(torch.clone, torch.clone):
+        states = solved(step, x, h0)
+    close(gradients(states, [raw, x, h0]), gradients(loop(step, x, h0), [raw, x, h0]))
+
+
+def test_a_checkpoint_around_the_call_has_its_gradients():
+    gru, (x, h0) = cell(), inputs()
+
+    def run(x, h0):
+        return solved(lambda _, h, x: gru(x, h), torch.sin(x), h0)
+
+    states = torch.utils.checkpoint.checkpoint(run, x, h0, use_reentrant=False)
+    of = [*gru.parameters(), x, h0]
+    weight = normal(*states.shape, seed=20)
+    found = torch.autograd.grad((states * weight).sum(), of)
+    close(found, gradients(loop(lambda _, h, x: gru(x, h), torch.sin(x), h0), of))
