@@ -243,7 +243,8 @@ def _bounds(problem: Canonical, bounds: Any) -> tuple[Array, Array] | None:
 
 def _solution(problem: Canonical, solved: Solved) -> RecurrenceSolution[Any]:
     rec = problem.recurrence
-    final = solved.states[:, -1, ...] if rec.steps else rec.xp.astype(rec.h0, rec.h0.dtype, copy=True)
+    # A copy: results share no memory with each other.
+    final = rec.xp.astype(solved.states[:, -1, ...] if rec.steps else rec.h0, rec.h0.dtype, copy=True)
     method = solved.method
     return RecurrenceSolution(
         states=problem.states(solved.states),

@@ -13,7 +13,7 @@ from seqpar.solving.automatic import automatic
 from seqpar.solving.boundaries import NewtonExchange
 from seqpar.solving.checks import check_step
 from seqpar.solving.chunks import Cut, cut
-from seqpar.solving.configs import ShootingConfig
+from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.forward import ForwardWalk, around, guessed
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.rows import on_device
@@ -38,6 +38,7 @@ def solve(recurrence: Recurrence, wish: Wish, stepper: Stepper | None = None) ->
         return shooting(recurrence, stepper, wish)
     from seqpar.solving.newton import newton
 
+    _config(wish, NewtonConfig)
     return newton(recurrence, stepper, wish)
 
 
@@ -47,8 +48,7 @@ def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     pieces = cut(recurrence.steps, recurrence.batch, config.chunk or default_chunk(recurrence))
     burn_in = config.burn_in
     if burn_in is None:
-        # Bitwise agreement needs no measure of forgetting, so a short burn-in makes one sweep of two.
-        burn_in = pieces.chunk // 4 if stepper.independent else 0
+        burn_in = pieces.chunk // 2
     start = around(recurrence.xp, recurrence.h0, wish.guess, wish.bounds)
     starts = guessed(recurrence, stepper, pieces, start, burn_in)
     tol = stated(recurrence, stepper, wish)

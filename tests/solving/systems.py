@@ -7,6 +7,7 @@ are wrong (`LIARS`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -192,29 +193,29 @@ FORGETTING: dict[str, Callable[..., System]] = {
 }
 """Systems whose past fades within tens of steps: every method that needs that solves them."""
 
-LIARS: dict[str, Callable[[], System]] = {
+LIARS: dict[str, Callable[..., System]] = {
     "integrator, drip 5e-8": integrator,
-    "integrator, drip 5e-9": lambda: integrator(5e-9),
-    "leaky integrator, 1e-5 a step": lambda: integrator(1e-5, 1 - 1e-5),
+    "integrator, drip 5e-9": partial(integrator, 5e-9),
+    "leaky integrator, 1e-5 a step": partial(integrator, 1e-5, 1 - 1e-5),
     "unstable zero": unstable_zero,
     "latch with two events": latch,
     "expansion inside chunks": hidden_expansion,
-    "expansion between boundaries 64 apart": lambda: hidden_expansion(64),
-    "LSTM, forget bias 4": lambda: lstm(4),
-    "LSTM, forget bias 8": lambda: lstm(8),
-    "LSTM, forget bias 12, tiny inputs": lambda: lstm(12, 1e-6),
-    "GRU, weights x3": lambda: gru(3, 32),
-    "GRU, weights x5, two states": lambda: gru(5, 2),
+    "expansion between boundaries 64 apart": partial(hidden_expansion, 64),
+    "LSTM, forget bias 4": partial(lstm, 4),
+    "LSTM, forget bias 8": partial(lstm, 8),
+    "LSTM, forget bias 12, tiny inputs": partial(lstm, 12, 1e-6),
+    "GRU, weights x3": partial(gru, 3, 32),
+    "GRU, weights x5, two states": partial(gru, 5, 2),
     "limit cycle": limit_cycle,
-    "limit cycle from 1e-8": lambda: limit_cycle(1e-8),
+    "limit cycle from 1e-8": partial(limit_cycle, 1e-8),
     "GRU that remembers a hundred steps": adding,
     "GRU fed with its own output": feedback_gru,
 }
 """Systems that remember: some long, some for ever, and some where no boundary of a chunk shows it."""
 
-CHAOTIC: dict[str, Callable[[], System]] = {
+CHAOTIC: dict[str, Callable[..., System]] = {
     "tanh network": chaos,
-    "tanh network from 1e-9": lambda: chaos(1e-9),
+    "tanh network from 1e-9": partial(chaos, 1e-9),
     "Lorenz-96": lorenz,
-    "GRU, weights x5": lambda: gru(5, 8),
+    "GRU, weights x5": partial(gru, 5, 8),
 }
