@@ -17,10 +17,10 @@ from seqpar.dispatch.problem import Array
 
 LADDER = (0.0, 0.1, 0.3, 0.6)
 """k, one rung up at a time."""
-PATIENCE = 2
+PATIENCE = 4
 """Sweeps in which the residual has to be halved, or a part of what is left to become exact."""
 PART = 1 / 16
-WILD = 100.0
+WILD = 1000.0
 """Times the least residual at which states are given up for those that had it."""
 SMALL = 1e-2
 """Residual under which k falls with it, so that the last sweeps converge as fast as without."""
@@ -52,7 +52,9 @@ class Damping(NamedTuple):
         waited = xp.where(fell, xp.zeros_like(self.waited), self.waited + 1)
         late = waited >= PATIENCE
         # What falls too slowly is held back by k; what does not fall at all runs away.
-        k = xp.where(residual < self.mark, weaker(xp, self.k), stronger(xp, self.k))
+        # At the top of the ladder nothing has helped: damping itself holds back what a neutral direction carries.
+        up = xp.where(self.k < LADDER[-1], stronger(xp, self.k), xp.zeros_like(self.k))
+        k = xp.where(residual < self.mark, weaker(xp, self.k), up)
         k = xp.where(late, k, self.k)
         # A new k has its own time to show what it can.
         again = fell | late
@@ -72,10 +74,10 @@ class Damping(NamedTuple):
 
     def taken(self, xp: Any, index: Array) -> Damping:
         """That of some of the sequences."""
-        return Damping(
-            *(xp.take(v, index, axis=0) for v in (self.k, self.mark, self.place, self.waited)),
-            free=self.free,
+        k, mark, place, waited = (
+            xp.take(v, index, axis=0) for v in (self.k, self.mark, self.place, self.waited)
         )
+        return Damping(k, mark, place, waited, self.free)
 
 
 def stronger(xp: Any, k: Array) -> Array:

@@ -12,6 +12,7 @@ them at states that are merely guessed says nothing, and leaves them as they are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from array_api_compat import device
@@ -20,7 +21,7 @@ from seqpar.dispatch.problem import Array
 from seqpar.solving import jacobians
 from seqpar.solving.configs import NewtonConfig
 from seqpar.solving.damping import LADDER, WILD, Damping, stronger
-from seqpar.solving.gains import error_estimate
+from seqpar.solving.gains import error_estimate, response
 from seqpar.solving.iteration import entering, flat, projected, residuals, solution
 from seqpar.solving.jacobians import Pattern
 from seqpar.solving.recurrence import Recurrence, Solved
@@ -31,6 +32,8 @@ ROUNDING = 20
 """The default tolerance, in units of the last place of a number of size one."""
 WORK = 200
 """Sweeps over all of time after which an iteration without a limit of its own gives up: the loop would be done by then."""
+GAINS_EVERY = 16
+"""Sweeps between two measurements of the gains."""
 
 
 class Active(NamedTuple):
@@ -50,7 +53,7 @@ class Active(NamedTuple):
     """The states that are iterated, (active, window, n)."""
     damping: Damping
     updates: list[Array]
-    """Largest update of each sweep, relative to max(1, |h|)."""
+    """Largest update of each number in each sweep, (active, n), relative to max(1, |h|)."""
     residuals: list[Array]
     """Largest residual that each of them answered."""
     kept: Array
@@ -59,6 +62,8 @@ class Active(NamedTuple):
     """The states with the least residual so far."""
     least: Array
     """That residual, not relative to anything."""
+    gain: Array
+    """What a push of 1 in every step becomes; 0 where it was not measured."""
 
     def taken(self, xp: Any, index: Array) -> Active:
         """Some of the sequences."""
@@ -105,6 +110,8 @@ class _Iteration:
         self.tol = ROUNDING * eps if wish.tol is None else wish.tol
         self.finished: list[Finished] = []
         self.history: list[dict[str, Any]] = []
+        self.latest: Callable[[], Array] | None = None
+        """The gains at the latest linearisation."""
 
     def run(self) -> Solved:
         xp, steps = self.xp, self.steps
@@ -123,6 +130,9 @@ class _Iteration:
                 xp.argmax(xp.astype(wrong, xp.int8), axis=1),
                 xp.full_like(active.rows, width),
             )
+            if sweep == 1 and steps > 1 and self.wish.guess is None:
+                # A guess of ours that happens to agree says nothing: one sweep shows what its residual can become.
+                exact = xp.where(exact == width, xp.zeros_like(exact), exact)
             here = xp.arange(width, device=device(active.h))[None, :] == exact[:, None]
             no_number = ~xp.all(xp.isfinite(f), axis=-1)
             walked = xp.any(here & wrong & no_number, axis=1)
@@ -172,6 +182,7 @@ class _Iteration:
             zero,
             r.h0,
             zero + float("inf"),
+            zero,
         )
         h = self.guessed(active, 0, self.window)
         active = active._replace(h=h, best=h)
@@ -233,6 +244,9 @@ class _Iteration:
     ) -> tuple[Active, list[Array]]:
         """The sequences that are not done, and their part of other arrays; all are, if time is out."""
         xp = self.xp
+        if self.latest is not None and bool(xp.any((active.gain == 0) & ((gone > 0) | out))):
+            # From far away to the answer in one sweep, as where the step is linear.
+            active = active._replace(gain=xp.where(active.gain == 0, self.latest(), active.gain))
         order = xp.argsort(gone, stable=True)
         walked = int(xp.sum(xp.astype(gone == 2, xp.int64)))
         total = int(active.rows.shape[0])
@@ -262,10 +276,12 @@ class _Iteration:
             xp,
             part.updates,
             part.residuals,
+            part.gain,
             residual,
             self.rounding,
             self.steps,
             int(part.h.shape[1]),
+            self.pattern.assumed,
         )
         converged = xp.full((part.rows.shape[0],), kind != 0, dtype=xp.bool, device=device(states))
         sweeps = xp.full((part.rows.shape[0],), sweep, dtype=xp.int64, device=device(states))
@@ -347,11 +363,37 @@ class _Iteration:
         return active._replace(
             h=new,
             damping=damping,
-            updates=[*active.updates, xp.max(xp.max(moved, axis=-1), axis=-1)],
+            updates=[*active.updates, xp.max(moved, axis=1)],
             residuals=[*active.residuals, xp.max(answered, axis=1)],
             best=best,
             least=xp.minimum(active.least, size),
+            gain=self.measured(active, part, resets, known, residual, sweep),
         )
+
+    def measured(
+        self,
+        active: Active,
+        part: Array | None,
+        resets: Array | None,
+        known: Array,
+        residual: Array,
+        sweep: int,
+    ) -> Array:
+        """The gains of the sequences that are near the answer, measured in their first such sweep and a few later ones."""
+        xp, h = self.xp, active.h
+
+        def gains() -> Array:
+            found = response(self.recurrence, self.pattern, part, h, resets, known)
+            # What is exact and has left the problem would have been pushed as well.
+            return found * (self.steps / h.shape[1])
+
+        self.latest = gains
+        near = residual <= self.tol**0.25
+        never = near & (active.gain == 0)
+        if part is None or not (bool(xp.any(never)) or (sweep % GAINS_EVERY == 0 and bool(xp.any(near)))):
+            return active.gain
+        found = gains()
+        return xp.where(near & (found > active.gain), found, active.gain)
 
     def linearised(self, h: Array, x: list[Array], sweep: int) -> Array | None:
         """The part of the Jacobian in use, after a look at what it drops."""
