@@ -1,6 +1,7 @@
 """A step function written in PyTorch, as the solvers of `solve_recurrence` and their gradients call it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -35,21 +36,17 @@ class TorchStepper:
         self, start: Tensor, steps: int, x: Leaves, resets: Tensor | None, h0: Tensor, keep: bool = True
     ) -> tuple[Tensor | None, Tensor]:
         function, tree, params = self.step.function, self._tree, self.step.params.tree_of(self.params)
-        h, states = start, None
-        places: Sequence[Tensor] = ()
+        h = start
         with torch.no_grad(), for_tile(start):
-            # Unbound once: taking a step out of a tile costs as much as a small operation on it.
-            inputs = [leaf.unbind(0) for leaf in x]
-            masks = None if resets is None else resets.unbind(0)
-            for t in range(steps):
-                if masks is not None:
-                    h = torch.where(masks[t], h0, h)
-                h = function(params, h, tree([leaf[t] for leaf in inputs]))
-                if keep:
-                    if states is None:
-                        states = torch.empty((steps, *h.shape), dtype=h.dtype, device=h.device)
-                        places = states.unbind(0)
-                    places[t].copy_(h)
+            states = torch.empty((steps, *h.shape), dtype=h.dtype, device=h.device) if keep else None
+            for place, mask, values in zip(
+                _unbound(states, steps), _unbound(resets, steps), _unbound_leaves(x, steps), strict=True
+            ):
+                if mask is not None:
+                    h = torch.where(mask, h0, h)
+                h = function(params, h, tree(values))
+                if place is not None:
+                    place.copy_(h)
         return states, h.clone()  # a step may hand on its argument, and ends are written into
 
     def jvp(self, h: Tensor, x: Leaves, tangent: Tensor) -> Tensor:
@@ -120,17 +117,22 @@ class TorchAdjointStepper:
         function, tree, params = self.step.function, self._tree, self.step.params.tree_of(self.params)
         adjoint = torch.empty_like(gradient)
         h0 = None if resets is None else torch.zeros_like(carry)
-        with torch.no_grad():
-            zero = torch.zeros_like(carry)
-            inputs = [leaf.unbind(0) for leaf in x]
-            masks = None if resets is None else resets.unbind(0)
-            each = zip(entering.unbind(0), gradient.unbind(0), adjoint.unbind(0), strict=True)
+        zero = torch.zeros_like(carry)
+        steps = entering.shape[0]
+        each = zip(
+            _unbound(entering, steps),
+            _unbound(gradient, steps),
+            _unbound(adjoint, steps),
+            _unbound(resets, steps),
+            _unbound_leaves(x, steps),
+            strict=True,
+        )
         # One context for the whole walk: a switch costs as much as an operation. What is computed beside the step has no graph
         # because nothing in it asks for one.
         with torch.enable_grad(), for_tile(carry):
-            for t, (h, g, found) in enumerate(each):
+            for h, g, found, mask, values in each:
                 h = h.detach().requires_grad_()
-                result = function(params, h, tree([leaf[t] for leaf in inputs]))
+                result = function(params, h, tree(values))
                 torch.add(g, carry, out=found)
                 # torch.autograd.grad checks its arguments for 35 of its 70 microseconds.
                 if result.requires_grad:
@@ -138,9 +140,9 @@ class TorchAdjointStepper:
                     carry = zero if found_carry is None else found_carry
                 else:
                     carry = zero
-                if masks is not None and h0 is not None:
-                    h0 = h0 + torch.where(masks[t], carry, zero)
-                    carry = torch.where(masks[t], zero, carry)
+                if mask is not None and h0 is not None:
+                    h0 = h0 + torch.where(mask, carry, zero)
+                    carry = torch.where(mask, zero, carry)
         return adjoint, carry.clone(), h0
 
     def pull_back(
@@ -168,7 +170,25 @@ class TorchAdjointStepper:
         return [_wide(x) for x in spread[0] + spread[1]], spread[2]
 
 
-def _single(leaves: list[Any]) -> Any:
+BLOCK = 256
+"""Steps taken out of a tile at once: one by one each costs as much as a small operation, and all of them fill the memory."""
+
+
+def _unbound(tile: Any, steps: int) -> Iterator[Any]:
+    """The steps of a tile, or None for each where there is none."""
+    if tile is None:
+        yield from repeat(None, steps)
+        return
+    for start in range(0, steps, BLOCK):
+        yield from tile[start : start + BLOCK].unbind(0)
+
+
+def _unbound_leaves(x: Leaves, steps: int) -> Iterator[Sequence[Any]]:
+    """The leaves of x at each step."""
+    yield from zip(*(_unbound(leaf, steps) for leaf in x), strict=True) if x else repeat((), steps)
+
+
+def _single(leaves: Sequence[Any]) -> Any:
     return leaves[0]
 
 

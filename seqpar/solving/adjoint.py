@@ -133,6 +133,8 @@ class AdjointWalk:
     Where the chunks reach beyond the first step, the gradients there are zero, and lambda is what arrives at h0.
     """
 
+    linear = True
+
     def __init__(
         self, recurrence: Recurrence, stepper: AdjointStepper, states: Array, gradient: Array, pieces: Cut
     ) -> None:
@@ -146,9 +148,12 @@ class AdjointWalk:
         self.entered = walked(entering_states(recurrence, states, 0, recurrence.steps))
         self.inputs = [walked(x) for x in recurrence.inputs]
         self.resets = None if recurrence.resets is None else walked(recurrence.resets)[..., None]
-        self.largest = _largest(xp, gradient, -1, -1)
-        """(batch,): of the loss's gradients."""
         self.gradient = self._gradient_tile(gradient)
+        sizes = xp.max(xp.max(xp.abs(self.gradient), axis=-1), axis=0)
+        self.sizes = pieces.by_chunk(xp, sizes)
+        """(chunks, batch): of the loss's gradients."""
+        self.largest = _largest(xp, self.sizes)
+        """(batch,)."""
         self.h0: Array | None = None
 
     def _gradient_tile(self, gradient: Array) -> Array:
@@ -169,9 +174,8 @@ class AdjointWalk:
         whatever is not forgotten shows.
         """
         xp, pieces = self.xp, self.cut
-        seen = xp.any(self.gradient != 0.0, axis=-1)
-        seen = xp.any(pieces.by_chunk(xp, xp.permute_dims(seen, (1, 0))), axis=-1)
-        before = xp.cumulative_sum(xp.astype(seen, xp.int32), axis=0) - xp.astype(seen, xp.int32)
+        seen = xp.astype(self.sizes != 0.0, xp.int32)
+        before = xp.cumulative_sum(seen, axis=0) - seen
         spread = xp.astype(self.size_of(self.largest), xp.abs(self.gradient).dtype)
         spread = xp.broadcast_to(0.5 * spread[:, None], (pieces.batch, self.recurrence.state))
         zero = xp.zeros(
@@ -199,7 +203,7 @@ class AdjointWalk:
     def size(self, ends: Array) -> Array:
         """The largest gradient of the whole sequence."""
         xp = self.xp
-        largest = _largest(xp, ends, -1, 0)
+        largest = _largest(xp, xp.max(xp.abs(ends), axis=-1))
         largest = self.size_of(xp.where(largest > self.largest, largest, self.largest))
         return xp.broadcast_to(largest[None, :], tuple(ends.shape[:2]))
 
@@ -220,13 +224,9 @@ class AdjointWalk:
         return xp.flip(pieces.states(xp, tile), axis=1), last
 
 
-def _largest(xp: Any, x: Array, *axes: int) -> Array:
-    """The largest finite number along one axis after another."""
-    x = xp.abs(x)
-    x = xp.where(xp.isfinite(x), x, xp.zeros_like(x))
-    for axis in axes:
-        x = xp.max(x, axis=axis)
-    return x
+def _largest(xp: Any, sizes: Array) -> Array:
+    """The largest finite size over the first axis."""
+    return xp.max(xp.where(xp.isfinite(sizes), sizes, xp.zeros_like(sizes)), axis=0)
 
 
 def _as_rows(xp: Any, x: Array) -> Array:
