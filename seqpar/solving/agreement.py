@@ -2,13 +2,15 @@
 
 A chunk p of sequence b starts in s[p] and ends in e[p]; the mismatch r[p] = |e[p-1] - s[p]| is all that is left of the
 equations, since inside a chunk each state is the step of the one before it. How far it can push the states is not known from r
-alone: an expansion hidden inside a chunk has made 1e-7 into 0.8. So each chunk is walked from two different starts, and the
-distance d[t] of the two walks says how the recurrence treats a difference:
+alone: an expansion hidden inside a chunk has made 1e-7 into 0.8. So each chunk is walked from two starts near each other, and the
+distance d[t] of the two walks says what the recurrence makes of a small difference where it really goes:
 
 * end gain g = d[C] / d[0]: how much of a difference at the start is left at the end;
-* expansion G = max over t of d[t] / min(d[s], s <= t): how much a difference grows again after it had shrunk, at any scale.
-
+* expansion G = max over t of d[t] / min(d[s], s <= t): how much a difference grows, also after it had shrunk;
 * total gain S = sum of d[t] / d[0] over the chunk: what a disturbance in every step, such as rounding, adds up to.
+
+Starts that lie far apart would not do: a state forced near zero, from where tanh(2 h) expands, is met by another from far away
+that lands on the same side, and nothing shows. Nor would starts that differ by rounding: their walks differ by noise.
 
 A start that is wrong by E[p] then makes states inside the chunk wrong by G E[p], and E[p+1] = r[p+1] + g G E[p]. These are
 measurements along two walks, not bounds.
@@ -29,6 +31,9 @@ from seqpar.linear_recurrence import linear_recurrence
 STATED = 8.0
 """Units of rounding, relative to max(1, |h|), to which boundaries of a user's step agree by default. Steps that run through
 BLAS settle into a cycle of last bits (an Elman network, float32: 1 unit for ever), so that bitwise agreement is not to be had."""
+
+NEAR = 0.02
+"""Starts further apart than this part of the state's size do not tell what becomes of a small difference."""
 
 ACCEPTED = 4.0
 """Agreement is accepted if the mismatch, carried through the gains, stays below so many tolerances."""
@@ -56,6 +61,8 @@ class Judgement(NamedTuple):
     """(chunks, batch), boolean: the chunk does not start where the one before it ends, to the bit."""
     mismatch: Array
     """(chunks, batch)."""
+    close: Array
+    """(batch,), boolean: all mismatches are within the tolerance, whatever they may do."""
     agreed: Array
     """(batch,), boolean."""
     residual: Array
@@ -88,11 +95,12 @@ def judge(
     residual = xp.max(mismatch, axis=0)
     inside = xp.max(carried(xp, mismatch, found), axis=0)
     exact = ~xp.any(differ, axis=0)
-    agreed = exact | ((residual <= tol) & (inside <= accepted * tol))
+    close = exact | (residual <= tol)
+    agreed = exact | (close & (inside <= accepted * tol))
     rounding = noise(xp, found, unit)
     if independent:
         rounding = xp.where(exact, xp.zeros_like(rounding), rounding)
-    return Judgement(differ, mismatch, agreed, residual, inside + rounding)
+    return Judgement(differ, mismatch, close, agreed, residual, inside + rounding)
 
 
 def _none(xp: Any, sizes: Array) -> Array:
@@ -153,18 +161,21 @@ def distances(xp: Any, starts: tuple[Array, Array], walks: tuple[Array, Array]) 
     return xp.concat([first[None, ...], distance(xp, *walks)], axis=0)
 
 
-def gains(xp: Any, d: Array, unit: Array) -> Gains:
-    """The gains of chunks walked twice, from the distances of their walks; `unit` is rounding at the size of the states."""
+def gains(xp: Any, d: Array, unit: Array, near: float = float("inf")) -> Gains:
+    """The gains of chunks walked twice, from the distances of their walks; infinite where these say nothing.
+
+    `unit` is rounding at the size of the states, `near` the largest difference of two starts that counts as small, in such units.
+    """
     d = _finite(xp, d)
     floor = xp.where(unit < LARGE, unit, xp.ones_like(unit))
     smallest = xp.maximum(running_minimum(xp, d), floor[None, ...])
     expansion = xp.max(xp.maximum(d, floor[None, ...]) / smallest, axis=0)
-    informative = d[0, ...] >= INFORMATIVE * floor
-    start = xp.where(informative, d[0, ...], xp.ones_like(floor))
+    first = d[0, ...]
+    informative = (first >= INFORMATIVE * floor) & (first <= near * floor)
+    start = xp.where(informative, first, xp.ones_like(floor))
+    found = (d[-1, ...] / start, expansion, xp.sum(d, axis=0) / start)
     unknown = xp.full_like(floor, float("inf"))
-    end = xp.where(informative, _finite(xp, d[-1, ...] / start), unknown)
-    total = xp.where(informative, _finite(xp, xp.sum(d, axis=0) / start), unknown)
-    return Gains(end, _finite(xp, expansion), total)
+    return Gains(*(xp.where(informative, _finite(xp, x), unknown) for x in found))
 
 
 def running_minimum(xp: Any, d: Array) -> Array:

@@ -39,6 +39,9 @@ WORTH = 0.75
 RISK = 0.12
 """An attempt may cost this part of the sequential time; where it would cost more, a part of time is tried first."""
 
+MARGIN = 1.4
+"""Other stretches of time forget more slowly than the first one that the probe saw."""
+
 PROBED = 512
 """Steps of the probe at most, and a sixteenth of all."""
 
@@ -52,6 +55,7 @@ class Plan(NamedTuple):
 
     method: str
     chunk: int
+    burn_in: int
     reason: str
     predictions: tuple[tuple[str, float], ...]
     """Methods and their predicted times in microseconds, of which only the ratios mean anything."""
@@ -62,24 +66,23 @@ def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
     """Choose from sizes and, where those leave it open, from the first steps."""
     cost, steps, batch = costs(recurrence, stepper), recurrence.steps, recurrence.batch
     alone = cost.walk(steps, batch)
-    hoped = _shooting(cost, steps, batch, 1.0)[1]
+    hoped = _shooting(cost, steps, batch, 1.0, stepper.independent).predicted
     if hoped > WORTH * alone:
         why = f"{steps} steps of {batch} sequences are too few, or rows too dear, for chunks to pay"
-        return Plan("sequential", 0, why, (("sequential", alone), ("shooting, at best", hoped)), None)
+        return Plan("sequential", 0, 0, why, (("sequential", alone), ("shooting, at best", hoped)), None)
     probe = look(recurrence, stepper, _start(recurrence, wish), min(PROBED, max(32, steps // 16)))
     left = steps - probe.steps
     rest = cost.walk(left, batch)
     if probe.memory > left:
         why = f"after {probe.steps} steps the start still matters (rate {probe.rate:.2g} a step)"
-        return Plan("sequential", 0, why, (("sequential", rest),), probe)
-    chunk, predicted = _shooting(cost, left, batch, probe.memory)
+        return Plan("sequential", 0, 0, why, (("sequential", rest),), probe)
+    chunk, burn_in, predicted = _shooting(cost, left, batch, probe.memory, stepper.independent)
     predictions = (("sequential", rest), ("shooting", predicted))
     if predicted > WORTH * rest:
         why = f"the start matters for {probe.memory:.0f} steps, too long for {left} that are left"
-        return Plan("sequential", 0, why, predictions, probe)
-    return Plan(
-        "shooting", chunk, f"the start is forgotten after {probe.memory:.0f} steps", predictions, probe
-    )
+        return Plan("sequential", 0, 0, why, predictions, probe)
+    why = f"the start is forgotten after {probe.memory:.0f} steps"
+    return Plan("shooting", chunk, burn_in, why, predictions, probe)
 
 
 def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
@@ -105,7 +108,9 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     if found.method == "sequential":
         pieces.alone(recurrence.steps)
         return pieces.solved((told,), 0)
-    chunk = getattr(wish.config, "chunk", None) or found.chunk
+    asked = ShootingConfig() if wish.config is None else wish.config
+    chunk = asked.chunk or found.chunk
+    burn_in = min(chunk, found.burn_in) if asked.burn_in is None else asked.burn_in
     cost = costs(recurrence, stepper)
     window = _window(cost, recurrence.steps - probe.steps, recurrence.batch, chunk, stepper)
     history = [told]
@@ -113,7 +118,7 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
         stop = min(recurrence.steps, pieces.done + window)
         if recurrence.steps - stop < 2 * chunk:
             stop = recurrence.steps
-        part, shot = pieces.shot(wish, cost, chunk, stop)
+        part, shot = pieces.shot(wish, cost, chunk, burn_in, stop)
         history += shot.history
         calm = bool(shot.agreed.all())
         exact = pieces.done + chunk * int(shot.exact.max())
@@ -156,11 +161,12 @@ class _Pieces:
         xp = self.whole.xp
         return xp.where(error > 0.0, xp.full_like(error, math.inf), xp.zeros_like(error))
 
-    def shot(self, wish: Wish, cost: Costs, chunk: int, stop: int) -> tuple[tuple[Recurrence, Cut], Shot]:
+    def shot(
+        self, wish: Wish, cost: Costs, chunk: int, burn_in: int, stop: int
+    ) -> tuple[tuple[Recurrence, Cut], Shot]:
         """Shooting up to `stop`, as long as it is worth it."""
         part = self._left(stop)
         pieces = cut(part.steps, part.batch, chunk)
-        burn_in = pieces.chunk // 4 if self.stepper.independent else 0
         starts = guessed(part, self.stepper, pieces, _start(part, wish, self.done), burn_in)
         tol = stated(part, self.stepper, wish)
         found = shoot(
@@ -260,18 +266,31 @@ def _start(recurrence: Recurrence, wish: Wish, done: int = 0) -> Start:
     return around(recurrence.xp, recurrence.first, guess, wish.bounds)
 
 
-def _shooting(cost: Costs, steps: int, batch: int, memory: float) -> tuple[int, float]:
-    """The chunk length of least predicted cost, and that cost."""
-    best, least = 0, math.inf
+class _Knobs(NamedTuple):
+    chunk: int
+    burn_in: int
+    predicted: float
+    """Microseconds."""
+
+
+def _shooting(cost: Costs, steps: int, batch: int, memory: float, independent: bool) -> _Knobs:
+    """The knobs of least predicted cost: a burn-in as long as the memory, as far as a chunk reaches, and one sweep.
+
+    Where rows are not independent, a walk from nearby measures what mismatches may do.
+    """
+    best = _Knobs(0, 0, math.inf)
     chunk = 16
     while chunk <= max(16, steps // 2):
-        sweeps = 1 + math.ceil(1.1 * memory / chunk)
-        # Each sweep walks all chunks; comparing two walks costs about as much as a quarter of one.
-        predicted = sweeps * (1.2 * cost.walk(chunk, batch * steps / chunk) + cost.exchange)
-        if predicted < least:
-            best, least = chunk, predicted
+        rows = batch * steps / chunk
+        burn_in = min(chunk, math.ceil(MARGIN * memory))
+        sweeps = 1 + math.ceil(max(0.0, MARGIN * memory - burn_in) / chunk)
+        walks = sweeps if independent else sweeps + 1
+        # Comparing two walks costs about as much as a quarter of one.
+        predicted = cost.walk(burn_in + 1.2 * walks * chunk, rows) + walks * cost.exchange
+        if predicted < best.predicted:
+            best = _Knobs(chunk, burn_in, predicted)
         chunk *= 2
-    return best, least
+    return best
 
 
 def _window(cost: Costs, steps: int, batch: int, chunk: int, stepper: Stepper) -> int:

@@ -10,8 +10,7 @@ class ShootingConfig:
     chunk: int | None = None
     """Steps of a chunk."""
     burn_in: int | None = None
-    """Steps walked before a chunk to guess the state it starts in; `chunk` measures forgetting everywhere, which agreement
-    by tolerance needs."""
+    """Steps walked before a chunk, from a state of no meaning, to guess the state that it starts in; at most `chunk`."""
     sweeps: int | None = None
     """Walk exactly so many times and ask nothing in between, for the capture of graphs."""
 

@@ -63,7 +63,7 @@ def explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceE
         stepper = rec.stepper()
         check_step(rec, stepper)
         found: Plan = plan(rec, stepper, wish)
-    config = ShootingConfig(chunk=found.chunk) if found.chunk else None
+    config = ShootingConfig(chunk=found.chunk, burn_in=found.burn_in) if found.chunk else None
     rate, memory = (None, None) if found.probe is None else (found.probe.rate, found.probe.memory)
     assert found.method in METHODS
     return RecurrenceExplanation(

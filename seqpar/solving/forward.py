@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
 from seqpar.solving.chunks import Cut
+from seqpar.solving.pattern import signs
 from seqpar.solving.recurrence import Recurrence
-from seqpar.solving.rows import on_device, take
+from seqpar.solving.rows import take
 from seqpar.solving.stepping import Stepper
 
 
 class ForwardWalk:
     """Chunks of a `Recurrence`, walked by a `Stepper`."""
+
+    linear = False
 
     def __init__(self, recurrence: Recurrence, stepper: Stepper, cut: Cut) -> None:
         self.recurrence, self.stepper, self.cut = recurrence, stepper, cut
@@ -107,9 +108,9 @@ class Start:
     def pattern(self, recurrence: Recurrence, many: int) -> Array:
         """(many, batch, n), different states by the same rule for every call."""
         xp = recurrence.xp
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (many, 1, recurrence.state))
-        signs = xp.astype(on_device(xp, signs, self.centre), self.spread.dtype)
-        return self.within(xp, self.centre[None, ...] + signs * self.spread[None, ...])
+        centre = xp.broadcast_to(self.centre[None, ...], (many, *self.centre.shape))
+        apart = xp.astype(signs(xp, centre) * self.spread[None, ...], centre.dtype)
+        return self.within(xp, centre + apart)
 
     def within(self, xp: Any, states: Array) -> Array:
         """The states moved into the bounds that the user gave."""

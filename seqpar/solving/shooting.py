@@ -16,6 +16,7 @@ from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
 from seqpar.solving.agreement import Gains, Judgement
 from seqpar.solving.chunks import Cut
+from seqpar.solving.pattern import signs
 from seqpar.solving.rows import host, on_device, put, take
 
 BLOCK = 1 << 18
@@ -40,6 +41,9 @@ class Walk(Protocol):
 
     def size(self, ends: Array) -> Array:
         """(chunks, batch, n) -> (chunks, batch): what differences are relative to."""
+
+    linear: bool
+    """Do differences of any size go the same way?"""
 
 
 Exchange = Callable[[Array, Array, Array, Any], Array]
@@ -89,6 +93,7 @@ def shoot(
     tile, end = walk.run(cut.by_row(xp, starts), None)
     ends = cut.by_chunk(xp, end)
     found = agreement.unmeasured(xp, walk.size(ends))
+    measured = np.zeros(cut.batch, bool)
     sweeps = np.ones(cut.batch, np.int64)
     history: list[dict[str, Any]] = []
     taken, walked = 1, np.ones((cut.chunks, cut.batch), bool)
@@ -97,6 +102,11 @@ def shoot(
         judged = agreement.judge(
             xp, entering, starts, walk.size(ends), found, tol, walk.independent, accepted
         )
+        close = host(judged.close)
+        if (close & ~measured).any() and not (walk.linear or walk.independent or cut.chunks == 1):
+            found = measure(walk, starts, tile, ends, found, close & ~measured)
+            measured |= close
+            continue
         differ, agreed = host(judged.differ), host(judged.agreed)
         active = differ & ~agreed
         history.append({"sweep": taken, "chunks": int(differ.sum()), "sequences": int(active.any(0).sum())})
@@ -119,22 +129,19 @@ def shoot(
 
 
 def shoot_fixed(walk: Walk, starts: Array, *, tol: float, sweeps: int) -> Shot:
-    """Exactly so many sweeps over all chunks, and nothing read back: for the capture of graphs."""
+    """Exactly so many sweeps over all chunks, one walk from nearby, and nothing read back: for the capture of graphs."""
     xp, cut = walk.xp, walk.cut
-    tile, end = walk.run(cut.by_row(xp, starts), None)
-    ends = cut.by_chunk(xp, end)
-    found = agreement.unmeasured(xp, walk.size(ends))
-    for _ in range(min(sweeps, cut.chunks) - 1):
-        renewed = xp.concat([starts[:1, ...], walk.entering(ends)], axis=0)
-        pair = (cut.by_row(xp, starts), cut.by_row(xp, renewed))
-        old, (tile, end) = tile, walk.run(pair[1], None)
-        ends, starts = cut.by_chunk(xp, end), renewed
-        d = agreement.distances(xp, pair, (old, tile))
-        seen = agreement.gains(xp, d, _unit(walk, ends))
-        found = agreement.worse(xp, found, Gains(*(cut.by_chunk(xp, x) for x in seen)))
-    judged = agreement.judge(xp, walk.entering(ends), starts, walk.size(ends), found, tol, walk.independent)
     taken = np.full(cut.batch, min(sweeps, cut.chunks))
-    return Shot(tile, starts, ends, judged, found, judged.agreed, np.minimum(taken, cut.chunks), taken, ())
+    tile, end = walk.run(cut.by_row(xp, starts), None)
+    for _ in range(min(sweeps, cut.chunks) - 1):
+        starts = xp.concat([starts[:1, ...], walk.entering(cut.by_chunk(xp, end))], axis=0)
+        tile, end = walk.run(cut.by_row(xp, starts), None)
+    ends = cut.by_chunk(xp, end)
+    pair = cut.by_row(xp, starts), cut.by_row(xp, nearby(xp, starts, walk.size(ends)))
+    seen = _seen(walk, pair, (tile, walk.run(pair[1], None)[0]), _unit(walk, ends))
+    found = Gains(*(cut.by_chunk(xp, x) for x in seen))
+    judged = agreement.judge(xp, walk.entering(ends), starts, walk.size(ends), found, tol, walk.independent)
+    return Shot(tile, starts, ends, judged, found, judged.agreed, taken, taken, ())
 
 
 def _again(
@@ -169,6 +176,41 @@ def _again(
     return tile, cut.by_chunk(xp, end), Gains(*(cut.by_chunk(xp, x) for x in found_rows))
 
 
+def measure(walk: Walk, starts: Array, tile: Array, ends: Array, found: Gains, sequences: Any) -> Gains:
+    """Walk chunks of these sequences (a NumPy mask) once more, from nearby, where nothing is known yet of differences."""
+    xp, cut = walk.xp, walk.cut
+    wanted = host(found.expansion == float("inf")) & sequences
+    wanted[0] = False  # the first chunk starts exactly
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        return found
+    near = nearby(xp, starts, walk.size(ends))
+    pair, unit = (cut.by_row(xp, starts), cut.by_row(xp, near)), _unit(walk, ends)
+    if len(rows) > 0.6 * cut.rows:
+        seen = _seen(walk, pair, (tile, walk.run(pair[1], None)[0]), unit)
+        better = agreement.worse(xp, found, Gains(*(cut.by_chunk(xp, x) for x in seen)))
+        mask = on_device(xp, wanted, starts)
+        return Gains(*(xp.where(mask, x, y) for x, y in zip(better, found, strict=True)))
+    rows = _padded(walk, rows)
+    index = on_device(xp, rows, starts)
+    pair = take(xp, pair[0], index, 0), take(xp, pair[1], index, 0)
+    part, _ = walk.run(pair[1], index)
+    seen = _seen(walk, pair, (take(xp, tile, index, 1), part), take(xp, unit, index, 0))
+    kept = [cut.by_row(xp, x) for x in found]
+    return Gains(*(cut.by_chunk(xp, put(xp, x, rows, y, 0)) for x, y in zip(kept, seen, strict=True)))
+
+
+def nearby(xp: Any, starts: Array, size: Array) -> Array:
+    """Starts moved by the square root of rounding in every number: small beside the state, large beside rounding."""
+    by = agreement.epsilon(xp, starts.dtype) ** 0.5
+    return starts + xp.astype(signs(xp, starts) * (by * size[..., None]), starts.dtype)
+
+
+def _padded(walk: Walk, rows: Any) -> Any:
+    """For compiled walks a few sizes serve all numbers of rows; a row that is there twice gets the same states twice."""
+    return np.resize(rows, 1 << int(len(rows) - 1).bit_length()) if walk.compiled else rows
+
+
 def _unit(walk: Walk, ends: Array) -> Array:
     """Rounding at the size of the states: (rows,)."""
     return walk.cut.by_row(walk.xp, agreement.epsilon(walk.xp, ends.dtype) * walk.size(ends))
@@ -181,4 +223,6 @@ def _seen(walk: Walk, starts: tuple[Array, Array], walks: tuple[Array, Array], u
     block = max(1, BLOCK // max(1, rows * n))
     blocks = [[x[t : min(steps, t + block), ...] for x in walks] for t in range(0, steps, block)]
     parts = [agreement.distance_of_walks(xp, *pair) for pair in blocks]
-    return agreement.gains(xp, xp.concat([agreement.distance(xp, *starts)[None, ...], *parts], axis=0), unit)
+    d = xp.concat([agreement.distance(xp, *starts)[None, ...], *parts], axis=0)
+    near = float("inf") if walk.linear else agreement.NEAR / agreement.epsilon(xp, walks[0].dtype)
+    return agreement.gains(xp, d, unit, near)

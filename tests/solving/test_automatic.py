@@ -102,7 +102,7 @@ def test_nan_in_one_sequence_leaves_the_others_alone():
     found = seqpar.solve_recurrence(contracting, x, np.zeros(8))
     np.testing.assert_array_equal(np.isnan(found.states), np.isnan(sequential(contracting, x)))
     np.testing.assert_allclose(found.states[[0, 2]], clean[[0, 2]], atol=1e-14)
-    np.testing.assert_array_equal(found.states[1, :2400], clean[1, :2400])
+    np.testing.assert_allclose(found.states[1, :2500], clean[1, :2500], atol=1e-14)
 
 
 def test_explain_prints_what_the_probe_saw_and_what_it_predicts():

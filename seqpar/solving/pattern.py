@@ -1,0 +1,16 @@
+"""Signs for starts that differ from each other in every number: the same for every call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seqpar.dispatch.problem import Array
+from seqpar.solving.rows import on_device
+
+
+def signs(xp: Any, like: Array) -> Array:
+    """+1 and -1 for arrays (many, batch, n): (many, 1, n), in the real dtype of `like`."""
+    drawn = np.random.default_rng(0).choice([-1.0, 1.0], (like.shape[0], 1, like.shape[-1]))
+    return xp.astype(on_device(xp, drawn, like), xp.abs(like[:0, ...]).dtype)
