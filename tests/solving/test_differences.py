@@ -8,8 +8,8 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from solving.builders import elman, gru, gru_weights, normal
 from seqpar.solving import differences
+from solving.builders import elman, gru, gru_weights, normal
 
 
 def tanh_jacobian(weights: Any, h: Any, x: Any) -> Any:
