@@ -18,6 +18,7 @@ from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
+from seqpar.solving.adjoint_boundaries import Boundaries
 from seqpar.solving.chunks import Cut, cut
 from seqpar.solving.forward import Start
 from seqpar.solving.recurrence import Recurrence
@@ -85,8 +86,9 @@ def solve_adjoint(
         gradient,
         cut(recurrence.steps, recurrence.batch, chunk or recurrence.steps),
     )
-    tol = agreement.STATED * agreement.epsilon(xp, gradient.dtype)
-    shot = shoot(walk, walk.starts(), tol=0.0 if stepper.independent else tol)
+    tol = 0.0 if stepper.independent else agreement.STATED * agreement.epsilon(xp, gradient.dtype)
+    newton = Boundaries(walk, tol)
+    shot = shoot(walk, walk.starts(), tol=tol, exchange=newton.exchange, give_up=newton.enough)
     return walk.found(shot.tile, shot.ends)
 
 

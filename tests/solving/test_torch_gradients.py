@@ -175,6 +175,31 @@ def test_a_memory_that_never_fades_carries_the_gradient_of_the_last_state_to_the
     close(found, gradients(loop(step, x, h0)[:, -1], of))
 
 
+@pytest.mark.parametrize("keeps", [1.0, 0.999])
+@pytest.mark.parametrize("resets", [False, True])
+def test_gradients_through_a_long_memory_take_a_few_sweeps_instead_of_one_for_each_chunk(keeps, resets):
+    calls = []
+
+    def step(u, h, x):
+        calls.append(None)
+        slow, fast = h[..., :2], h[..., 2:]
+        return torch.cat(
+            [keeps * slow + 0.1 * torch.sin(x[..., :2] + fast), torch.tanh(fast * u + x[..., 2:])], -1
+        )
+
+    u = normal(2, scale=0.3).requires_grad_()
+    x, h0 = inputs(m=4, n=4, steps=2000)
+    mask = torch.zeros(2, 2000, dtype=torch.bool)
+    mask[0, [33, 1500]] = resets
+    of = [u, x, h0]
+    states, expected = solved(step, x, h0, u, resets=mask), loop(step, x, h0, u, resets=mask)
+    for ours, theirs in ((states, expected), (states[:, -1], expected[:, -1])):
+        calls.clear()
+        found = gradients(ours, of)
+        assert len(calls) < 16 * 20  # of 125 chunks of 16 steps
+        close(found, gradients(theirs, of))
+
+
 def test_one_sequence_and_many_batch_axes_have_the_loops_gradients():
     params, (x, h0) = network(), inputs(batch=6)
     of = [*params.values(), x, h0]
