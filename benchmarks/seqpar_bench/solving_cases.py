@@ -84,13 +84,17 @@ def leaves_of(tree: Tree) -> list[Array]:
 
 
 def largest(states: Array, truth: Array) -> Array:
-    """Largest difference over max(1, |h|), sequence by sequence; non-finite values that are the same count as equal."""
+    """Largest difference over max(1, |h|), sequence by sequence, where |h| is the largest number of the state.
+
+    Non-finite values that are the same count as equal.
+    """
     mine, other = (np.asarray(h, np.float64) for h in (states, truth))
     with np.errstate(invalid="ignore"):
-        apart = np.abs(mine - other) / np.maximum(1, np.abs(other))
+        apart = np.abs(mine - other)
     same = (mine == other) | (np.isnan(mine) & np.isnan(other))
     apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
-    return apart.max(axis=(-2, -1), initial=0.0)
+    size = np.where(np.isfinite(other), np.abs(other), 1).max(axis=-1, initial=1.0)
+    return (apart.max(axis=-1, initial=0.0) / size).max(axis=-1, initial=0.0)
 
 
 def sigmoid(xp: Any, a: Array) -> Array:
