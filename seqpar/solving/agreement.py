@@ -12,7 +12,7 @@ distance d[t] of the two walks says what the recurrence makes of a small differe
 Starts that lie far apart would not do: a state forced near zero, from where tanh(2 h) expands, is met by another from far away
 that lands on the same side, and nothing shows. Nor would starts that differ by rounding: their walks differ by noise.
 
-A start that is wrong by E[p] then makes states inside the chunk wrong by G E[p], and E[p+1] = r[p+1] + g G E[p]. These are
+A start that is wrong by E[p] then makes states inside the chunk wrong by G E[p], and E[p+1] = r[p+1] + g E[p]. These are
 measurements along two walks, not bounds.
 
 Shapes: states (chunk, chunks, batch, n), starts and ends (chunks, batch, n), distances (chunk + 1, chunks, batch), the rest
@@ -97,10 +97,10 @@ def judge(
     exact = ~xp.any(differ, axis=0)
     close = exact | (residual <= tol)
     agreed = exact | (close & (inside <= accepted * tol))
-    rounding = noise(xp, found, unit)
+    noise = xp.max(rounding(xp, found, unit), axis=0)
     if independent:
-        rounding = xp.where(exact, xp.zeros_like(rounding), rounding)
-    return Judgement(differ, mismatch, close, agreed, residual, inside + rounding)
+        noise = xp.where(exact, xp.zeros_like(noise), noise)
+    return Judgement(differ, mismatch, close, agreed, residual, inside + noise)
 
 
 def _none(xp: Any, sizes: Array) -> Array:
@@ -189,7 +189,7 @@ def running_minimum(xp: Any, d: Array) -> Array:
 
 def carried(xp: Any, mismatch: Array, found: Gains) -> Array:
     """Errors of the states inside each chunk: the mismatches carried through the gains of the chunks before."""
-    through = found.end * found.expansion
+    through = found.end
     # The first chunk starts exactly: whatever it would do to an error is of no interest.
     through = xp.concat([xp.zeros_like(through[:1, ...]), through[:-1, ...]], axis=0)
     errors = _finite(xp, linear_recurrence(_finite(xp, through), mismatch, axis=0))
@@ -197,14 +197,19 @@ def carried(xp: Any, mismatch: Array, found: Gains) -> Array:
     return xp.where(inside < LARGE, inside, xp.full_like(inside, float("inf")))
 
 
-def noise(xp: Any, found: Gains, unit: Array) -> Array:
-    """What rounding in every step adds up to where differences go on as they were measured to: (batch,)."""
-    if unit.shape[0] < 2:
-        return xp.zeros_like(unit[0, ...])
-    end, total = xp.max(found.end[1:, ...], axis=0), xp.max(found.total[1:, ...], axis=0)
-    forgets = end < 1.0
-    room = xp.where(forgets, 1.0 - end, xp.ones_like(end))
-    return xp.where(forgets, 2.0 * xp.max(unit, axis=0) * total / room, xp.full_like(end, float("inf")))
+def rounding(xp: Any, found: Gains, unit: Array) -> Array:
+    """Errors of the states inside each chunk by what rounding in every step adds up to, in it and in the chunks before."""
+    total = found.total
+    if total.shape[0] < 2:
+        return xp.zeros_like(total)
+    # What is made at the end of a contraction may expand again, which its sum does not show.
+    total = xp.maximum(total, found.expansion)
+    # Nobody walks the first chunk twice: it is taken to be like the worst of the others.
+    first = xp.max(total[1:, ...], axis=0, keepdims=True)
+    made = _finite(xp, 2.0 * unit * xp.concat([first, total[1:, ...]], axis=0))
+    entering = xp.concat([xp.zeros_like(made[:1, ...]), made[:-1, ...]], axis=0)
+    errors = made + carried(xp, entering, found)
+    return xp.where(errors < LARGE, errors, xp.full_like(errors, float("inf")))
 
 
 def _finite(xp: Any, x: Array) -> Array:

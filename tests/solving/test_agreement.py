@@ -50,8 +50,8 @@ def test_a_mismatch_is_carried_through_the_gains_behind_it():
     end, expansion = np.array([[9.0], [0.5], [0.5], [0.5]]), np.array([[9.0], [2.0], [1.0], [3.0]])
     found = agreement.Gains(end, expansion, end)
     mismatch = np.array([[0.0], [1e-3], [0.0], [0.0]])
-    # Chunk 1 starts wrong by 1e-3; through it 0.5 * 2, through the next 0.5 * 1; inside each its own expansion.
-    np.testing.assert_allclose(agreement.carried(np, mismatch, found)[:, 0], [0.0, 2e-3, 1e-3, 3 * 0.5e-3])
+    # Chunk 1 starts wrong by 1e-3; through it 0.5, through the next 0.5; inside each its own expansion.
+    np.testing.assert_allclose(agreement.carried(np, mismatch, found)[:, 0], [0.0, 2e-3, 0.5e-3, 3 * 0.25e-3])
 
 
 def test_no_mismatch_is_no_error_whatever_was_not_measured():
@@ -86,9 +86,16 @@ def test_half_precision_holds_gains_in_single():
     assert agreement.distance(np, states, states).dtype == np.float32
 
 
-def test_rounding_adds_up_without_end_where_nothing_is_forgotten():
+def test_rounding_adds_up_from_chunk_to_chunk_where_nothing_is_forgotten():
     ones = np.ones((4, 1))
     found = agreement.Gains(ones, ones, 100 * ones)
-    assert np.isinf(agreement.noise(np, found, np.full((4, 1), 1e-7))).all()
-    found = agreement.Gains(0.5 * ones, ones, 100 * ones)
-    np.testing.assert_allclose(agreement.noise(np, found, np.full((4, 1), 1e-7)), 2 * 1e-7 * 100 / 0.5)
+    unit = np.full((4, 1), 1e-7)
+    np.testing.assert_allclose(agreement.rounding(np, found, unit)[:, 0], 2e-5 * np.arange(1, 5))
+    found = agreement.Gains(0.0 * ones, ones, 100 * ones)
+    np.testing.assert_allclose(agreement.rounding(np, found, unit)[:, 0], [2e-5, 4e-5, 4e-5, 4e-5])
+
+
+def test_rounding_without_measured_gains_is_anything():
+    unknown = np.full((3, 1), np.inf)
+    found = agreement.Gains(unknown, unknown, unknown)
+    assert np.isinf(agreement.rounding(np, found, np.full((3, 1), 1e-7))).all()
