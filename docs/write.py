@@ -4,8 +4,8 @@
     python docs/write.py --check    only says which are not; `tests/test_docs.py` does the same
 
 Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "figures",
-promised and measured, and "others", what was measured beside them, from the
-records under benchmarks/results.
+promised and measured, "others", what was measured beside them, and "evidence" and "peers", what each way of solving a nonlinear
+recurrence came to, from the records under benchmarks/results.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def figures() -> str:
 
 def _records() -> list[Path]:
     # In the order in which operations came to be; within a machine's folder all of them.
-    order = list(capabilities.SIZES)
+    order = [*capabilities.SIZES, "solve_recurrence"]
     paths = (ROOT / "benchmarks" / "results").glob("*/*.json")
     return sorted(
         (path for path in paths if path.stem in order),
@@ -163,6 +163,58 @@ def others() -> str:
     return markdown(("case", "what", "time (median)", "speed, first of the case = 1"), rows)
 
 
+def evidence() -> str:
+    """What every method makes of recurrences that forget less and less."""
+    header = ("framework", "recurrence", "T", "asked for", "took", "sweeps", "residual", "estimate", "error", "")
+    rows = [
+        (
+            row["framework"],
+            row["case"],
+            f"{row['steps']:,}",
+            row["asked"],
+            row["method"] if row["method"] != row["asked"].split(",")[0] else "",
+            str(row["sweeps"]),
+            *(_short(row[key]) for key in ("residual", "estimate", "error")),
+            _verdict(row),
+        )
+        for row in _rows("evidence")
+    ]
+    return markdown(header, rows)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if not row["converged"]:
+        return "not converged, says so"
+    return "" if float(row["error"]) <= float(row["allowed"]) else "**wrong**"
+
+
+def peers() -> str:
+    """Newton's method as published, and `jax.lax.scan`, beside the automatic choice."""
+    header = ("recurrence", "what", "time (median)", "iterations", "error", "")
+    rows = [
+        (
+            row["case"],
+            row["who"],
+            f"{row['seconds'] * 1e3:.3g} ms",
+            "" if row["iterations"] is None else str(row["iterations"]),
+            _short(row["error"]),
+            "" if row["claims"] else "failed: stopped at its limit",
+        )
+        for row in _rows("peers")
+    ]
+    return markdown(header, rows)
+
+
+def _rows(table: str) -> Iterator[dict[str, Any]]:
+    for path in _records():
+        yield from json.loads(path.read_text()).get("tables", {}).get(table, [])
+
+
+def _short(value: float | str) -> str:
+    # Records hold numbers that are not finite as words.
+    return f"{float(value):.1e}" if float(value) else "0"
+
+
 def _number(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}".strip()
 
@@ -172,6 +224,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "api": api,
     "figures": figures,
     "others": others,
+    "evidence": evidence,
+    "peers": peers,
 }
 
 
