@@ -25,6 +25,7 @@ def error_estimate(
     gain: Array,
     residual: Array,
     rounding: float,
+    tol: float,
     steps: int,
     left: int,
     exact: bool,
@@ -57,10 +58,11 @@ def error_estimate(
     if not exact:
         last, before = updates[-1], updates[-2]
         rate = last / xp.where(before > 0, before, xp.ones_like(before))
-        rate = xp.where(rate < 1, rate, xp.ones_like(rate))
+        # Where the residual is small a rate over 1 is one of rounding; where it is not, the iteration runs away.
+        rate = xp.where((rate < 1) | (residual > tol)[:, None], rate, xp.ones_like(rate))
         # The next update answers the residual that is left: where that is nothing, nothing is to come.
         following = xp.where(last * rate < error[:, None], last * rate, error[:, None])
-        to_come = following * _geometric_sum(xp, rate, left)
+        to_come = xp.where(following > 0, following * _geometric_sum(xp, rate, left), following)
         error = xp.where(residual > 0, xp.maximum(error, xp.max(to_come, axis=-1)), error)
     return SAFETY * error
 

@@ -12,106 +12,56 @@ them at states that are merely guessed says nothing, and leaves them as they are
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
 from seqpar.solving import jacobians
+from seqpar.solving.active import Active, Finished
 from seqpar.solving.configs import NewtonConfig
-from seqpar.solving.damping import LADDER, WILD, Damping, stronger
-from seqpar.solving.gains import error_estimate, response
-from seqpar.solving.iteration import entering, flat, projected, residuals, solution
+from seqpar.solving.damping import Damping
+from seqpar.solving.gains import error_estimate
+from seqpar.solving.iteration import entering, flat, projected, residuals
 from seqpar.solving.jacobians import Pattern
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.stepping import Stepper
+from seqpar.solving.updates import Updates, checked
 from seqpar.solving.wish import Wish
 
 ROUNDING = 20
 """The default tolerance, in units of the last place of a number of size one."""
 WORK = 200
 """Sweeps over all of time after which an iteration without a limit of its own gives up: the loop would be done by then."""
-GAINS_EVERY = 16
-"""Sweeps between two measurements of the gains."""
-
-
-class Active(NamedTuple):
-    """The sequences that are still iterated. All arrays have them first."""
-
-    rows: Array
-    """Their places in the batch."""
-    inputs: list[Array]
-    h0: Array
-    resets: Array | None
-    guess: Array | None
-    enters: Array
-    """The state before the first step that is left."""
-    exact: list[Array]
-    """The states before that, piece by piece."""
-    h: Array
-    """The states that are iterated, (active, window, n)."""
-    damping: Damping
-    updates: list[Array]
-    """Largest update of each number in each sweep, (active, n), relative to max(1, |h|)."""
-    residuals: list[Array]
-    """Largest residual that each of them answered."""
-    kept: Array
-    """Largest residual of the steps that have left."""
-    best: Array
-    """The states with the least residual so far."""
-    least: Array
-    """That residual, not relative to anything."""
-    gain: Array
-    """What a push of 1 in every step becomes; 0 where it was not measured."""
-
-    def taken(self, xp: Any, index: Array) -> Active:
-        """Some of the sequences."""
-
-        def of(x: Any) -> Any:
-            if x is None:
-                return None
-            if isinstance(x, list):
-                return [of(v) for v in x]
-            return x.taken(xp, index) if isinstance(x, Damping) else xp.take(x, index, axis=0)
-
-        return Active(*(of(x) for x in self))
-
-
-class Finished(NamedTuple):
-    """Sequences that left, with their results."""
-
-    rows: Array
-    states: Array
-    converged: Array
-    sweeps: Array
-    residual: Array
-    error_estimate: Array
 
 
 def newton(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     """Solve by wish.method, one of "newton", "quasi_newton", "block_newton", "picard", "jacobi"."""
-    pattern = jacobians.wished(recurrence, wish)
+    config, pattern = checked(wish), jacobians.wished(recurrence, wish)
     if recurrence.batch == 0 or recurrence.steps == 0 or recurrence.state == 0:
         return _nothing_to_solve(recurrence, wish.method)
-    return _Iteration(recurrence, stepper, wish, pattern).run()
+    # What NumPy warns of at states that are merely guessed is nothing that users could do anything about.
+    with np.errstate(all="ignore"):
+        return _Iteration(recurrence, stepper, wish, config, pattern).run()
 
 
 class _Iteration:
     """One call: what stays the same over its sweeps, and the sweeps."""
 
-    def __init__(self, recurrence: Recurrence, stepper: Stepper, wish: Wish, pattern: Pattern) -> None:
-        self.recurrence, self.stepper, self.wish, self.pattern = recurrence, stepper, wish, pattern
+    def __init__(
+        self, recurrence: Recurrence, stepper: Stepper, wish: Wish, config: NewtonConfig, pattern: Pattern
+    ) -> None:
+        self.recurrence, self.stepper, self.wish = recurrence, stepper, wish
         self.xp, self.steps = recurrence.xp, recurrence.steps
-        self.config = wish.config if isinstance(wish.config, NewtonConfig) else NewtonConfig()
+        self.config = config
         self.window = min(self.config.window or self.steps, self.steps)
         eps = float(self.xp.finfo(recurrence.h0.dtype).eps)
         self.rounding = 2 * eps
         self.tol = ROUNDING * eps if wish.tol is None else wish.tol
         self.finished: list[Finished] = []
         self.history: list[dict[str, Any]] = []
-        self.latest: Callable[[], Array] | None = None
-        """The gains at the latest linearisation."""
+        self.updates = Updates(recurrence, stepper, wish, config, pattern, self.tol)
 
     def run(self) -> Solved:
         xp, steps = self.xp, self.steps
@@ -138,13 +88,17 @@ class _Iteration:
             walked = xp.any(here & wrong & no_number, axis=1)
             done = (exact == width) & (stop == steps) & ~walked
             out = sweep == limit or (limit is None and work >= WORK and sweep < steps)
-            left = int(xp.min(xp.where(done, xp.full_like(exact, width), exact)))
             gone = xp.astype(done, xp.int64) + 2 * xp.astype(walked, xp.int64)
-            staying = int(xp.sum(xp.astype(gone == 0, xp.int64)))
+            left, staying, lost = read(
+                xp,
+                xp.min(xp.where(done, xp.full_like(exact, width), exact)),
+                xp.sum(xp.astype(gone == 0, xp.int64)),
+                xp.sum(xp.astype(walked, xp.int64)),
+            )
             self.note(active, steps - start - left, relative, staying)
             if staying < active.rows.shape[0] or out:
                 active, (before, r, relative, exact) = self.dismissed(
-                    active, start, sweep, gone, staying, relative, out, (before, r, relative, exact)
+                    active, start, sweep, gone, (staying, lost), relative, out, (before, r, relative, exact)
                 )
                 if active.rows.shape[0] == 0:
                     return self.result()
@@ -153,7 +107,9 @@ class _Iteration:
             exact = exact - left
             start += left
             if start < stop:
-                active = self.updated(active, start, stop, before, r, relative, exact, sweep)
+                active = self.updates.updated(active, start, stop, before, r, relative, exact, sweep)
+                if self.updates.dropped is not None:
+                    self.history[-1]["dropped"] = self.updates.dropped
             if stop < min(start + self.window, steps):
                 more = self.guessed(active, stop, min(start + self.window, steps))
                 active = self.extended(active, more)
@@ -188,8 +144,8 @@ class _Iteration:
         active = active._replace(h=h, best=h)
         before = entering(xp, active.h, active.enters, active.h0, self.between(active.resets, 0, self.window))
         x = [flat(xp, leaf[:, : self.window, ...]) for leaf in active.inputs]
-        self.pattern = jacobians.detected(
-            r, self.stepper, self.pattern, self.wish.method, flat(xp, before), x
+        self.updates.pattern = jacobians.detected(
+            r, self.stepper, self.updates.pattern, self.wish.method, flat(xp, before), x
         )
         return active
 
@@ -225,9 +181,9 @@ class _Iteration:
                 "active": int(active.rows.shape[0]),
                 "unfinished": staying,
                 "left": left,
-                "residual": float(xp.max(relative)),
-                "damping": float(xp.max(active.damping.k)),
-                "jacobian": str(self.pattern),
+                "residual": xp.max(relative),
+                "damping": xp.max(active.damping.k),
+                "jacobian": str(self.updates.pattern),
             }
         )
 
@@ -237,18 +193,19 @@ class _Iteration:
         start: int,
         sweep: int,
         gone: Array,
-        staying: int,
+        counts: tuple[int, int],
         relative: Array,
         out: bool,
         more: tuple[Array, ...],
     ) -> tuple[Active, list[Array]]:
         """The sequences that are not done, and their part of other arrays; all are, if time is out."""
         xp = self.xp
-        if self.latest is not None and bool(xp.any((active.gain == 0) & ((gone > 0) | out))):
+        latest, self.updates.latest = self.updates.latest, None
+        if latest is not None and bool(xp.any((active.gain == 0) & ((gone > 0) | out))):
             # From far away to the answer in one sweep, as where the step is linear.
-            active = active._replace(gain=xp.where(active.gain == 0, self.latest(), active.gain))
+            active = active._replace(gain=xp.where(active.gain == 0, latest(), active.gain))
         order = xp.argsort(gone, stable=True)
-        walked = int(xp.sum(xp.astype(gone == 2, xp.int64)))
+        staying, walked = counts
         total = int(active.rows.shape[0])
         bounds = (0, staying, total - walked, total)
         for kind, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
@@ -279,9 +236,10 @@ class _Iteration:
             part.gain,
             residual,
             self.rounding,
+            self.tol,
             self.steps,
             int(part.h.shape[1]),
-            self.pattern.assumed,
+            self.updates.pattern.assumed,
         )
         converged = xp.full((part.rows.shape[0],), kind != 0, dtype=xp.bool, device=device(states))
         sweeps = xp.full((part.rows.shape[0],), sweep, dtype=xp.int64, device=device(states))
@@ -317,101 +275,6 @@ class _Iteration:
         never = self.xp.full_like(active.least, float("inf"))
         return active._replace(h=h, best=h, least=never, damping=active.damping._replace(mark=never))
 
-    def updated(
-        self,
-        active: Active,
-        start: int,
-        stop: int,
-        before: Array,
-        r: Array,
-        relative: Array,
-        exact: Array,
-        sweep: int,
-    ) -> Active:
-        """The states after one update, damped where it has to be."""
-        xp = self.xp
-        resets = self.between(active.resets, start, stop)
-        x = [flat(xp, leaf[:, start:stop, ...]) for leaf in active.inputs]
-        part = self.linearised(flat(xp, before), x, sweep)
-        known = xp.isfinite(relative)
-        residual, size = xp.max(relative, axis=1), xp.max(xp.max(xp.abs(r), axis=-1), axis=-1)
-        size = xp.where(xp.all(known, axis=1), size, xp.full_like(size, float("inf")))
-        wild = (size > WILD * active.least) & (active.damping.k < LADDER[-1]) & active.damping.free
-        place = xp.astype(exact + start, size.dtype)
-        damping = active.damping.watched(xp, size, place, self.steps).forced(xp, wild)
-        now = damping.now(xp, residual)
-        for _ in range(len(LADDER) + 1):
-            d = solution(xp, self.pattern, part, r, resets, known, now, self.config.scale)
-            new = projected(xp, active.h + d, self.wish.bounds)
-            bad = ~xp.all(xp.all(xp.isfinite(new), axis=-1), axis=-1)
-            if not bool(xp.any(bad)):
-                break
-            # A failed attempt: the same once more, damped more, at last without any Jacobian.
-            higher = stronger(xp, now)
-            now = xp.where(bad, xp.where(higher > now, higher, xp.ones_like(now)), now)
-            damping = damping._replace(k=xp.where(bad & (now < 1), now, damping.k))
-        new = xp.where(xp.isfinite(new), new, active.h)
-        # What is exact stays, the next step is exact by now, and all behind it is as it was when the residual was least.
-        at = xp.arange(new.shape[1], device=device(new))[None, :, None]
-        back = wild[:, None, None] & (at > exact[:, None, None])
-        better = (size < active.least)[:, None, None]
-        best = xp.where(better, active.h, active.best)
-        new = xp.where(back, active.best, new)
-        long = xp.abs(new)
-        moved = xp.abs(new - active.h) / xp.where(long > 1, long, xp.ones_like(long))
-        answered = xp.where(known, relative, xp.zeros_like(relative))
-        return active._replace(
-            h=new,
-            damping=damping,
-            updates=[*active.updates, xp.max(moved, axis=1)],
-            residuals=[*active.residuals, xp.max(answered, axis=1)],
-            best=best,
-            least=xp.minimum(active.least, size),
-            gain=self.measured(active, part, resets, known, residual, sweep),
-        )
-
-    def measured(
-        self,
-        active: Active,
-        part: Array | None,
-        resets: Array | None,
-        known: Array,
-        residual: Array,
-        sweep: int,
-    ) -> Array:
-        """The gains of the sequences that are near the answer, measured in their first such sweep and a few later ones."""
-        xp, h = self.xp, active.h
-
-        def gains() -> Array:
-            found = response(self.recurrence, self.pattern, part, h, resets, known)
-            # What is exact and has left the problem would have been pushed as well.
-            return found * (self.steps / h.shape[1])
-
-        self.latest = gains
-        near = residual <= self.tol**0.25
-        never = near & (active.gain == 0)
-        if part is None or not (bool(xp.any(never)) or (sweep % GAINS_EVERY == 0 and bool(xp.any(near)))):
-            return active.gain
-        found = gains()
-        return xp.where(near & (found > active.gain), found, active.gain)
-
-    def linearised(self, h: Array, x: list[Array], sweep: int) -> Array | None:
-        """The part of the Jacobian in use, after a look at what it drops."""
-        xp, r, pattern = self.xp, self.recurrence, self.pattern
-        if pattern.assumed and pattern.part != "dense":
-            some, inputs = jacobians.sample(r, h, x, jacobians.ROWS_CHECKED, sweep)
-            signs = jacobians.random_signs(r, some.shape, h, sweep)
-            missed = jacobians.dropped(r, self.stepper, pattern, some, inputs, signs)
-            if missed > jacobians.negligible(xp, self.stepper, h.dtype):
-                self.pattern = jacobians.widened(pattern, self.wish.method, r.state)
-                self.history[-1]["dropped"] = missed
-        pattern = self.pattern
-        signs = [
-            jacobians.random_signs(r, tuple(h.shape), h, sweep * pattern.probes + i)
-            for i in range(pattern.probes)
-        ]
-        return jacobians.linearise(xp, self.stepper, pattern, h, x, signs)
-
     def result(self) -> Solved:
         xp = self.xp
         rows, *columns = (
@@ -420,7 +283,18 @@ class _Iteration:
         )
         order = xp.argsort(rows)
         states, converged, sweeps, residual, error = (xp.take(x, order, axis=0) for x in columns)
-        return Solved(states, converged, sweeps, residual, error, self.wish.method, tuple(self.history))
+        history = tuple(
+            line | {name: float(line[name]) for name in ("residual", "damping")} for line in self.history
+        )
+        return Solved(states, converged, sweeps, residual, error, self.wish.method, history)
+
+
+def read(xp: Any, *numbers: Array) -> list[int]:
+    """Whole numbers in arrays, brought to the host together: devices are waited for once a sweep."""
+    together = xp.stack([xp.astype(number, xp.int64) for number in numbers])
+    if hasattr(together, "tolist"):
+        return list(together.tolist())
+    return [int(together[i]) for i in range(len(numbers))]
 
 
 def _nothing_to_solve(recurrence: Recurrence, method: str) -> Solved:
