@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from seqpar.dispatch.options import laid_over, requested
 from seqpar.solving.adjoint import gradients
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.solve import default_chunk
@@ -74,6 +75,8 @@ class Call:
         # No tensor stays here: those of a transform that is over, or of a graph, would live as long as the call.
         self.recurrence = replace(recurrence, params=(), inputs=(), h0=None, resets=None)
         self.wish = wish._replace(guess=None, bounds=None)
+        self.request = requested("auto", None, None)
+        """The options in force, for the backward pass too."""
         self.report: dict[str, Any] = {}
         self.mapped = False
         """Were there several problems in this call, one for each index of a vmap?"""
@@ -142,7 +145,12 @@ class Call:
             (of_params, needed.inputs, needed.captured),
         )
         h0, states = recurrence.h0, states.detach()
-        with torch.no_grad(), _own_precision(h0), for_whole(h0, recurrence.steps):
+        with (
+            torch.no_grad(),
+            laid_over(self.request),
+            _own_precision(h0),
+            for_whole(h0, recurrence.steps),
+        ):
             if not self.mapped:
                 check_unchanged(recurrence, states, self.report["converged"], self.wish.tol)
             found = gradients(recurrence, stepper, states, gradient, self._chunk(recurrence))

@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seqpar import solve_recurrence  # noqa: E402
+from seqpar import options, solve_recurrence  # noqa: E402
+from seqpar.dispatch.options import requested  # noqa: E402
 from seqpar.errors import NotEligibleError  # noqa: E402
 from torch_steps import close, elman, gradients, inputs, loop, network, normal, solved  # noqa: E402
 
@@ -309,6 +310,26 @@ def test_no_sequences_or_no_steps_have_empty_gradients(steps):
     assert solution.states.shape == (*x.shape[:2], 5)
     assert torch.equal(h0.grad, torch.ones_like(h0))
     assert all(p.grad is None or (p.grad == 0).all() for p in params.values())
+
+
+def test_the_backward_pass_has_the_options_of_the_forward_pass():
+    params, (x, h0) = network(), inputs()
+    seen = []
+
+    def step(params, h, x):
+        seen.append(requested("auto", None, None))
+        return elman(params, h, x)
+
+    with options(backend="reference", numerics="deterministic"):
+        states = solved(step, x, h0, params)
+    forward = set(seen)
+    seen.clear()
+    with options(method="tree"):
+        gradients(states, [x])
+    assert {(wish.method, wish.backend, wish.numerics) for wish in seen} == {
+        ("auto", "reference", "deterministic")
+    }
+    assert set(seen) == forward
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
