@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from seqpar import trees
+from seqpar.algorithms.arrays import read_only
 from seqpar.algorithms.associative_scan import Leaves, Time, length_of
 from seqpar.associative_scan_elements import checked, initial
 from seqpar.associative_scan_operation import NAME, Combine, Scan, problem_of
@@ -110,21 +111,13 @@ def associative_scan(
         # Before anything is computed, so that a wish that cannot be granted is not granted late.
         choice = choose(call.problem(), requested(method, backend, config))
         kernel, knobs = choice.kernel, choice.config
-    leaves = [_protected(x) for x in call.elements()]
+    leaves = [read_only(x) for x in call.elements()]
     if length_of(leaves, call.scan.time) > 1:
         xp = call.binding.namespace(leaves[0])
         results = list(kernel.run(xp, call.scan, knobs, leaves))
     else:
         results = [call.binding.namespace(x).astype(x, x.dtype, copy=True) for x in leaves]
     return call.scan.combine.structure.tree_of(results)  # type: ignore[no-any-return]
-
-
-def _protected(x: Any) -> Any:
-    """A view that `combine` cannot write through, where the library has such views (NumPy)."""
-    if getattr(getattr(x, "flags", None), "writeable", False):
-        x = x[...]
-        x.flags.writeable = False
-    return x
 
 
 class _Checked(NamedTuple):

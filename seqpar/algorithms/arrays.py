@@ -16,6 +16,7 @@ __all__ = [
     "filled",
     "in_time_order",
     "previous",
+    "read_only",
     "state_dtype",
     "sum_to",
 ]
@@ -87,3 +88,11 @@ def sum_to(xp: Any, x: Array, shape: Sequence[int]) -> Array:
         wide = xp.astype(x, state_dtype(xp, x.dtype), copy=False)
         x = xp.astype(xp.sum(wide, axis=repeated, keepdims=True), x.dtype, copy=False)
     return xp.reshape(x, tuple(shape)) if extra else x
+
+
+def read_only(x: Array) -> Array:
+    """A view that a user's function cannot write through, where the library has such views (NumPy)."""
+    if getattr(getattr(x, "flags", None), "writeable", False):
+        x = x[...]
+        x.flags.writeable = False
+    return x

@@ -37,7 +37,7 @@ def check_step(recurrence: Recurrence, stepper: Stepper) -> None:
     many = _called(recurrence, stepper, h, x, "on a batch of rows")
     check_result(recurrence.binding, one, h[:1, ...])
     check_result(recurrence.binding, many, h)
-    again = stepper.evaluate(h, x)
+    again = _called(recurrence, stepper, h, x, "again")
     if not _close(xp, many, again):
         raise OptionError(
             f"{NAME}: step gave two results for the same h and x. A recurrence has one: take dropout and other random "
@@ -70,8 +70,11 @@ def check_result(binding: Binding, result: Any, h: Array) -> None:
 
 
 def _called(recurrence: Recurrence, stepper: Stepper, h: Array, x: Leaves, how: str) -> Any:
-    try:
-        return stepper.evaluate(h, x)
+    xp = recurrence.xp
+    try:  # on copies, for steps that write into what they are given
+        return stepper.evaluate(
+            xp.astype(h, h.dtype, copy=True), [xp.astype(leaf, leaf.dtype, copy=True) for leaf in x]
+        )
     except Exception as error:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in x) or "none"
         if _serves_one_sample(stepper, h, x):

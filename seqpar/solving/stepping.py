@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from array_api_compat import device
 
+from seqpar.algorithms.arrays import read_only
 from seqpar.dispatch.problem import Array
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ def walk(
     """`Stepper.walk` as a Python loop, for every framework that computes at once and can write into its arrays."""
     # What is looked up here is not looked up in each step: 1 microsecond of 5 for a small cell in NumPy.
     function, whole, params = step.function, step.inputs, step.params.tree_of(params)
+    x = [read_only(leaf) for leaf in x]
     single = x[0] if whole.kind is None else None
-    h = start
+    # A step may write into the state that it is given, or return it: what enters and what leaves are copies.
+    h = xp.astype(start, start.dtype, copy=True)
     states = xp.empty((steps, *h.shape), dtype=h.dtype, device=device(h)) if keep else None
     for t in range(steps):
         if resets is not None:
@@ -104,4 +107,4 @@ def walk(
             h = function(params, h, whole.tree_of([leaf[t, ...] for leaf in x]))
         if states is not None:
             states[t, ...] = h
-    return states, h
+    return states, xp.astype(h, h.dtype, copy=True)
