@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
 from seqpar.solving.chunks import Cut
@@ -53,6 +55,7 @@ class ForwardWalk:
         return agreement.size(self.xp, ends)
 
 
+@np.errstate(all="ignore")
 def guessed(recurrence: Recurrence, stepper: Stepper, cut: Cut, start: Start, burn_in: int) -> Array:
     """States for the chunks to start in: (chunks, batch, n), those of the first chunk exact.
 

@@ -40,6 +40,7 @@ class Probe(NamedTuple):
     """Steps after which a difference of the size of the states has become rounding; infinite if it never will."""
 
 
+@np.errstate(all="ignore")
 def look(recurrence: Recurrence, stepper: Stepper, start: Start, most: int) -> Probe:
     """Walk up to `most` steps, or until every sequence has forgotten its start."""
     xp, batch = recurrence.xp, recurrence.batch

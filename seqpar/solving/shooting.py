@@ -73,6 +73,8 @@ class Shot(NamedTuple):
     history: tuple[dict[str, Any], ...]
 
 
+# What NumPy warns of at states that are merely guessed is nothing that users could do anything about.
+@np.errstate(all="ignore")
 def shoot(
     walk: Walk,
     starts: Array,
@@ -128,6 +130,7 @@ def shoot(
     return Shot(tile, starts, ends, judged, found, agreed, first, sweeps, tuple(history))
 
 
+@np.errstate(all="ignore")
 def shoot_fixed(walk: Walk, starts: Array, *, tol: float, sweeps: int) -> Shot:
     """Exactly so many sweeps over all chunks, one walk from nearby, and nothing read back: for the capture of graphs."""
     xp, cut = walk.xp, walk.cut
