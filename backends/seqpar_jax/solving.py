@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
+from seqpar.errors import NotEligibleError
 from seqpar.solving import agreement, checks, jacobians
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.recurrence import Recurrence, Solved
@@ -29,8 +30,10 @@ from seqpar_jax.solving_walking import states_walk
 SHORTEST = 1024
 """Steps from which on time is cut without being asked."""
 
-BUSY = {"cpu": 128, "other": 1 << 15}
-"""Numbers of all states side by side up to which more of them come nearly for free, by platform."""
+BUSY = {"cpu": 48, "other": 1 << 15}
+"""Up to which n (batch + 1) chunks are tried without being asked, by platform. XLA's loops on a CPU take so little for a step
+(T = 16,384, Elman network, milliseconds step by step and in chunks: n = 32 4.9 and 4.9, four sequences of n = 8 8.2 and 5.1)
+that more rows side by side soon cost more than fewer steps save."""
 
 SWEEPS = 5
 """Sweeps that an automatic choice allows before it walks step by step."""
@@ -88,7 +91,7 @@ def _method(recurrence: Recurrence, wish: Wish) -> str:
 
 def _long(recurrence: Recurrence) -> bool:
     most = BUSY["cpu" if jax.default_backend() == "cpu" else "other"]
-    return recurrence.steps >= SHORTEST and recurrence.batch * recurrence.state <= most
+    return recurrence.steps >= SHORTEST and recurrence.state * (recurrence.batch + 1) <= most
 
 
 def _chunk(recurrence: Recurrence, wish: Wish) -> int:
@@ -110,6 +113,11 @@ def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, An
         if fixed is not None:
             return _Shooting(Aim(chunk, tol, fixed, fixed=True)), ()
         return _Shooting(Aim(chunk, tol, wish.max_sweeps or math.ceil(recurrence.steps / chunk))), ()
+    if method == "shooting_newton":
+        raise NotEligibleError(
+            f"{checks.NAME}: method='shooting_newton' inside jax.jit or under a gradient: it reads values. Take "
+            "method='shooting' or 'newton' there, or 'auto'."
+        )
     config = wish.config if isinstance(wish.config, NewtonConfig) else NewtonConfig()
     part = replace(jacobians.wished(recurrence, wish), open=False)
     slope: RowStep | None = None

@@ -24,8 +24,9 @@ Arrays = tuple[Array, ...]
 class RowStep:
     """step(arrays, h, x) on rows: h (rows, n), x leaves (rows, ...) -> (rows, n)."""
 
-    def __init__(self, closed: Any) -> None:
-        self.jaxpr = closed.jaxpr
+    def __init__(self, closed: Any, bare: bool) -> None:
+        """bare: the program is of a row (n,), not of one row (1, n)."""
+        self.jaxpr, self.bare = closed.jaxpr, bare
         nested = list(eager.constants(closed.jaxpr))
         self.lasting = not any(isinstance(x, Tracer) for x in nested)
         """May a program of this step be kept?"""
@@ -40,15 +41,16 @@ class RowStep:
         return hash(self.key)
 
     def __call__(self, arrays: Arrays, h: Array, x: Sequence[Array]) -> Array:
-        many = len(self.jaxpr.constvars)
-        program = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, arrays[:many]))
-
-        def one(params: Arrays, h: Array, x: Sequence[Array]) -> Array:
-            result: Array = program(*params, h[None], *(leaf[None] for leaf in x))[0][0]
-            return lax.convert_element_type(result, h.dtype)
-
-        made: Array = jax.vmap(one, (None, 0, 0))(tuple(arrays[many:]), h, list(x))
+        made: Array = jax.vmap(self.one, (None, 0, 0))(arrays, h, list(x))
         return made
+
+    def one(self, arrays: Sequence[Array], h: Array, x: Sequence[Array]) -> Array:
+        """One row: h (n,)."""
+        many = len(self.jaxpr.constvars)
+        program = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, list(arrays[:many])))
+        row = [h, *x] if self.bare else [leaf[None] for leaf in (h, *x)]
+        result: Array = program(*arrays[many:], *row)[0]
+        return lax.convert_element_type(result if self.bare else result[0], h.dtype)
 
 
 class Rows(NamedTuple):
@@ -71,10 +73,23 @@ def rows_of(step: Step, params: Sequence[Any], rows: Sequence[Any]) -> Rows:
             leaves[i] = leaf
         return step(leaves, h, x)
 
-    row, *others = (jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) for leaf in rows)
     given = [params[i] for i in moving]
-    closed = jax.make_jaxpr(call)(given, row, others)
-    return Rows(RowStep(closed), (*closed.consts, *given))
+
+    def program(*lead: int) -> Any:
+        row, *others = (jax.ShapeDtypeStruct((*lead, *leaf.shape[1:]), leaf.dtype) for leaf in rows)
+        return jax.make_jaxpr(call)(given, row, others)
+
+    whole = program(1)
+    step_of_row = RowStep(whole, False)
+    # An axis of size 1 in every array costs XLA its layouts (a GRU of n = 8 took 4 times as long), so steps that do without any
+    # leading axis are traced without; those that need one, say to name axis=1, say so by an error or another shape.
+    try:
+        closed = program()
+    except Exception:
+        return Rows(step_of_row, (*whole.consts, *given))
+    if [tuple(x.shape) for x in closed.out_avals] != [tuple(x.shape[1:]) for x in whole.out_avals]:
+        return Rows(step_of_row, (*whole.consts, *given))
+    return Rows(RowStep(closed, True), (*closed.consts, *given))
 
 
 def is_array(leaf: Any) -> bool:

@@ -105,7 +105,7 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     entering = jnp.concat([before.starts[:1], tile.entering(before.ends)])
     starts = jnp.where(first | ~open_[:, None], before.starts, entering)
     # An agreed sequence is walked from the same starts, and finds the same states.
-    states, ends = tile.run(tile.by_row(starts))
+    states, ends, apart = tile.run_over(tile.by_row(starts), before.states)
     ends = tile.by_chunk(ends)
     sizes = agreement.size(jnp, ends)
     if scale is not None:
@@ -114,7 +114,7 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     taken = before.taken + 1
 
     def judged() -> tuple[Gains, Array, Array, Array, Array]:
-        found = _measured(tile, before, starts, states, agreement.epsilon(jnp, starts.dtype) * sizes)
+        found = _measured(tile, before, starts, apart, agreement.epsilon(jnp, starts.dtype) * sizes)
         judged = agreement.judge(jnp, tile.entering(ends), starts, sizes, found, aim.tol)
         promising = before.promising
         if aim.watch:
@@ -134,13 +134,10 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     )  # fmt: skip
 
 
-def _measured(tile: Tile, before: _Sweeps, starts: Array, states: Array, unit: Array) -> Gains:
+def _measured(tile: Tile, before: _Sweeps, starts: Array, apart: Array, unit: Array) -> Gains:
     """The gains that this walk and the one before it show, where they started apart."""
-    inside = agreement.distance(jnp, before.states, states)
     first = agreement.distance(jnp, before.starts, starts)
-    inside = jnp.moveaxis(tile.by_chunk(inside), 2, 0)
-    # Time within a chunk in the order of the walk.
-    inside = inside[::-1] if tile.walk.reverse else inside
+    inside = jnp.moveaxis(tile.by_chunk(apart.T), 2, 0)
     seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit)
     better = agreement.worse(jnp, before.found, seen)
     moved = (before.taken > 0) & (first > 0)

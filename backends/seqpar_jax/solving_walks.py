@@ -5,12 +5,13 @@ reshape and nothing is copied (time in front costs two copies of all states, 0.4
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
 from seqpar.dispatch.problem import Array
+from seqpar.solving import agreement
 from seqpar.solving.chunks import Cut, cut
 from seqpar_jax.avals import alike
 
@@ -55,22 +56,35 @@ class Tile:
 
     def run(self, start: Array) -> tuple[Array, Array]:
         """From the states that enter the chunks (rows, n) to the results (rows, chunk, n) and what leaves the chunks."""
+        empty = jnp.zeros((start.shape[0], self.cut.chunk, *start.shape[1:]), start.dtype)
+        return self._run(start, empty, None)[:2]
+
+    def run_over(self, start: Array, states: Array) -> tuple[Array, Array, Array]:
+        """The same over the results of another walk, in place, and how far the two are apart in each step: (chunk, rows)."""
+        apart = jnp.zeros((self.cut.chunk, start.shape[0]), agreement.size(jnp, start[:0]).dtype)
+        return self._run(start, states, apart)
+
+    def _run(self, start: Array, states: Array, apart: Array | None) -> tuple[Array, Array, Any]:
         step, length, reverse = self.walk.step, self.cut.chunk, self.walk.reverse
         missing, filled = self.cut.chunks * length - self.cut.steps, None
         if reverse and missing:  # the steps that fill up come first, and hand on what enters
             filled = (jnp.arange(start.shape[0]) % self.cut.chunks == self.cut.chunks - 1)[:, None]
 
-        def at(i: Array, carried: tuple[Array, Array]) -> tuple[Array, Array]:
-            k, states = carried
+        def at(i: Array, carried: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
+            k, states, apart = carried
             t = length - 1 - i if reverse else i
             h, moved = step(k, [lax.dynamic_index_in_dim(x, t, 1, keepdims=False) for x in self.reads])
             k = moved if filled is None else jnp.where(filled & (t >= length - missing), k, moved)
-            return k, lax.dynamic_update_index_in_dim(states, h, t, 1)
+            if apart is not None:
+                distance = agreement.distance(jnp, lax.dynamic_index_in_dim(states, t, 1, keepdims=False), h)
+                apart = lax.dynamic_update_index_in_dim(apart, distance, i, 0)
+                # 0, which XLA does not know: the old states are read before they are written over, or all would be copied.
+                t = t + (distance[0] < 0)
+            return k, lax.dynamic_update_index_in_dim(states, h, t, 1), apart
 
-        states = jnp.zeros((start.shape[0], length, *start.shape[1:]), start.dtype)
         start, states, *_ = alike([start, states, *self.reads])
-        end, states = lax.fori_loop(0, length, at, (start, states))
-        return states, end
+        end, states, apart = lax.fori_loop(0, length, at, (start, states, apart))
+        return states, end, apart
 
     def states(self, tile: Array) -> Array:
         """(rows, chunk, n) -> (batch, steps, n)."""

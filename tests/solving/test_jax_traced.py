@@ -12,7 +12,7 @@ import jax.numpy as jnp  # noqa: E402
 from jax import lax  # noqa: E402
 
 import seqpar  # noqa: E402
-from seqpar.errors import DtypeError, OptionError, ShapeError  # noqa: E402
+from seqpar.errors import DtypeError, NotEligibleError, OptionError, ShapeError  # noqa: E402
 from seqpar.recurrence_solution import RecurrenceSolution  # noqa: E402
 from seqpar.solving.configs import NewtonConfig, ShootingConfig  # noqa: E402
 
@@ -244,6 +244,37 @@ def test_newton_refuses_complex_states_while_they_are_traced() -> None:
     x, h0, params = (a.astype("complex128") for a in problem())
     with pytest.raises(OptionError, match="needs real states"):
         jitted(forgetful, x, h0, params, method="newton")
+
+
+def test_newtons_exchange_of_boundaries_is_refused_while_values_are_unknown() -> None:
+    with pytest.raises(NotEligibleError, match="it reads values"):
+        jitted(forgetful, *problem(), method="shooting_newton")
+
+
+def step_with_axis(params: Any, h: Array, x: Array) -> Array:
+    return jnp.concatenate([jnp.tanh(h[:, 1:] @ params[1:, :2] + x[:, :2]), h[:, :2] * 0.5], axis=1)
+
+
+def step_with_jitted_parts(params: Any, h: Array, x: Array) -> Array:
+    gate = jax.jit(lambda x: jax.nn.sigmoid(x @ (2 * params)))
+    return jnp.where(h > 2, 0.1 * h, gate(x) * jax.nn.relu(h) - jax.jit(jnp.tanh)(gate(h)))
+
+
+def step_that_copies(params: Any, h: Array, x: Array) -> Array:
+    return x
+
+
+@pytest.mark.parametrize("step", [step_with_axis, step_with_jitted_parts, step_that_copies])
+@pytest.mark.parametrize("options", [chunks(17), {"method": "sequential"}], ids=["shooting", "sequential"])
+def test_steps_of_every_form_are_taken_apart_rightly(step: Any, options: Any) -> None:
+    x, h0, params = problem(2, 90)
+    np.testing.assert_allclose(
+        jitted(step, x, h0, params, **options).states, loop(step, x, h0, params), atol=1e-13
+    )
+    mine = jax.grad(lambda *a: jnp.sum(seqpar.recurrence(step, *a, **options) ** 3), (0, 1, 2))(x, h0, params)
+    theirs = jax.grad(lambda *a: jnp.sum(loop(step, *a) ** 3), (0, 1, 2))(x, h0, params)
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
 
 
 def test_programs_do_not_grow_with_time() -> None:
