@@ -52,6 +52,7 @@ try:
     is_wrapped: Callable[[Any], bool] = torch._C._functorch.is_functorch_wrapped_tensor
     """Is it a tensor of a transform of torch.func?"""
 
+    _fake_mode: Callable[[Any], Any] = torch._guards.detect_fake_mode
     _is_batched = torch._C._functorch.is_batchedtensor
     _unwrapped = torch._C._functorch.get_unwrapped
     _unwrap_if_dead = torch._C._functorch.unwrap_if_dead
@@ -105,3 +106,10 @@ def value_known(x: Tensor) -> bool:
             return False
         x = _unwrapped(x)
     return has_memory(x)
+
+
+def without_values(x: Tensor) -> bool:
+    """Is it a shape alone, on the meta device or of a mode of fake tensors?"""
+    while is_wrapped(x):
+        x = _unwrapped(x)
+    return x.is_meta or (dispatch_modes() > 0 and _fake_mode((x,)) is not None)

@@ -13,7 +13,7 @@ from torch.autograd.function import Function
 from seqpar.errors import NotEligibleError
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.wish import Wish
-from seqpar_torch.internals import alive, dual_level, no_transforms, older_vmap, transformed
+from seqpar_torch.internals import alive, dual_level, no_transforms, older_vmap, transformed, without_values
 from seqpar_torch.solving_call import Call, eagerly, operands
 from seqpar_torch.solving_captured import captured
 
@@ -23,6 +23,11 @@ NAME = "solve_recurrence"
 
 def solve(recurrence: Recurrence, wish: Wish) -> Solved:
     """Solve, connected to autograd and to transforms of torch.func wherever one of them looks."""
+    if without_values(recurrence.h0):
+        raise NotEligibleError(
+            f"{NAME}: h0 is a fake tensor or on the meta device. How many sweeps are made depends on values, so give tensors "
+            "that have some, and call it outside of torch.export."
+        )
     watched = transformed() or dual_level()
     if recurrence.steps == 0 or not (watched or torch.is_grad_enabled()):
         return eagerly(recurrence, wish)

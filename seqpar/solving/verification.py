@@ -7,6 +7,7 @@ from typing import Any
 
 from seqpar.solving import agreement
 from seqpar.solving.canonical import Canonical
+from seqpar.solving.rows import host
 from seqpar.solving.sequential import walked
 
 ROUGHLY = 64.0
@@ -25,7 +26,7 @@ def compare(solution: Any, steps: int, tol: float | None) -> tuple[int, float, b
     found = xp.reshape(xp.permute_dims(solution.states, back), (rec.batch, rec.steps, rec.state))
     found = (xp.flip(found, axis=1) if problem.reverse else found)[:, :steps, ...]
     apart = agreement.distance(xp, found, expected) / agreement.size(xp, expected)
-    error = float(xp.max(apart))
+    error = float(host(xp.max(apart)))
     if tol is None:
         estimate = float(xp.max(solution.error_estimate))
         tol = max(

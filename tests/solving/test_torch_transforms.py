@@ -6,10 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap  # noqa: E402
 
-from seqpar import solve_recurrence  # noqa: E402
-from seqpar.errors import ArrayTypeError, NotEligibleError  # noqa: E402
+from seqpar import solve_recurrence, verify  # noqa: E402
+from seqpar.errors import ArrayTypeError, ConvergenceError, NotEligibleError  # noqa: E402
 from torch_steps import SHORT, close, elman, gradients, inputs, loop, network, normal, solved  # noqa: E402
 
 
@@ -164,6 +165,32 @@ def test_a_solution_is_a_tree_of_tensors_for_torch_func():
     assert solution.converged.shape == (2,) and solution.method_name == "shooting"
     halved = torch.utils._pytree.tree_map(lambda x: x[:1], solution)
     assert torch.equal(halved.states, solution.states[:1]) and len(leaves(halved)) == 6
+
+
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+def test_tensors_without_values_are_refused(kind):
+    given_ = given()
+    if kind == "meta":
+        params, x, h0 = torch.utils._pytree.tree_map(lambda t: t.to("meta"), given_)
+        with pytest.raises(NotEligibleError, match="meta device"):
+            solve_recurrence(elman, x, h0, params)
+        return
+    with FakeTensorMode() as mode:
+        params, x, h0 = torch.utils._pytree.tree_map(mode.from_tensor, given_)
+        with pytest.raises(NotEligibleError, match="fake tensor"):
+            solve_recurrence(elman, x, h0, params)
+
+
+def test_what_did_not_converge_is_raised_inside_a_gradient_too():
+    params, x, h0 = given()
+    with pytest.raises(ConvergenceError, match="did not converge"):
+        grad(lambda h: solved(elman, x, h, params, max_sweeps=1).sum())(h0)
+
+
+def test_a_solution_with_a_gradient_can_be_verified():
+    params, (x, h0) = network(), inputs()
+    solution = solve_recurrence(elman, x, h0, params, method="shooting", config=SHORT)
+    assert verify(solution).agrees and solution.states.requires_grad
 
 
 def test_autocast_does_not_change_the_recurrence():
