@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seqpar import solve_recurrence  # noqa: E402
+from seqpar import recurrence, solve_recurrence  # noqa: E402
 from seqpar.errors import OptionError, ShapeError  # noqa: E402
 from torch_steps import close, elman, gradients, inputs, loop, network, normal, solved  # noqa: E402
 
@@ -261,3 +261,22 @@ def test_a_checkpoint_around_the_call_has_its_gradients():
     weight = normal(*states.shape, seed=20)
     found = torch.autograd.grad((states * weight).sum(), of)
     close(found, gradients(loop(lambda _, h, x: gru(x, h), torch.sin(x), h0), of))
+
+
+@pytest.mark.parametrize("method", ["auto", "shooting", "newton"])
+def test_a_network_trained_through_it_goes_the_way_of_the_one_trained_through_the_loop(method):
+    def losses(states_of):
+        gru = cell()
+        optimiser = torch.optim.Adam(gru.parameters(), 0.01)
+        x, h0 = (y.detach() for y in inputs(steps=120))
+        found = []
+        for _ in range(4):
+            optimiser.zero_grad()
+            loss = (states_of(lambda _, h, x: gru(x, h), x, h0) - x.cumsum(1)[..., :1]).square().mean()
+            loss.backward()
+            optimiser.step()
+            found.append(loss.detach())
+        return torch.stack(found)
+
+    found = losses(lambda *given: recurrence(*given, method=method))
+    torch.testing.assert_close(found, losses(loop), rtol=1e-9, atol=0.0)
