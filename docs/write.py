@@ -165,7 +165,18 @@ def others() -> str:
 
 def evidence() -> str:
     """What every method makes of recurrences that forget less and less."""
-    header = ("framework", "recurrence", "T", "asked for", "took", "sweeps", "residual", "estimate", "error", "")
+    header = (
+        "framework",
+        "recurrence",
+        "T",
+        "asked for",
+        "took",
+        "sweeps",
+        "residual",
+        "estimate",
+        "error",
+        "",
+    )
     rows = [
         (
             row["framework"],

@@ -62,21 +62,23 @@ def test_speed_figures_run_and_are_written(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_evidence_is_a_table_in_which_every_answer_is_judged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pytest.importorskip("jax")
+    pytest.importorskip("torch")
     monkeypatch.setattr(solving_evidence, "GRUS", ((1.0, 4),))
     monkeypatch.setattr(solving_evidence, "POINT", 60)
     monkeypatch.setattr(solving_evidence, "LONG", 200)
-    monkeypatch.setattr(solving_evidence, "frameworks", lambda: iter([solving_evidence.NumPy()]))
-    methods = {
-        name: (60 if steps == 1000 else 200, options)
-        for name, (steps, options) in solving_evidence.METHODS.items()
-    }
-    monkeypatch.setattr(solving_evidence, "METHODS", methods)
+    some = [solving_evidence.NumPy(), solving_evidence.Torch()]
+    monkeypatch.setattr(solving_evidence, "frameworks", lambda: iter(some))
+    for table in ("METHODS", "SHOOTING"):
+        shorter = {
+            name: (60 if steps == 1000 else 200, options)
+            for name, (steps, options) in getattr(solving_evidence, table).items()
+        }
+        monkeypatch.setattr(solving_evidence, table, shorter)
     record = Record("solve_recurrence")
     solving_evidence.evidence(record, 1)
     record.write(tmp_path / "r.json")
     rows = json.loads((tmp_path / "r.json").read_text())["tables"]["evidence"]
-    assert {row["asked"] for row in rows} == {*methods, "auto"}
+    assert {row["asked"] for row in rows} == {*solving_evidence.METHODS, *solving_evidence.SHOOTING, "auto"}
     assert [figure.value for figure in record.figures] == [0, 0]
 
 
