@@ -24,6 +24,7 @@ from seqpar_jax.solving_newton import ROUNDING, NewtonSolver
 from seqpar_jax.solving_newton import SWEEPS as NEWTON_SWEEPS
 from seqpar_jax.solving_rows import Rows, RowStep, rows_of
 from seqpar_jax.solving_shooting import Aim, Shot, exactly, pattern, shoot
+from seqpar_jax.solving_stepper import JaxStepper
 from seqpar_jax.solving_traced import Given, Plan, Solver, solved
 from seqpar_jax.solving_walking import states_walk
 
@@ -46,7 +47,7 @@ def solve(binding: Binding, recurrence: Recurrence, wish: Wish) -> Solved:
         rows.arrays, tuple(recurrence.inputs), recurrence.h0, recurrence.resets, wish.guess, wish.bounds
     )
     if eager.concrete(jax.tree.leaves(given)):
-        return solve_by_values(recurrence, wish)
+        return solve_by_values(recurrence, wish, JaxStepper(recurrence.step, recurrence.params, rows))
     if 0 in (recurrence.batch, recurrence.steps, recurrence.state):
         return _nothing(recurrence)
     method = _method(recurrence, wish)

@@ -26,10 +26,11 @@ class JaxStepper:
     compiled = True
     independent = False
 
-    def __init__(self, step: Step, params: Leaves) -> None:
+    def __init__(self, step: Step, params: Leaves, rows: Rows | None = None) -> None:
+        """rows: the step traced, or None to trace it when it is first called."""
         self.step = step
         self.params = params
-        self.rows: Rows | None = None
+        self.rows = rows
 
     def evaluate(self, h: Array, x: Leaves) -> Array:
         return self._run(evaluate, h, x, (h, *x))
