@@ -36,6 +36,8 @@ class Active(NamedTuple):
     """That residual, not relative to anything."""
     gain: Array
     """What a push of 1 in every step becomes; 0 where it was not measured."""
+    since: Array
+    """The sweep that found them right, where they wait for the others; 0 for none."""
 
     def taken(self, xp: Any, index: Array) -> Active:
         """Some of the sequences."""

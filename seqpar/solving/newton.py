@@ -59,6 +59,8 @@ class _Iteration:
         eps = float(self.xp.finfo(recurrence.h0.dtype).eps)
         self.rounding = 2 * eps
         self.tol = ROUNDING * eps if wish.tol is None else wish.tol
+        # Where every new shape is compiled anew (JAX: a second each), all steps and sequences stay until the last is right.
+        self.fixed = stepper.compiled
         self.finished: list[Finished] = []
         self.history: list[dict[str, Any]] = []
         self.updates = Updates(recurrence, stepper, wish, config, pattern, self.tol)
@@ -71,7 +73,6 @@ class _Iteration:
         while True:
             sweep += 1
             width = stop - start
-            work += width / steps
             before, f, r, relative = self.evaluated(active, start, stop)
             # What is exact: everything before the first step that disagrees.
             wrong = ~(relative <= self.tol)
@@ -96,6 +97,12 @@ class _Iteration:
                 xp.sum(xp.astype(walked, xp.int64)),
             )
             self.note(active, steps - start - left, relative, staying)
+            work += (width - left) / steps
+            if self.fixed:
+                since = xp.where(active.since > 0, active.since, xp.full_like(active.since, sweep))
+                active = active._replace(since=xp.where(gone == 0, xp.zeros_like(since), since))
+                left = left if left == width else 0
+                staying = active.rows.shape[0] if staying > 0 and not out else staying
             if staying < active.rows.shape[0] or out:
                 active, (before, r, relative, exact) = self.dismissed(
                     active, start, sweep, gone, (staying, lost), relative, out, (before, r, relative, exact)
@@ -139,6 +146,7 @@ class _Iteration:
             r.h0,
             zero + float("inf"),
             zero,
+            xp.astype(zero, xp.int64),
         )
         h = self.guessed(active, 0, self.window)
         active = active._replace(h=h, best=h)
@@ -242,7 +250,7 @@ class _Iteration:
             self.updates.pattern.assumed,
         )
         converged = xp.full((part.rows.shape[0],), kind != 0, dtype=xp.bool, device=device(states))
-        sweeps = xp.full((part.rows.shape[0],), sweep, dtype=xp.int64, device=device(states))
+        sweeps = xp.where(part.since > 0, part.since, xp.full_like(part.since, sweep))
         self.finished.append(Finished(part.rows, states, converged, sweeps, residual, error))
 
     def walked(self, part: Active, start: int) -> Array:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqpar.solving.configs import NewtonConfig
+from seqpar.solving.stepping import PlainStepper
 from solving.builders import (
     elman,
     gates,
@@ -321,3 +322,26 @@ def test_the_strict_namespace(method: str) -> None:
     expected = loop(lambda p, h, x: np.tanh(p * h + x), x, h0, 0.7, resets=resets)
     np.testing.assert_allclose(np.asarray(solution.states), expected, atol=1e-13)
     assert bool(xp.all(solution.converged))
+
+
+def test_a_step_that_is_compiled_for_its_rows_is_always_given_as_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows: list[int] = []
+
+    def step(params: Any, h: Any, x: Any) -> Any:
+        rows.append(h.shape[0])
+        return gru(params, h, x)
+
+    params, x, h0 = gru_weights(4), normal(3, 80, 4), np.zeros((3, 4))
+    x[1, 40] = np.nan
+    guess = np.where(np.arange(3)[:, None, None] == 0, loop(gru, x, h0, params), 0.0)
+    free = solved(gru, x, h0, params, method="jacobi", guess=guess)
+    monkeypatch.setattr(PlainStepper, "compiled", True)
+    solution = solved(step, x, h0, params, method="jacobi", guess=guess)
+    assert_solved(solution, loop(gru, x, h0, params))
+    np.testing.assert_array_equal(solution.sweeps, free.sweeps)
+    assert solution.sweeps[0] == 1 < solution.sweeps[2]
+    assert set(rows) == {3 * 80, 1}  # and the walk of the sequence with NaN
+    short = solved(gru, x, h0, params, method="jacobi", guess=guess, max_sweeps=4)
+    np.testing.assert_array_equal(short.converged, [True, False, False])
