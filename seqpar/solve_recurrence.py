@@ -17,6 +17,7 @@ from seqpar.dispatch.options import Request, check_wish, laid_over, requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ConvergenceError, OptionError, unknown_name
 from seqpar.recurrence_solution import RecurrenceSolution
+from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical, canonical
 from seqpar.solving.explanation import RecurrenceExplanation, explanation
 from seqpar.solving.recurrence import Solved
@@ -128,11 +129,11 @@ def solve_recurrence(
     given = dict(locals())
     if hasattr(h0, "shape") and (binding := binding_for(type(h0))).compiling():
         # A step of the user's is called by Python's loops, which a graph cannot hold.
-        result: RecurrenceSolution[A] = binding.outside_compiler(solve_recurrence, given)
+        result: RecurrenceSolution[A] = solver_of(binding).outside_compiler(solve_recurrence, given)
         return result
     call = _checked(**given)
     with laid_over(Request(backend=call.request.backend, numerics=call.request.numerics)):
-        solved = call.problem.recurrence.binding.solve(call.problem.recurrence, call.wish)
+        solved = solver_of(call.problem.recurrence.binding).solve(call.problem.recurrence, call.wish)
     solution: RecurrenceSolution[A] = _solution(call.problem, solved)
     if throw:
         _raise_unless_converged(call, solution)
@@ -261,7 +262,7 @@ def _solution(problem: Canonical, solved: Solved) -> RecurrenceSolution[Any]:
 
 def _raise_unless_converged(call: _Checked, solution: RecurrenceSolution[Any]) -> None:
     binding, xp = call.problem.recurrence.binding, call.problem.recurrence.xp
-    if binding.tracing(solution.converged):
+    if solver_of(binding).tracing(solution.converged):
         return
     fixed = getattr(call.wish.config, "sweeps", None) is not None
     if fixed or bool(xp.all(solution.converged)):

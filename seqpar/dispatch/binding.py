@@ -66,15 +66,3 @@ class Binding(Protocol):
         self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
     ) -> tuple[Any, Callable[..., Any]] | None:
         """The framework's own reverse mode, or None when it has none."""
-
-    def tracing(self, x: Array) -> bool:
-        """Does x stand for values that are not known yet, so that nothing can be decided by them?"""
-
-    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        """Call a function where the framework's compiler does not read it, between two graphs."""
-
-    def stepper(self, step: Any, params: Sequence[Any]) -> Any:
-        """A user's step function for the solvers of nonlinear recurrences: a `seqpar.solving.stepping.Stepper`."""
-
-    def solve(self, recurrence: Any, wish: Any) -> Any:
-        """Solve a `seqpar.solving.recurrence.Recurrence`, differentiable and traceable the way the framework does it."""

@@ -96,22 +96,6 @@ class ArrayAPIBinding:
     ) -> tuple[Any, Callable[..., Any]] | None:
         return None
 
-    def tracing(self, x: Array) -> bool:
-        return False
-
-    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        return function(**arguments)
-
-    def stepper(self, step: Any, params: Sequence[Any]) -> Any:
-        from seqpar.solving.stepping import PlainStepper
-
-        return PlainStepper(self.namespace, step, params)
-
-    def solve(self, recurrence: Any, wish: Any) -> Any:
-        from seqpar.solving.solve import solve
-
-        return solve(recurrence, wish)
-
 
 class NumpyBinding(ArrayAPIBinding):
     """NumPy arrays: host memory with any strides."""

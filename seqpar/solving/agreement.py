@@ -135,7 +135,8 @@ def same(xp: Any, left: Array, right: Array) -> Array:
 
 
 def size(xp: Any, states: Array) -> Array:
-    """max(1, |h|) over the last axis, where |h| is a number at all."""
+    """max(1, |h|) over the last axis, as far as |h| is finite: beside an infinite number all others would agree."""
+    states = xp.where(xp.isfinite(states), states, xp.zeros_like(states))
     largest = _widened(xp, xp.max(xp.abs(states), axis=-1))
     return xp.where(largest > 1.0, largest, xp.ones_like(largest))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from seqpar.dispatch.options import Request, laid_over
 from seqpar.solving.automatic import Plan, plan
+from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical
 from seqpar.solving.checks import check_step
 from seqpar.solving.configs import ShootingConfig
@@ -55,7 +56,7 @@ def explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceE
         return RecurrenceExplanation(
             told, wish.method, "as asked", (), None, None, wish.config, request.source
         )
-    if rec.binding.tracing(rec.h0) or rec.steps == 0 or rec.batch == 0:
+    if solver_of(rec.binding).tracing(rec.h0) or rec.steps == 0 or rec.batch == 0:
         return RecurrenceExplanation(
             told, "auto", "nothing is known of the values yet", (), None, None, None, "heuristic"
         )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
+from seqpar.solving.bindings import solver_of
 from seqpar.solving.stepping import Stepper
 from seqpar.trees import Structure
 
@@ -58,8 +59,7 @@ class Recurrence:
         return int(self.h0.shape[-1])
 
     def stepper(self) -> Stepper:
-        stepper: Stepper = self.binding.stepper(self.step, self.params)
-        return stepper
+        return solver_of(self.binding).stepper(self.step, self.params)
 
     def part(self, start: int, stop: int, entry: Array | None = None) -> Recurrence:
         """The steps from `start` to before `stop`, entered in the state `entry`."""

@@ -99,3 +99,7 @@ def test_rounding_without_measured_gains_is_anything():
     unknown = np.full((3, 1), np.inf)
     found = agreement.Gains(unknown, unknown, unknown)
     assert np.isinf(agreement.rounding(np, found, np.full((3, 1), 1e-7))).all()
+
+
+def test_an_infinite_number_is_no_size_to_measure_the_others_by():
+    assert agreement.size(np, np.array([[np.inf, 3.0, np.nan]])) == 3.0

@@ -1,0 +1,60 @@
+"""What a framework's binding adds for recurrences with a step of the user's, and what does without.
+
+The bindings of PyTorch and JAX have these methods themselves; every other framework computes at once and has no derivatives of
+its own, so that the solver can be called as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.problem import Array
+from seqpar.solving.stepping import Leaves, PlainStepper, Stepper
+
+if TYPE_CHECKING:
+    from seqpar.solving.recurrence import Recurrence, Solved, Step
+    from seqpar.solving.wish import Wish
+
+
+class Solver(Protocol):
+    """How a framework solves recurrences."""
+
+    def tracing(self, x: Array) -> bool:
+        """Does x stand for values that are not known yet, so that nothing can be decided by them?"""
+
+    def stepper(self, step: Step, params: Leaves) -> Stepper:
+        """A user's step function, for the solvers."""
+
+    def solve(self, recurrence: Recurrence, wish: Wish) -> Solved:
+        """Solve, differentiable and traceable the way the framework does it."""
+
+    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Call a function where the framework's compiler does not read it, between two graphs."""
+
+
+class PlainSolver:
+    """For frameworks that compute at once."""
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+
+    def tracing(self, x: Array) -> bool:
+        return False
+
+    def stepper(self, step: Step, params: Leaves) -> Stepper:
+        return PlainStepper(self.binding.namespace, step, params)
+
+    def solve(self, recurrence: Recurrence, wish: Wish) -> Solved:
+        from seqpar.solving.solve import solve
+
+        return solve(recurrence, wish)
+
+    def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        return function(**arguments)
+
+
+def solver_of(binding: Binding) -> Solver:
+    """The binding itself, where it knows how."""
+    return cast(Solver, binding) if hasattr(binding, "solve") else PlainSolver(binding)
