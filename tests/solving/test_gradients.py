@@ -61,7 +61,7 @@ def assert_same(mine: list[Array], theirs: list[Array], rtol: float = 1e-8) -> N
 @pytest.mark.parametrize("name", ["elman", "lstm", "pairs"])
 def test_torch_gradients_equal_those_of_the_loop(name: str, method: str) -> None:
     pytest.importorskip("torch")
-    problem = posed(FORGETTING[name](batch=2, steps=150), Rung.TORCH, "float64")
+    problem = posed(FORGETTING[name](batch=2, steps=70), Rung.TORCH, "float64")
     assert_same(
         torch_gradients(problem, lambda p: p.solve(method=method).states),
         torch_gradients(problem, Posed.loop),
@@ -78,8 +78,9 @@ def test_torch_gradients_reach_every_leaf_of_a_tree(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("method", ["auto", "shooting", "newton", "quasi_newton"])
+@pytest.mark.parametrize(
+    ("method", "jit"), [("auto", False), ("shooting", True), ("newton", True), ("quasi_newton", True)]
+)
 def test_jax_gradients_equal_those_of_the_loop(method: str, jit: bool) -> None:
     pytest.importorskip("jax")
     problem = posed(elman(batch=2, steps=150), Rung.JAX, "float64")
@@ -88,10 +89,9 @@ def test_jax_gradients_equal_those_of_the_loop(method: str, jit: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["tokens", "turning"])
-def test_jax_gradients_reach_every_leaf_of_a_tree(name: str) -> None:
+def test_jax_gradients_reach_every_leaf_of_a_tree() -> None:
     pytest.importorskip("jax")
-    problem = posed(FORGETTING[name](batch=2, steps=80), Rung.JAX, "float64")
+    problem = posed(FORGETTING["tokens"](batch=2, steps=80), Rung.JAX, "float64")
     assert_same(
         jax_gradients(problem, lambda p: p.solve(method="shooting").states), jax_gradients(problem, scan)
     )
@@ -108,7 +108,7 @@ def scan(problem: Posed) -> Array:
 )
 def test_gradients_of_long_memories_equal_those_of_the_loop(name: str) -> None:
     pytest.importorskip("torch")
-    problem = posed(LIARS[name](), Rung.TORCH, "float64")
+    problem = posed(LIARS[name](steps=800), Rung.TORCH, "float64")
     for method in ("auto", "shooting"):
         assert_same(
             torch_gradients(problem, lambda p, m=method: p.solve(method=m).states),
@@ -118,8 +118,8 @@ def test_gradients_of_long_memories_equal_those_of_the_loop(name: str) -> None:
 
 def test_a_loss_at_the_last_step_reaches_back_through_a_memory() -> None:
     torch = pytest.importorskip("torch")
-    problem = posed(LIARS["integrator, drip 5e-8"](), Rung.TORCH, "float64")
-    weight = torch.zeros(1, 4000, 4, dtype=torch.float64)
+    problem = posed(LIARS["integrator, drip 5e-8"](steps=1500), Rung.TORCH, "float64")
+    weight = torch.zeros(1, 1500, 4, dtype=torch.float64)
     weight[:, -1] = 1.0
     mine, theirs = (
         torch_gradients(problem, way, weight)
@@ -139,8 +139,8 @@ def test_gradients_of_chaos_are_those_of_the_loop_along_the_same_states() -> Non
 
 def test_float32_gradients_are_as_near_as_float32_is() -> None:
     pytest.importorskip("torch")
-    problem = posed(gru(1, 8, batch=2, steps=400), Rung.TORCH, "float32")
-    exact = posed(gru(1, 8, batch=2, steps=400), Rung.TORCH, "float64")
+    problem = posed(gru(1, 8, batch=2, steps=150), Rung.TORCH, "float32")
+    exact = posed(gru(1, 8, batch=2, steps=150), Rung.TORCH, "float64")
 
     def single(p: Posed) -> Array:
         return p.solve(method="shooting").states.double()
