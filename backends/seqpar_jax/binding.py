@@ -135,6 +135,9 @@ class JaxBinding:
     def solve(self, recurrence: Recurrence, wish: Wish) -> Solved:
         return solving.solve(self, recurrence, wish)
 
+    def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
+        return solving.plan_by_shapes(recurrence)
+
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _full(value: Any, shape: tuple[int, ...], dtype: str) -> Array:

@@ -1,7 +1,8 @@
-"""`solve_recurrence` for JAX: eager calls drive compiled steps, traced ones become one program.
+"""`solve_recurrence` for JAX: one program in JAX's control flow, for traced arrays and others alike.
 
-Arrays that are traced have no values to judge, so there the method follows from shapes alone, everything runs in JAX's control
-flow, and `throw` can only say `converged`.
+Arrays that are traced have no values to judge, so the method follows from shapes alone, and there `throw` can only say
+`converged`. Calls with values run the same program, compiled and kept: driven from Python, every function of an array between
+the sweeps would be a program of its own. `shooting_newton` alone is driven from Python, and needs values.
 """
 
 import math
@@ -41,12 +42,12 @@ SWEEPS = 5
 
 
 def solve(binding: Binding, recurrence: Recurrence, wish: Wish) -> Solved:
-    """The recurrence, by values where there are any."""
+    """The recurrence, in one program."""
     rows = _rows(binding, recurrence)
     given = Given(
         rows.arrays, tuple(recurrence.inputs), recurrence.h0, recurrence.resets, wish.guess, wish.bounds
     )
-    if eager.concrete(jax.tree.leaves(given)):
+    if wish.method == "shooting_newton" and eager.concrete(jax.tree.leaves(given)):
         return solve_by_values(recurrence, wish, JaxStepper(recurrence.step, recurrence.params, rows))
     if 0 in (recurrence.batch, recurrence.steps, recurrence.state):
         return _nothing(recurrence)
@@ -57,6 +58,16 @@ def solve(binding: Binding, recurrence: Recurrence, wish: Wish) -> Solved:
     plan = Plan(rows.step, recurrence.steps, solver, _chunk(recurrence, wish) if cut else 0)
     shot = _program(plan, given._replace(slope=slope))
     return Solved(*shot, method, (), plan.chunk)
+
+
+def plan_by_shapes(recurrence: Recurrence) -> tuple[str, ShootingConfig | None, str]:
+    """What the automatic choice takes, and why: the same for traced arrays and others."""
+    steps, rows = recurrence.steps, recurrence.batch
+    if _long(recurrence):
+        chunk = _chunk(recurrence, Wish())
+        why = f"by sizes alone: {steps} steps are many, {rows} sequences of {recurrence.state} numbers leave room for more rows"
+        return "shooting", ShootingConfig(chunk=chunk, burn_in=chunk // 2), why
+    return "sequential", None, f"by sizes alone: chunks do not pay for {steps} steps of {rows} sequences"
 
 
 def _rows(binding: Binding, recurrence: Recurrence) -> Rows:
@@ -108,12 +119,16 @@ def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, An
         return _Sequential(), ()
     if method == "shooting":
         chunk, tol = _chunk(recurrence, wish), agreement.STATED * unit if wish.tol is None else wish.tol
+        burn_in = getattr(wish.config, "burn_in", None)
+        burn_in = 0 if wish.guess is not None else chunk // 2 if burn_in is None else burn_in
         if wish.method == "auto":
-            return _Shooting(Aim(chunk, tol, wish.max_sweeps or SWEEPS, watch=True, exact=True)), ()
+            most = wish.max_sweeps or SWEEPS
+            return _Shooting(Aim(chunk, tol, most, burn_in, watch=True, exact=True)), ()
         fixed = wish.config.sweeps if isinstance(wish.config, ShootingConfig) else None
         if fixed is not None:
-            return _Shooting(Aim(chunk, tol, fixed, fixed=True)), ()
-        return _Shooting(Aim(chunk, tol, wish.max_sweeps or math.ceil(recurrence.steps / chunk))), ()
+            return _Shooting(Aim(chunk, tol, fixed, burn_in, fixed=True)), ()
+        most = wish.max_sweeps or math.ceil(recurrence.steps / chunk)
+        return _Shooting(Aim(chunk, tol, most, burn_in)), ()
     if method == "shooting_newton":
         raise NotEligibleError(
             f"{checks.NAME}: method='shooting_newton' inside jax.jit or under a gradient: it reads values. Take "

@@ -5,6 +5,7 @@ beginning keeps sequences that do not forget from being swept at all. What agree
 (`seqpar.solving.agreement`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from jax import lax
 from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
 from seqpar.solving.agreement import Gains
+from seqpar.solving.shooting import nearby
 from seqpar_jax.avals import alike
 from seqpar_jax.solving_walks import Tile, Walk
 
@@ -30,6 +32,8 @@ class Aim(NamedTuple):
     tol: float
     most: int
     """Sweeps at most."""
+    burn_in: int = 0
+    """Steps walked before each chunk to guess the state that it starts in."""
     fixed: bool = False
     """Exactly so many, whatever is seen in between."""
     watch: bool = False
@@ -60,6 +64,9 @@ def shoot(walk: Walk, starts: Array, aim: Aim, scale: Array | None = None) -> Sh
     if tile.cut.chunks == 1:
         return exactly(walk)
     starts = jnp.concat([walk.start[None], starts[1:]])
+    if aim.burn_in:
+        end = tile.end_of_burn_in(tile.by_row(starts), min(aim.burn_in, tile.cut.chunk))
+        starts = jnp.concat([walk.start[None], tile.entering(tile.by_chunk(end))])
     promising = _promising(tile, starts, aim, scale) if aim.watch else jnp.full(walk.batch, True)
     unknown = agreement.unmeasured(jnp, jnp.zeros((tile.cut.chunks, walk.batch), _real(starts)))
     none = unknown.end[0]
@@ -114,8 +121,18 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     taken = before.taken + 1
 
     def judged() -> tuple[Gains, Array, Array, Array, Array]:
-        found = _measured(tile, before, starts, apart, agreement.epsilon(jnp, starts.dtype) * sizes)
+        unit = agreement.epsilon(jnp, starts.dtype) * sizes
+        near = agreement.NEAR / agreement.epsilon(jnp, starts.dtype) if scale is None else math.inf
+        found = _measured(tile, before, starts, apart, unit, near)
         judged = agreement.judge(jnp, tile.entering(ends), starts, sizes, found, aim.tol)
+        if (
+            scale is None
+        ):  # two walks of a linear recurrence tell all; here another from nearby does, where it matters
+            unknown = jnp.any(jnp.isinf(found.end[1:]), axis=0) & judged.close & open_
+            found = lax.cond(
+                jnp.any(unknown), lambda: _nearby(tile, starts, states, sizes, unit, found), lambda: found
+            )
+            judged = agreement.judge(jnp, tile.entering(ends), starts, sizes, found, aim.tol)
         promising = before.promising
         if aim.watch:
             slowest = jnp.max(jnp.where(jnp.isfinite(found.end), found.end, 0), axis=0)
@@ -126,19 +143,29 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     def unjudged() -> tuple[Gains, Array, Array, Array, Array]:
         return before.found, before.agreed, before.promising, before.residual, before.error_estimate
 
-    # One walk tells nothing, unless there was none before and none will follow.
-    found, agreed, promising, residual, estimate = lax.cond(first & (aim.most > 1), unjudged, judged)
+    # The first linear walk tells nothing, unless none will follow.
+    blind = first & (aim.most > 1) & (scale is not None)
+    found, agreed, promising, residual, estimate = lax.cond(blind, unjudged, judged)
     return _Sweeps(
         taken, starts, ends, states, found, agreed, promising,
         jnp.where(open_, taken, before.sweeps), residual, estimate,
     )  # fmt: skip
 
 
-def _measured(tile: Tile, before: _Sweeps, starts: Array, apart: Array, unit: Array) -> Gains:
+def _nearby(tile: Tile, starts: Array, states: Array, sizes: Array, unit: Array, found: Gains) -> Gains:
+    """The gains that a walk from nearby shows, where none were known."""
+    near = nearby(jnp, starts, sizes)
+    inside = jnp.moveaxis(tile.by_chunk(tile.apart(tile.by_row(near), states).T), 2, 0)
+    first = agreement.distance(jnp, starts, near)
+    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit)
+    return Gains(*(jnp.where(jnp.isinf(old), new, old) for new, old in zip(seen, found, strict=True)))
+
+
+def _measured(tile: Tile, before: _Sweeps, starts: Array, apart: Array, unit: Array, near: float) -> Gains:
     """The gains that this walk and the one before it show, where they started apart."""
     first = agreement.distance(jnp, before.starts, starts)
     inside = jnp.moveaxis(tile.by_chunk(apart.T), 2, 0)
-    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit)
+    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit, near)
     better = agreement.worse(jnp, before.found, seen)
     moved = (before.taken > 0) & (first > 0)
     return Gains(*(jnp.where(moved, new, old) for new, old in zip(better, before.found, strict=True)))

@@ -64,6 +64,32 @@ class Tile:
         apart = jnp.zeros((self.cut.chunk, start.shape[0]), agreement.size(jnp, start[:0]).dtype)
         return self._run(start, states, apart)
 
+    def apart(self, start: Array, states: Array) -> Array:
+        """How far a walk from other starts is from the results of one, step by step: (chunk, rows)."""
+
+        def at(k: Array, i: Array) -> tuple[Array, Array]:
+            h, moved = self.walk.step(
+                k, [lax.dynamic_index_in_dim(x, i, 1, keepdims=False) for x in self.reads]
+            )
+            return moved, agreement.distance(jnp, lax.dynamic_index_in_dim(states, i, 1, keepdims=False), h)
+
+        assert not self.walk.reverse
+        start, *_ = alike([start, states, *self.reads])
+        return lax.scan(at, start, jnp.arange(self.cut.chunk))[1]
+
+    def end_of_burn_in(self, start: Array, steps: int) -> Array:
+        """What the chunks end in when so many of their last steps are walked from these states: (rows, n)."""
+
+        def at(i: Array, k: Array) -> Array:
+            return self.walk.step(k, [lax.dynamic_index_in_dim(x, i, 1, keepdims=False) for x in self.reads])[
+                1
+            ]
+
+        assert not self.walk.reverse
+        start, *_ = alike([start, *self.reads])
+        end: Array = lax.fori_loop(self.cut.chunk - steps, self.cut.chunk, at, start)
+        return end
+
     def _run(self, start: Array, states: Array, apart: Array | None) -> tuple[Array, Array, Any]:
         step, length, reverse = self.walk.step, self.cut.chunk, self.walk.reverse
         missing, filled = self.cut.chunks * length - self.cut.steps, None

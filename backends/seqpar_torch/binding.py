@@ -172,6 +172,9 @@ class TorchBinding:
 
         return solve(recurrence, wish)
 
+    def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> None:
+        return None
+
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _outside_compiler(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

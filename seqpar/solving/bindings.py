@@ -33,6 +33,9 @@ class Solver(Protocol):
     def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Call a function where the framework's compiler does not read it, between two graphs."""
 
+    def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
+        """The automatic choice where it reads shapes alone: method, config, reason. None where it reads values."""
+
 
 class PlainSolver:
     """For frameworks that compute at once."""
@@ -53,6 +56,9 @@ class PlainSolver:
 
     def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         return function(**arguments)
+
+    def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
+        return None
 
 
 def solver_of(binding: Binding) -> Solver:

@@ -56,9 +56,13 @@ def explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceE
         return RecurrenceExplanation(
             told, wish.method, "as asked", (), None, None, wish.config, request.source
         )
-    if solver_of(rec.binding).tracing(rec.h0) or rec.steps == 0 or rec.batch == 0:
+    by_shapes = solver_of(rec.binding).plan_by_shapes(rec, wish)
+    if by_shapes is not None:
+        method, knobs, reason = by_shapes
+        return RecurrenceExplanation(told, method, reason, (), None, None, knobs, "heuristic")
+    if 0 in (rec.steps, rec.batch):
         return RecurrenceExplanation(
-            told, "auto", "nothing is known of the values yet", (), None, None, None, "heuristic"
+            told, "sequential", "there is nothing to solve", (), None, None, None, "heuristic"
         )
     with laid_over(Request(backend=request.backend, numerics=request.numerics)):
         stepper = rec.stepper()
