@@ -19,7 +19,7 @@ from seqpar.solving import agreement, checks, jacobians
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.solve import solve as solve_by_values
-from seqpar.solving.wish import Wish
+from seqpar.solving.wish import METHODS, Wish
 from seqpar_jax import eager
 from seqpar_jax.solving_newton import ROUNDING, NewtonSolver
 from seqpar_jax.solving_newton import SWEEPS as NEWTON_SWEEPS
@@ -57,7 +57,19 @@ def solve(binding: Binding, recurrence: Recurrence, wish: Wish) -> Solved:
     cut = method == "shooting" or (method != "sequential" and _long(recurrence))
     plan = Plan(rows.step, recurrence.steps, solver, _chunk(recurrence, wish) if cut else 0)
     shot = _program(plan, given._replace(slope=slope))
+    if wish.method == "auto" and method == "shooting":
+        return Solved(*shot, _taken(shot), (), plan.chunk)
     return Solved(*shot, method, (), plan.chunk)
+
+
+def _taken(shot: Shot) -> Any:
+    """The number of the method that made the states: the sequential one where chunks have agreed in no sequence.
+
+    Rounding alone leaves an estimate of more than nothing where they have.
+    """
+    alone = jnp.all(shot.error_estimate == 0)
+    number = jnp.where(alone, METHODS.index("sequential"), METHODS.index("shooting"))
+    return number if isinstance(number, jax.core.Tracer) else int(number)
 
 
 def plan_by_shapes(recurrence: Recurrence) -> tuple[str, ShootingConfig | None, str]:

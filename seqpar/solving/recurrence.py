@@ -116,7 +116,8 @@ class Solved(NamedTuple):
     """(batch,): what is left of the equations, relative to max(1, |h|); in shooting at the boundaries alone, by construction."""
     error_estimate: Array
     """(batch,): the residual carried through measured gains; infinite where none was measured."""
-    method: str
+    method: Any
+    """Its name, or under tracing its number."""
     history: tuple[Any, ...] = ()
     """One entry a sweep: what was active, what was left."""
     chunk: int = 0
