@@ -130,7 +130,9 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
         ):  # two walks of a linear recurrence tell all; here another from nearby does, where it matters
             unknown = jnp.any(jnp.isinf(found.end[1:]), axis=0) & judged.close & open_
             found = lax.cond(
-                jnp.any(unknown), lambda: _nearby(tile, starts, states, sizes, unit, found), lambda: found
+                jnp.any(unknown),
+                lambda: _nearby(tile, starts, states, sizes, unit, near, found),
+                lambda: found,
             )
             judged = agreement.judge(jnp, tile.entering(ends), starts, sizes, found, aim.tol)
         promising = before.promising
@@ -152,12 +154,14 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     )  # fmt: skip
 
 
-def _nearby(tile: Tile, starts: Array, states: Array, sizes: Array, unit: Array, found: Gains) -> Gains:
+def _nearby(
+    tile: Tile, starts: Array, states: Array, sizes: Array, unit: Array, near: float, found: Gains
+) -> Gains:
     """The gains that a walk from nearby shows, where none were known."""
-    near = nearby(jnp, starts, sizes)
-    inside = jnp.moveaxis(tile.by_chunk(tile.apart(tile.by_row(near), states).T), 2, 0)
-    first = agreement.distance(jnp, starts, near)
-    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit)
+    moved = nearby(jnp, starts, sizes)
+    inside = jnp.moveaxis(tile.by_chunk(tile.apart(tile.by_row(moved), states).T), 2, 0)
+    first = agreement.distance(jnp, starts, moved)
+    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit, near)
     return Gains(*(jnp.where(jnp.isinf(old), new, old) for new, old in zip(seen, found, strict=True)))
 
 

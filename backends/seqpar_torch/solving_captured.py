@@ -23,8 +23,9 @@ NAME = "solve_recurrence"
 
 def captured(recurrence: Recurrence) -> list[Tensor]:
     """Every tensor that needs a gradient and that the step gets hold of by itself."""
-    h = recurrence.h0[:1].detach()
-    x = [leaf[:1, 0].detach() for leaf in recurrence.inputs]
+    # Copies: a step that writes into its arguments is refused later, when nothing has been lost yet.
+    h = recurrence.h0[:1].detach().clone()
+    x = [leaf[:1, 0].detach().clone() for leaf in recurrence.inputs]
     params = [p.detach() if isinstance(p, Tensor) else p for p in recurrence.params]
 
     def result() -> Tensor:

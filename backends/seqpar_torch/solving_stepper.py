@@ -36,7 +36,7 @@ class TorchStepper:
         self, start: Tensor, steps: int, x: Leaves, resets: Tensor | None, h0: Tensor, keep: bool = True
     ) -> tuple[Tensor | None, Tensor]:
         function, tree, params = self.step.function, self._tree, self.step.params.tree_of(self.params)
-        h = start
+        h = start.clone()
         with torch.no_grad(), for_tile(start):
             states = torch.empty((steps, *h.shape), dtype=h.dtype, device=h.device) if keep else None
             for place, mask, values in zip(
@@ -70,7 +70,8 @@ class TorchStepper:
         load_forward_rules()
         try:
             with torch.no_grad(), forward_mode(True):
-                return torch.func.vmap(column, out_dims=-1)(basis)
+                # out_dims=-1 makes room for terabytes where a column does not depend on its direction (PyTorch 2.13).
+                return torch.func.vmap(column)(basis).movedim(0, -1)
         except (NotImplementedError, RuntimeError, ValueError):
             return self._by_rows(h, x)
 

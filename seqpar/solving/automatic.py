@@ -18,15 +18,16 @@ import numpy as np
 
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError
-from seqpar.solving.chunks import Cut, cut
+from seqpar.solving import agreement
+from seqpar.solving.chunks import cut
 from seqpar.solving.configs import ShootingConfig
 from seqpar.solving.costs import Costs, costs
 from seqpar.solving.forward import ForwardWalk, Start, around, guessed
 from seqpar.solving.probe import Probe, look
 from seqpar.solving.recurrence import Recurrence, Solved
-from seqpar.solving.rows import on_device
+from seqpar.solving.rows import host, on_device
 from seqpar.solving.sequential import exactly, sequential, walked
-from seqpar.solving.shooting import Shot, shoot
+from seqpar.solving.shooting import shoot
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.tolerance import stated
 from seqpar.solving.wish import Wish
@@ -44,10 +45,6 @@ MARGIN = 1.4
 
 PROBED = 512
 """Steps of the probe at most, and a sixteenth of all."""
-
-
-EARLY = 0.125
-"""A failure before this part of time is mended by walking all of it again, to the bits of the sequential method."""
 
 
 class Plan(NamedTuple):
@@ -100,31 +97,28 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     probe = found.probe
     if probe is not None:
         told["probe"] = probe.steps
-    if probe is None or (found.method == "sequential" and not stepper.independent):
-        # From the first step again: rows of a tile of several may differ from those of one in their last bits, of which chaos
-        # would make another answer.
-        return sequential(recurrence, stepper)._replace(history=(told,))
-    pieces = _Pieces(recurrence, stepper, probe.states)
-    if found.method == "sequential":
+    # From the first step again, unless rows are independent: in a tile of several, one may differ from itself alone in its last
+    # bits, of which chaos would make another answer, and no gain was measured there.
+    kept = probe if stepper.independent else None
+    if found.method == "sequential" or probe is None:
+        if kept is None:
+            return sequential(recurrence, stepper)._replace(history=(told,))
+        pieces = _Pieces(recurrence, stepper, kept)
         pieces.alone(recurrence.steps)
         return pieces.solved((told,), 0)
+    pieces = _Pieces(recurrence, stepper, kept)
     asked = ShootingConfig() if wish.config is None else wish.config
     chunk = asked.chunk or found.chunk
     burn_in = min(chunk, found.burn_in) if asked.burn_in is None else asked.burn_in
     cost = costs(recurrence, stepper)
-    window = _window(cost, recurrence.steps - probe.steps, recurrence.batch, chunk, stepper)
+    window = _window(cost, recurrence.steps - pieces.done, recurrence.batch, chunk, stepper)
     history = [told]
     while pieces.done < recurrence.steps:
         stop = min(recurrence.steps, pieces.done + window)
         if recurrence.steps - stop < 2 * chunk:
             stop = recurrence.steps
-        part, shot = pieces.shot(wish, cost, chunk, burn_in, stop)
-        history += shot.history
-        calm = bool(shot.agreed.all())
-        exact = pieces.done + chunk * int(shot.exact.max())
-        if not (calm or shot.agreed.any() or stepper.independent) and exact <= EARLY * recurrence.steps:
-            return sequential(recurrence, stepper)._replace(history=tuple(history))
-        pieces.take(part, shot)
+        record, calm = pieces.shot(wish, cost, chunk, burn_in, stop)
+        history += record
         if not calm:
             pieces.alone(recurrence.steps)
         window *= 4
@@ -134,10 +128,10 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
 class _Pieces:
     """The solution as it grows along time."""
 
-    def __init__(self, recurrence: Recurrence, stepper: Stepper, prefix: Array) -> None:
+    def __init__(self, recurrence: Recurrence, stepper: Stepper, prefix: Probe | None) -> None:
         self.whole, self.stepper = recurrence, stepper
-        self.states = [prefix]
-        self.done = int(prefix.shape[1])
+        self.states = [] if prefix is None else [prefix.states]
+        self.done = 0 if prefix is None else prefix.steps
         self.sweeps = np.ones(recurrence.batch, np.int64)
         self.residual: Array | None = None
         self.error: Array | None = None
@@ -146,7 +140,8 @@ class _Pieces:
         self.calm = True
 
     def _left(self, stop: int) -> Recurrence:
-        return self.whole.part(self.done, stop, entry=self.states[-1][:, -1, ...])
+        entry = self.states[-1][:, -1, ...] if self.states else None
+        return self.whole.part(self.done, stop, entry=entry)
 
     def alone(self, stop: int) -> None:
         """One step after the other up to `stop`."""
@@ -163,46 +158,43 @@ class _Pieces:
 
     def shot(
         self, wish: Wish, cost: Costs, chunk: int, burn_in: int, stop: int
-    ) -> tuple[tuple[Recurrence, Cut], Shot]:
-        """Shooting up to `stop`, as long as it is worth it."""
-        part = self._left(stop)
-        pieces = cut(part.steps, part.batch, chunk)
-        starts = guessed(part, self.stepper, pieces, _start(part, wish, self.done), burn_in)
-        tol = stated(part, self.stepper, wish)
-        found = shoot(
-            ForwardWalk(part, self.stepper, pieces),
-            starts,
-            tol=tol,
-            max_sweeps=wish.max_sweeps,
-            give_up=_Watch(cost, pieces.chunk, tol),
-        )
-        return (part, pieces), found
-
-    def take(self, solved: tuple[Recurrence, Cut], found: Shot) -> None:
-        """Take over what shooting found, and walk the sequences on that it was not worth it for."""
-        part, pieces = solved
-        xp = part.xp
+    ) -> tuple[tuple[dict[str, Any], ...], bool]:
+        """Shooting up to `stop`, and step by step the sequences that it is not worth for: its history, and were there none?"""
+        part, stepper = self._left(stop), self.stepper
+        xp, pieces = part.xp, cut(part.steps, part.batch, chunk)
+        starts = guessed(part, stepper, pieces, _start(part, wish, self.done), burn_in)
+        tol = stated(part, stepper, wish)
+        walk = ForwardWalk(part, stepper, pieces)
+        watch = _Watch(cost, pieces.chunk, tol)
+        found = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, give_up=watch)
         states = pieces.states(xp, found.tile)
         estimate, residual = found.judged.error_estimate, found.judged.residual
-        calm = bool(found.agreed.all())
-        if not calm:
-            states = _walked_on(part, self.stepper, pieces.chunk, found, states)
-            hard = on_device(xp, ~found.agreed, estimate)
-            # Rows of several differ from one row in last bits, unless they are independent; what became of them is not known.
-            unknown = xp.full_like(estimate, 0.0 if self.stepper.independent else math.inf)
-            estimate = xp.where(hard, unknown, estimate)
-            residual = xp.where(hard, xp.zeros_like(residual), residual)
-        if self.error is not None and self.residual is not None:
-            # An error at the start of a window is one more mismatch, which the window was seen to forget, if it was.
-            before = self._unmeasured(self.error)
-            before = self.error if calm else xp.where(hard, before, self.error)
-            estimate, residual = xp.maximum(before, estimate), xp.maximum(self.residual, residual)
-        self.error, self.residual = estimate, residual
+        hard = ~found.agreed
+        if (
+            not stepper.independent
+        ):  # exact chunks of a recurrence that makes much of rounding are not the sequential answer
+            most = agreement.LOUD * max(tol, agreement.STATED * agreement.epsilon(xp, states.dtype))
+            hard |= ~(host(estimate) <= most)
+        before = xp.zeros_like(estimate) if self.error is None else self.error
+        if hard.any():
+            # All rows together are the sequential method's own, to the bit, if they do not cost much more.
+            together = bool(hard.all()) or part.batch * cost.row <= cost.fixed
+            exact = 0 if not stepper.independent else pieces.chunk * int(found.exact[hard].min())
+            states = _walked_on(part, stepper, hard, exact, states, together)
+            mask = on_device(xp, hard, estimate)
+            same = stepper.independent or (together and self.done == 0)
+            unknown = self._unmeasured(before) if same else xp.full_like(estimate, math.inf)
+            estimate = xp.where(mask, unknown, estimate)
+            residual = xp.where(mask, xp.zeros_like(residual), residual)
+        # An error at the start of a window is one more mismatch, which the window was seen to forget.
+        self.error = xp.maximum(before, estimate)
+        self.residual = residual if self.residual is None else xp.maximum(self.residual, residual)
         self.states.append(states)
-        self.done += part.steps
+        self.done = stop
         self.sweeps = np.maximum(self.sweeps, found.sweeps)
-        self.by_chunks |= bool(found.agreed.any())
-        self.calm &= calm
+        self.by_chunks |= not hard.all()
+        self.calm &= not hard.any()
+        return found.history, not hard.any()
 
     def solved(self, history: tuple[dict[str, Any], ...], chunk: int) -> Solved:
         states = self.whole.xp.concat(self.states, axis=1) if len(self.states) > 1 else self.states[0]
@@ -243,22 +235,22 @@ class _Watch:
         return walks > 1.1 * self.cost.walk(left * chunk, int(hard.sum()))
 
 
-def _walked_on(part: Recurrence, stepper: Stepper, chunk: int, found: Shot, states: Array) -> Array:
-    """The sequences that did not agree, one step after the other from the end of their exact prefix."""
+def _walked_on(
+    part: Recurrence, stepper: Stepper, hard: Any, exact: int, states: Array, together: bool
+) -> Array:
+    """The hard sequences (a NumPy mask) one step after the other from step `exact` on, `together` with the others or alone."""
     xp = part.xp
-    hard = np.flatnonzero(~found.agreed)
-    exact = max(1, int(found.exact[hard].min())) * chunk
-    if exact >= part.steps:
-        return states
-    which = on_device(xp, hard, states)
-    some = xp.take(states, which, axis=0)
-    rest = part.part(exact, part.steps, entry=None).some(which)
-    entry = some[:, exact - 1, ...]
-    redone = xp.concat([some[:, :exact, ...], walked(rest.entered(entry), stepper)], axis=1)
-    place = np.zeros(part.batch, np.int64)
-    place[hard] = np.arange(len(hard))
-    spread = xp.take(redone, on_device(xp, place, states), axis=0)
-    return xp.where(on_device(xp, ~found.agreed, states)[:, None, None], spread, states)
+    rest = part if exact == 0 else part.part(exact, part.steps, entry=states[:, exact - 1, ...])
+    if together:
+        redone = walked(rest, stepper)
+    else:
+        numbers = np.flatnonzero(hard)
+        place = np.zeros(part.batch, np.int64)
+        place[numbers] = np.arange(len(numbers))
+        redone = walked(rest.some(on_device(xp, numbers, states)), stepper)
+        redone = xp.take(redone, on_device(xp, place, states), axis=0)
+    redone = redone if exact == 0 else xp.concat([states[:, :exact, ...], redone], axis=1)
+    return xp.where(on_device(xp, hard, states)[:, None, None], redone, states)
 
 
 def _start(recurrence: Recurrence, wish: Wish, done: int = 0) -> Start:

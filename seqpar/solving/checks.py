@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.errors import DtypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 from seqpar.solving.forward import around
 from seqpar.solving.recurrence import Leaves, Recurrence
 from seqpar.solving.rows import on_device, take
@@ -52,11 +53,12 @@ def check_step(recurrence: Recurrence, stepper: Stepper) -> None:
 
 def check_result(binding: Binding, result: Any, h: Array) -> None:
     """The shape and dtype of what the step returns: those of the state it was given."""
-    if not hasattr(result, "shape") or not hasattr(result, "dtype"):
+    if not hasattr(result, "shape") or not hasattr(result, "dtype") or not _of_framework(binding, result):
         what = type(result).__name__
         raise ShapeError(
-            f"{NAME}: step returns {what}, not an array. Return the next state alone; what else depends on it is computed "
-            "from the states afterwards. A state of several parts is one array: concatenate them along the last axis."
+            f"{NAME}: step returns a {what}, not an array of {binding.framework}. Return the next state alone; what else "
+            "depends on it is computed from the states afterwards. A state of several parts is one array: concatenate them along "
+            "the last axis."
         )
     if tuple(result.shape) != tuple(h.shape):
         raise ShapeError(
@@ -69,12 +71,18 @@ def check_result(binding: Binding, result: Any, h: Array) -> None:
         )
 
 
+def _of_framework(binding: Binding, x: Any) -> bool:
+    try:
+        return binding_for(type(x)) is binding
+    except ArrayTypeError:
+        return False
+
+
 def _called(recurrence: Recurrence, stepper: Stepper, h: Array, x: Leaves, how: str) -> Any:
     xp = recurrence.xp
-    try:  # on copies, for steps that write into what they are given
-        return stepper.evaluate(
-            xp.astype(h, h.dtype, copy=True), [xp.astype(leaf, leaf.dtype, copy=True) for leaf in x]
-        )
+    copies = [xp.astype(leaf, leaf.dtype, copy=True) for leaf in (h, *x)]
+    try:
+        result = stepper.evaluate(copies[0], copies[1:])
     except Exception as error:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in x) or "none"
         if _serves_one_sample(stepper, h, x):
@@ -86,6 +94,14 @@ def _called(recurrence: Recurrence, stepper: Stepper, h: Array, x: Leaves, how: 
             f"{NAME}: while step was called {how}: h of shape {tuple(h.shape)}, x of shape {shapes}. {PER_SAMPLE}"
         )
         raise
+    for name, before, after in zip(("h", *("x",) * len(x)), (h, *x), copies, strict=True):
+        equal = (before == after) | ((before != before) & (after != after))
+        if not bool(xp.all(equal)):
+            raise OptionError(
+                f"{NAME}: step writes into its argument {name}, which may be a part of what you gave. Make new arrays: "
+                "h * 0.5 + x for h *= 0.5; h += x."
+            )
+    return result
 
 
 def _serves_one_sample(stepper: Stepper, h: Array, x: Leaves) -> bool:

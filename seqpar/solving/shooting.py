@@ -183,7 +183,6 @@ def measure(walk: Walk, starts: Array, tile: Array, ends: Array, found: Gains, s
     """Walk chunks of these sequences (a NumPy mask) once more, from nearby, where nothing is known yet of differences."""
     xp, cut = walk.xp, walk.cut
     wanted = host(found.expansion == float("inf")) & sequences
-    wanted[0] = False  # the first chunk starts exactly
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return found
@@ -206,7 +205,7 @@ def measure(walk: Walk, starts: Array, tile: Array, ends: Array, found: Gains, s
 def nearby(xp: Any, starts: Array, size: Array) -> Array:
     """Starts moved by the square root of rounding in every number: small beside the state, large beside rounding."""
     by = agreement.epsilon(xp, starts.dtype) ** 0.5
-    return starts + xp.astype(signs(xp, starts) * (by * size[..., None]), starts.dtype)
+    return starts + xp.astype(signs(xp, starts, draw=1) * (by * size[..., None]), starts.dtype)
 
 
 def _padded(walk: Walk, rows: Any) -> Any:
