@@ -118,8 +118,9 @@ def _none(xp: Any, sizes: Array) -> Array:
 
 def unmeasured(xp: Any, sizes: Array) -> Gains:
     """Nothing is known yet."""
-    unknown = xp.full_like(widened(xp, sizes), float("inf"))
-    return Gains(unknown, unknown, unknown, unknown)
+    sizes = widened(xp, sizes)
+    # Four arrays, not one four times: rows of them are written to.
+    return Gains(*(xp.full_like(sizes, float("inf")) for _ in Gains._fields))
 
 
 def worse(xp: Any, known: Gains, seen: Gains) -> Gains:

@@ -109,3 +109,8 @@ def test_an_infinite_number_is_no_size_to_measure_the_others_by():
 def test_a_difference_that_becomes_large_says_nothing_of_small_ones():
     found = agreement.gains(np, walks([4.0] * 8, first=1e-4), UNIT, near=1e5)
     assert found.peak > 1e17 and found.expansion > 1e17
+
+
+def test_gains_that_nobody_measured_share_no_memory():
+    found = agreement.unmeasured(np, np.ones((3, 2)))
+    assert not any(np.shares_memory(x, y) for i, x in enumerate(found) for y in found[:i])
