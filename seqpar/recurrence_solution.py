@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from seqpar.errors import OptionError
@@ -36,13 +37,19 @@ class RecurrenceSolution(Generic[A]):
     method: Any
     """The number of the method that made the states: `method_name` says it in words."""
     history: tuple[dict[str, Any], ...] = field(default=(), metadata={"static": True})
-    """What each sweep found; empty under tracing."""
+    """What each sweep found, in words of its method; empty in JAX."""
     problem: Any = field(default=None, repr=False, metadata={"static": True})
     """What was solved, for `verify`; None once the solution has passed through a transformation."""
 
     @property
     def method_name(self) -> str:
-        return METHODS[int(self.method)]
+        """The method in words; of solutions side by side (`jax.vmap`), the one they share, or all of them."""
+        numbers = sorted({int(i) for i in np.asarray(self.method).reshape(-1)})
+        return ", ".join(METHODS[i] for i in numbers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and copies: what was solved, with the step in it, stays behind."""
+        return {**self.__dict__, "problem": None}
 
     def __repr__(self) -> str:
         shape = tuple(self.states.shape)  # type: ignore[attr-defined]
@@ -63,8 +70,9 @@ class Verification(NamedTuple):
     """Steps that were compared."""
     error: float
     """Largest difference from the sequential states, relative to max(1, |h|)."""
+    tol: float
+    """The difference that was allowed."""
     agrees: bool
-    """Is it no more than the larger of `tol` and the solution's own error estimate?"""
 
 
 def verify(solution: RecurrenceSolution[Any], steps: int = 1024, tol: float | None = None) -> Verification:
@@ -78,7 +86,7 @@ def verify(solution: RecurrenceSolution[Any], steps: int = 1024, tol: float | No
         How many steps to walk; all, if there are fewer.
     tol
         Difference, relative to max(1, |h|), that still counts as agreement. By default 64 units of rounding, or the estimate
-        of the solution where that is larger and finite.
+        of the solution where that is larger and still says something (up to 2,000 units).
 
     Examples
     --------
@@ -90,10 +98,18 @@ def verify(solution: RecurrenceSolution[Any], steps: int = 1024, tol: float | No
     >>> seqpar.verify(solution).agrees
     True
     """
+    if not isinstance(solution, RecurrenceSolution):
+        raise OptionError(
+            f"verify: a {type(solution).__name__} is not a solution. Give what seqpar.solve_recurrence returned, not its states."
+        )
+    if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
+        raise OptionError(f"verify: steps={steps!r} is not a number of steps. Give 1 or more.")
+    if tol is not None and not tol >= 0:
+        raise OptionError(f"verify: tol={tol!r} is not a tolerance. Give a number of 0 or more.")
     if solution.problem is None:
         raise OptionError(
-            "verify: this solution has passed through a transformation (jit, vmap, a tree map) and has left its problem behind. "
-            "Verify what solve_recurrence returned on concrete arrays."
+            "verify: this solution has passed through a transformation (jit, vmap, a tree map, a pickle) and has left its "
+            "problem behind. Solve once outside of it, and verify that."
         )
     from seqpar.solving.verification import compare
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,12 +16,15 @@ from seqpar.dispatch.faces import face
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import Request, check_wish, laid_over, requested
 from seqpar.dispatch.problem import Array
+from seqpar.dispatch.registry import check_backend
 from seqpar.errors import ConvergenceError, OptionError, unknown_name
 from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical, canonical
+from seqpar.solving.configs import check_config
 from seqpar.solving.explanation import RecurrenceExplanation, explanation
 from seqpar.solving.recurrence import Solved
+from seqpar.solving.rows import host
 from seqpar.solving.wish import METHODS, Wish
 from seqpar.validation import flag
 
@@ -76,17 +80,19 @@ def solve_recurrence(
         is `h0`: several sequences laid end to end (`seqpar.resets_from_lengths`).
     method
         "auto", "sequential", "shooting", "shooting_newton", "newton", "quasi_newton", "block_newton", "picard" or "jacobi".
-        "auto" walks a few hundred steps to see how fast the recurrence forgets, predicts what each method would cost, and ends
-        in the sequential answer whatever happens. It reads values, never clocks: equal calls make equal choices.
+        "auto" walks a few hundred steps to see how fast the recurrence forgets, predicts what chunks would cost beside the loop,
+        and ends in the sequential answer whatever happens. It reads values, never clocks: equal calls make equal choices. In JAX
+        it reads sizes alone, and the program watches itself.
     jacobian
-        The derivative of the step by the state, for Newton's methods: "auto", "dense", "diagonal", ("block", k) for k interleaved
-        blocks (unit j couples h[j], h[j + n/k], ...), "none", or a function ``(params, h, x) -> (..., n, n) or (..., n)``.
+        The derivative of the step by the state, for Newton's methods: "auto", "dense", "diagonal", ("block", k) for blocks of k
+        numbers (unit j couples h[j], h[j + n/k], ...), "none", or a function ``(params, h, x) -> (..., n, n) or (..., n)``.
     tol
         Shooting: largest mismatch between chunks, relative to max(1, |h|), that counts as agreement; 0 means to the bit. By
         default 8 units of rounding for a step of yours. Newton's methods: largest |h[t] - step(h[t-1], x[t])| / max(1, |h[t]|),
         by default 20 units of rounding.
     max_sweeps
-        Stop after so many sweeps (iterations).
+        Stop after so many sweeps (iterations). By default shooting goes on until it is exact, after as many sweeps as there are
+        chunks; Newton's methods give up after the work of 200 sweeps over all of time.
     guess
         States to start from, shaped like the result: the solution of a neighbouring problem.
     bounds
@@ -94,9 +100,9 @@ def solve_recurrence(
         into it.
     throw
         Raise `seqpar.errors.ConvergenceError` if a sequence did not pass the test of agreement; else look at `converged`. Under
-        tracing nothing can be raised.
+        tracing, and with a fixed number of sweeps (`ShootingConfig(sweeps=k)`), nothing can be raised.
     backend
-        For the linear recurrences inside Newton's methods: None for the best one, or a backend's name.
+        For the linear recurrences inside Newton's methods: None for the best one, or a backend's name. Others have no use for it.
     config
         A method's knobs: `seqpar.ShootingConfig` or `seqpar.NewtonConfig`.
 
@@ -108,11 +114,12 @@ def solve_recurrence(
     Notes
     -----
     Shooting cuts time into chunks, walks them all at once from guessed states and exchanges what they end in. It needs nothing
-    but the step, and after as many sweeps as there are chunks it is exact. Agreement within a tolerance is believed only where
-    every chunk was walked from two different starts and was seen to forget the difference. NaN goes where the definition
-    carries it.
+    but the step, and after as many sweeps as there are chunks it is exact. Where chunks agree within a tolerance only, each is
+    walked again from nearby, to measure what becomes of the difference; agreement is believed where that is little. NaN goes
+    where the definition carries it.
 
-    On a device one small mask is read back in each sweep, none with ``config=ShootingConfig(sweeps=k)``.
+    On a device small masks are read back in each sweep, none between sweeps with ``config=ShootingConfig(sweeps=k)``. The
+    solution keeps what was solved, for `verify`; `copy.copy(solution)` does not.
 
     Examples
     --------
@@ -132,7 +139,9 @@ def solve_recurrence(
         result: RecurrenceSolution[A] = solver_of(binding).outside_compiler(solve_recurrence, given)
         return result
     call = _checked(**given)
-    with laid_over(Request(backend=call.request.backend, numerics=call.request.numerics)):
+    # The backend is for Newton's linear recurrences; those that estimate errors take what there is.
+    backend = None if call.wish.method in ("auto", "sequential", "shooting") else call.request.backend
+    with laid_over(Request(backend=backend, numerics=call.request.numerics)):
         solved = solver_of(call.problem.recurrence.binding).solve(call.problem.recurrence, call.wish)
     solution: RecurrenceSolution[A] = _solution(call.problem, solved)
     if throw:
@@ -142,6 +151,9 @@ def solve_recurrence(
 
 def recurrence(step: Callable[[Any, A, Any], A], x: Any, h0: A, params: Any = None, **options: Any) -> A:
     """The states of ``h[t] = step(params, h[t-1], x[t])`` alone: `solve_recurrence`, of which it takes every option.
+
+    With a method named under `jax.jit`, where nothing can be raised, states that did not converge look like any others: take
+    "auto", which always has an answer, or `solve_recurrence`, which says.
 
     Examples
     --------
@@ -182,14 +194,25 @@ def _checked(
     flag(NAME, "throw", throw)
     request = requested(method, backend, config)
     if request.method not in ("auto", *METHODS):
-        raise unknown_name(NAME, "method", request.method, ("auto", *METHODS))
+        error = unknown_name(NAME, "method", request.method, ("auto", *METHODS))
+        if method == "auto":
+            error.add_note(
+                "The method comes from a block of seqpar.options; give method= to this call, or leave the block."
+            )
+        raise error
+    check_config(request.method, request.config)
+    check_backend(NAME, request.backend)
     _check_numbers(tol, max_sweeps)
     _check_jacobian(jacobian)
+    if method != "auto" and request.method == "sequential" and guess is not None:
+        raise OptionError(
+            f'{NAME}: guess= with method="sequential", which guesses nothing. Leave one of them out.'
+        )
     problem = canonical(step, x, h0, params, axis, length, flag(NAME, "reverse", reverse), resets)
     wish = Wish(
         method=request.method,
         jacobian=jacobian,
-        tol=tol,
+        tol=None if tol is None else float(tol),
         max_sweeps=max_sweeps,
         guess=problem.guess(guess),
         bounds=_bounds(problem, bounds),
@@ -200,7 +223,7 @@ def _checked(
 
 def _check_numbers(tol: Any, max_sweeps: Any) -> None:
     if tol is not None and (
-        isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 <= tol < math.inf
+        isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 <= float(tol) < math.inf
     ):
         raise OptionError(
             f"{NAME}: tol={tol!r} is not a tolerance. Give a number of 0 or more, as a Python float."
@@ -215,7 +238,7 @@ def _check_jacobian(jacobian: Any) -> None:
     if callable(jacobian) or jacobian in ("auto", "dense", "diagonal", "none"):
         return
     if isinstance(jacobian, tuple) and len(jacobian) == 2 and jacobian[0] == "block":
-        if isinstance(jacobian[1], int) and jacobian[1] >= 1:
+        if isinstance(jacobian[1], int) and not isinstance(jacobian[1], bool) and jacobian[1] >= 1:
             return
         raise OptionError(f"{NAME}: jacobian={jacobian!r}: blocks are of a whole number of 1 or more.")
     raise unknown_name(NAME, "jacobian", jacobian, ("auto", "dense", "diagonal", "none", "('block', 2)"))
@@ -239,6 +262,10 @@ def _bounds(problem: Canonical, bounds: Any) -> tuple[Array, Array] | None:
                 f"{NAME}: bounds: {name}={value!r} is neither a number nor an array that broadcasts to ({rec.state},) ({error})."
             ) from error
         ends.append(end)
+    if all(isinstance(value, (int, float)) for value in bounds) and not bounds[0] <= bounds[1]:
+        raise OptionError(
+            f"{NAME}: bounds={bounds!r}: the lowest is not below the highest. Give (lowest, highest)."
+        )
     return ends[0], ends[1]
 
 
@@ -267,7 +294,7 @@ def _raise_unless_converged(call: _Checked, solution: RecurrenceSolution[Any]) -
     fixed = getattr(call.wish.config, "sweeps", None) is not None
     if fixed or bool(xp.all(solution.converged)):
         return
-    bad = int(xp.sum(xp.astype(~solution.converged, xp.int64)))
+    bad = int((~host(solution.converged)).sum())
     raise ConvergenceError(
         f"{NAME}: {bad} of {max(1, call.problem.recurrence.batch)} sequences did not converge with "
         f"method={solution.method_name!r} in {int(xp.max(solution.sweeps))} sweeps: residual "

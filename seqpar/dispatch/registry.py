@@ -15,7 +15,7 @@ from functools import cache
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.memos import invalidate, on_invalidate
 from seqpar.dispatch.problem import Kernel
-from seqpar.errors import BackendError
+from seqpar.errors import BackendError, unknown_name
 
 GROUP = "seqpar.backends"
 
@@ -117,6 +117,12 @@ def kernel_names() -> set[str]:
         for name in backend.provides or (backend.name,)
     }
     return names | {"reference"}
+
+
+def check_backend(operation: str, backend: str | None) -> None:
+    """Refuse the name of a backend that does not exist."""
+    if backend is not None and backend not in kernel_names():
+        raise unknown_name(operation, "backend", backend, kernel_names())
 
 
 on_invalidate(kernels.cache_clear)

@@ -23,6 +23,7 @@ Shapes: states (chunk, chunks, batch, n), starts and ends (chunks, batch, n), di
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -87,8 +88,11 @@ def judge(
     tol: float,
     independent: bool = False,
     accepted: float = ACCEPTED,
+    before: Array | None = None,
 ) -> Judgement:
     """Do the chunks agree? entering: (chunks - 1, batch, n), what the ends hand to the next chunks; sizes: (chunks, batch).
+
+    `before` (batch,) is the error of the states that enter the first chunk, relative like mismatches; None for none.
 
     `independent` walks give the same bits whatever is beside them, so that agreement to the bit leaves no error at all.
     """
@@ -101,6 +105,8 @@ def judge(
     mismatch = distance(xp, entering, starts[1:, ...]) / sizes[:-1, ...]
     mismatch = xp.concat([xp.zeros_like(sizes[:1, ...]), _nan_to_inf(xp, mismatch)], axis=0)
     residual = xp.max(mismatch, axis=0)
+    if before is not None:
+        mismatch = xp.concat([before[None, ...], mismatch[1:, ...]], axis=0)
     inside = xp.max(carried(xp, mismatch, found), axis=0)
     exact = ~xp.any(differ, axis=0)
     close = exact | (residual <= tol)
@@ -158,31 +164,45 @@ def distance(xp: Any, left: Array, right: Array) -> Array:
     return widened(xp, xp.max(xp.where(equal, xp.zeros_like(difference), difference), axis=-1))
 
 
+def apart(xp: Any, left: Array, right: Array) -> Array:
+    """Distance relative to the size of the states: a difference of 1 is little where they are 1e6, and much where they are 1."""
+    d = distance_of_walks(xp, left, right)
+    # Two reductions of everything cost a fifth of one along the state.
+    small = _on_host(right) and xp.isdtype(right.dtype, "real floating")
+    if small and bool(xp.max(right) <= 1.0) and bool(xp.min(right) >= -1.0):
+        return d
+    return d / size(xp, right)
+
+
 def distance_of_walks(xp: Any, left: Array, right: Array) -> Array:
     """`distance` for arrays on the host, where a look at the result is cheap: the rest only for what is not finite."""
     plain = xp.max(xp.abs(left - right), axis=-1)
-    if str(getattr(plain, "device", "cpu")).lower().startswith("cpu") and bool(xp.all(xp.isfinite(plain))):
+    if _on_host(plain) and bool(xp.all(xp.isfinite(plain))):
         return widened(xp, plain)
     return distance(xp, left, right)
 
 
-def distances(xp: Any, starts: tuple[Array, Array], walks: tuple[Array, Array]) -> Array:
-    """d[t] of two walks of the same chunks, from their starts to their ends."""
-    first = distance(xp, *starts)
-    return xp.concat([first[None, ...], distance(xp, *walks)], axis=0)
+def _on_host(x: Array) -> bool:
+    return str(getattr(x, "device", "cpu")).lower().startswith("cpu")
 
 
-def gains(xp: Any, d: Array, unit: Array, near: float = float("inf")) -> Gains:
+def near(epsilon: float) -> float:
+    """The largest distance of two starts, relative to their size, that counts as small."""
+    return max(NEAR, 3.0 * math.sqrt(epsilon))
+
+
+def gains(xp: Any, d: Array, unit: Array, near: float = float("inf"), least: float = INFORMATIVE) -> Gains:
     """The gains of chunks walked twice, from the distances of their walks; infinite where these say nothing.
 
-    `unit` is rounding at the size of the states, `near` the largest difference of two starts that counts as small, in such units.
+    `unit` is rounding at the size of the states; `near` the largest difference of two starts that counts as small, `least` the
+    smallest that is more than rounding, in such units.
     """
     d, unit = _finite(xp, d), widened(xp, unit)
     floor = xp.where(unit < LARGE, unit, xp.ones_like(unit))
     smallest = xp.maximum(running_minimum(xp, d), floor[None, ...])
     expansion = xp.max(xp.maximum(d, floor[None, ...]) / smallest, axis=0)
     first = d[0, ...]
-    informative = (first >= INFORMATIVE * floor) & (first <= near * floor)
+    informative = (first >= least * floor) & (first <= near * floor)
     start = xp.where(informative, first, xp.ones_like(floor))
     # A difference that has become large says no more how much a small one would have grown.
     grown = xp.max(d, axis=0) > xp.maximum(near * floor, first)
@@ -205,7 +225,6 @@ def running_minimum(xp: Any, d: Array) -> Array:
 def carried(xp: Any, mismatch: Array, found: Gains) -> Array:
     """Errors of the states inside each chunk: the mismatches carried through the gains of the chunks before."""
     through = found.end
-    # The first chunk starts exactly: whatever it would do to an error is of no interest.
     through = xp.concat([xp.zeros_like(through[:1, ...]), through[:-1, ...]], axis=0)
     errors = _finite(xp, linear_recurrence(_finite(xp, through), mismatch, axis=0))
     inside = errors * _finite(xp, found.peak)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqpar.dispatch.problem import Array
-from seqpar.errors import NotEligibleError
 from seqpar.solving import agreement
 from seqpar.solving.chunks import cut
 from seqpar.solving.configs import ShootingConfig
@@ -31,8 +30,6 @@ from seqpar.solving.shooting import shoot
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.tolerance import stated
 from seqpar.solving.wish import Wish
-
-NAME = "solve_recurrence"
 
 WORTH = 0.75
 """A method has to be predicted to take this part of the sequential time to be tried."""
@@ -84,10 +81,6 @@ def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
 
 def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     """The sequential answer, by whatever seems fastest."""
-    if wish.config is not None and not isinstance(wish.config, ShootingConfig):
-        raise NotEligibleError(
-            f'{NAME}: config={wish.config!r} needs the method it belongs to. Name it, as in method="newton".'
-        )
     found = plan(recurrence, stepper, wish)
     told: dict[str, Any] = {
         "plan": found.method,
@@ -166,7 +159,7 @@ class _Pieces:
         tol = stated(part, stepper, wish)
         walk = ForwardWalk(part, stepper, pieces)
         watch = _Watch(cost, pieces.chunk, tol)
-        found = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, give_up=watch)
+        found = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, give_up=watch, before=self.error)
         states = pieces.states(xp, found.tile)
         estimate, residual = found.judged.error_estimate, found.judged.residual
         hard = ~found.agreed
@@ -186,7 +179,6 @@ class _Pieces:
             unknown = self._unmeasured(before) if same else xp.full_like(estimate, math.inf)
             estimate = xp.where(mask, unknown, estimate)
             residual = xp.where(mask, xp.zeros_like(residual), residual)
-        # An error at the start of a window is one more mismatch, which the window was seen to forget.
         self.error = xp.maximum(before, estimate)
         self.residual = residual if self.residual is None else xp.maximum(self.residual, residual)
         self.states.append(states)

@@ -11,7 +11,7 @@ from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical
 from seqpar.solving.checks import check_step
 from seqpar.solving.configs import ShootingConfig
-from seqpar.solving.wish import METHODS, Wish
+from seqpar.solving.wish import Wish
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +29,8 @@ class RecurrenceExplanation:
     """Steps after which the start of a walk no longer matters."""
     config: Any
     provenance: str
+    backend: str = "reference"
+    """Steps of a user's run as code of their framework."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -70,7 +72,6 @@ def explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceE
         found: Plan = plan(rec, stepper, wish)
     config = ShootingConfig(chunk=found.chunk, burn_in=found.burn_in) if found.chunk else None
     rate, memory = (None, None) if found.probe is None else (found.probe.rate, found.probe.memory)
-    assert found.method in METHODS
     return RecurrenceExplanation(
         told, found.method, found.reason, found.predictions, rate, memory, config, "heuristic"
     )

@@ -79,7 +79,7 @@ def guessed(recurrence: Recurrence, stepper: Stepper, cut: Cut, start: Start, bu
         walk.h0,
         keep=False,
     )
-    return xp.concat([first, cut.by_chunk(xp, end)[:-1, ...]], axis=0)
+    return xp.concat([first, walk.entering(cut.by_chunk(xp, end))], axis=0)
 
 
 class Start:
@@ -105,7 +105,8 @@ class Start:
         if self.guess is not None:
             before = self.guess[:, cut.chunk - 1 : cut.steps - 1 : cut.chunk, ...]
             before = xp.permute_dims(before, (1, 0, 2))
-            return xp.concat([recurrence.first[None, ...], before[: cut.chunks - 1, ...]], axis=0)
+            before = self.within(xp, before[: cut.chunks - 1, ...])
+            return xp.concat([recurrence.first[None, ...], before], axis=0)
         return self.pattern(recurrence, cut.chunks)
 
     def pattern(self, recurrence: Recurrence, many: int) -> Array:

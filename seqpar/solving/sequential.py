@@ -21,7 +21,7 @@ def sequential(recurrence: Recurrence, stepper: Stepper) -> Solved:
 def walked(recurrence: Recurrence, stepper: Stepper) -> Array:
     """(batch, steps, n), one step after the other from h0."""
     xp, h0 = recurrence.xp, recurrence.h0
-    if recurrence.steps == 0 or recurrence.batch == 0:
+    if 0 in (recurrence.steps, recurrence.batch, recurrence.state):
         return xp.zeros(
             (recurrence.batch, recurrence.steps, recurrence.state), dtype=h0.dtype, device=device(h0)
         )
@@ -33,6 +33,6 @@ def walked(recurrence: Recurrence, stepper: Stepper) -> Array:
 def exactly(recurrence: Recurrence, states: Array, method: str) -> Solved:
     """A result without error, in one sweep."""
     xp, batch = recurrence.xp, recurrence.batch
-    zero = xp.zeros((batch,), dtype=xp.abs(recurrence.h0).dtype, device=device(states))
+    zero, none = (xp.zeros((batch,), dtype=xp.abs(recurrence.h0).dtype, device=device(states)) for _ in "  ")
     true = on_device(xp, np.ones(batch, bool), states)
-    return Solved(states, true, on_device(xp, np.ones(batch, np.int64), states), zero, zero, method)
+    return Solved(states, true, on_device(xp, np.ones(batch, np.int64), states), zero, none, method)

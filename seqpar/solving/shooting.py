@@ -14,7 +14,7 @@ import numpy as np
 
 from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
-from seqpar.solving.agreement import Gains, Judgement
+from seqpar.solving.agreement import Gains, Judgement, widened
 from seqpar.solving.chunks import Cut
 from seqpar.solving.pattern import signs
 from seqpar.solving.rows import host, on_device, put, take
@@ -84,8 +84,10 @@ def shoot(
     give_up: GiveUp | None = None,
     exchange: Exchange | None = None,
     accepted: float = agreement.ACCEPTED,
+    before: Array | None = None,
 ) -> Shot:
-    """Exchange boundaries until they agree. starts: (chunks, batch, n), of which the first chunk's are exact.
+    """Exchange boundaries until they agree. starts: (chunks, batch, n), of which the first chunk's are exact, or wrong by
+    `before` (batch,), relative to max(1, |h|).
 
     Agreement within `tol` is believed while its estimated error stays below `accepted` tolerances. A chunk is walked again if,
     and only if, its start has changed. One small array is read back from the device in each sweep, two with `give_up`.
@@ -102,7 +104,7 @@ def shoot(
     while True:
         entering = walk.entering(ends)
         judged = agreement.judge(
-            xp, entering, starts, walk.size(ends), found, tol, walk.independent, accepted
+            xp, entering, starts, walk.size(ends), found, tol, walk.independent, accepted, before
         )
         close = host(judged.close)
         if (close & ~measured).any() and not (walk.linear or walk.independent or cut.chunks == 1):
@@ -140,7 +142,7 @@ def shoot_fixed(walk: Walk, starts: Array, *, tol: float, sweeps: int) -> Shot:
         starts = xp.concat([starts[:1, ...], walk.entering(cut.by_chunk(xp, end))], axis=0)
         tile, end = walk.run(cut.by_row(xp, starts), None)
     ends = cut.by_chunk(xp, end)
-    pair = cut.by_row(xp, starts), cut.by_row(xp, nearby(xp, starts, walk.size(ends)))
+    pair = cut.by_row(xp, starts), cut.by_row(xp, nearby(xp, starts, agreement.size(xp, starts)))
     seen = _seen(walk, pair, (tile, walk.run(pair[1], None)[0]), _unit(walk, ends))
     found = Gains(*(cut.by_chunk(xp, x) for x in seen))
     judged = agreement.judge(xp, walk.entering(ends), starts, walk.size(ends), found, tol, walk.independent)
@@ -186,7 +188,7 @@ def measure(walk: Walk, starts: Array, tile: Array, ends: Array, found: Gains, s
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return found
-    near = nearby(xp, starts, walk.size(ends))
+    near = nearby(xp, starts, agreement.size(xp, starts))
     pair, unit = (cut.by_row(xp, starts), cut.by_row(xp, near)), _unit(walk, ends)
     if len(rows) > 0.6 * cut.rows:
         seen = _seen(walk, pair, (tile, walk.run(pair[1], None)[0]), unit)
@@ -223,8 +225,15 @@ def _seen(walk: Walk, starts: tuple[Array, Array], walks: tuple[Array, Array], u
     xp = walk.xp
     steps, rows, n = walks[0].shape
     block = max(1, BLOCK // max(1, rows * n))
-    blocks = [[x[t : min(steps, t + block), ...] for x in walks] for t in range(0, steps, block)]
-    parts = [agreement.distance_of_walks(xp, *pair) for pair in blocks]
-    d = xp.concat([agreement.distance(xp, *starts)[None, ...], *parts], axis=0)
-    near = float("inf") if walk.linear else agreement.NEAR / agreement.epsilon(xp, walks[0].dtype)
-    return agreement.gains(xp, d, unit, near)
+    # A linear walk has one scale for all of time; states are measured by their own size, step by step.
+    between = agreement.distance_of_walks if walk.linear else agreement.apart
+    pairs = [[x[t : min(steps, t + block), ...] for x in walks] for t in range(0, steps, block)]
+    parts = [between(xp, *starts)[None, ...], *(between(xp, *pair) for pair in pairs)]
+    d = xp.concat(parts, axis=0)
+    if walk.linear:
+        return agreement.gains(xp, d, unit)
+    epsilon = agreement.epsilon(xp, walks[0].dtype)
+    least = min(agreement.INFORMATIVE, 0.5 / epsilon**0.5)
+    return agreement.gains(
+        xp, d, xp.full_like(widened(xp, unit), epsilon), agreement.near(epsilon) / epsilon, least
+    )

@@ -1,4 +1,4 @@
-"""From a checked call to a method: the eager solver, the same for every framework."""
+"""From a checked call to a method: the solver of frameworks that compute at once. JAX has a program of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqpar.solving.automatic import automatic
 from seqpar.solving.boundaries import NewtonExchange
 from seqpar.solving.checks import check_step
 from seqpar.solving.chunks import Cut, cut
-from seqpar.solving.configs import NewtonConfig, ShootingConfig
+from seqpar.solving.configs import ShootingConfig
 from seqpar.solving.forward import ForwardWalk, around, guessed
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.rows import on_device
@@ -23,14 +23,12 @@ from seqpar.solving.stepping import Stepper
 from seqpar.solving.tolerance import stated
 from seqpar.solving.wish import Wish
 
-NAME = "solve_recurrence"
-
 
 def solve(recurrence: Recurrence, wish: Wish, stepper: Stepper | None = None) -> Solved:
     """Solve by the method that was asked for, or by the one that suits the recurrence."""
     stepper = recurrence.stepper() if stepper is None else stepper
     check_step(recurrence, stepper)
-    if recurrence.steps == 0 or recurrence.batch == 0 or wish.method == "sequential":
+    if 0 in (recurrence.steps, recurrence.batch, recurrence.state) or wish.method == "sequential":
         return sequential(recurrence, stepper)
     if wish.method == "auto":
         return automatic(recurrence, stepper, wish)
@@ -40,17 +38,16 @@ def solve(recurrence: Recurrence, wish: Wish, stepper: Stepper | None = None) ->
     with np.errstate(all="ignore"):
         if wish.method in ("shooting", "shooting_newton"):
             return shooting(recurrence, stepper, wish)
-        _config(wish, NewtonConfig)
         return newton(recurrence, stepper, wish)
 
 
 def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     """Multiple shooting with the knobs that were asked for."""
-    config = _config(wish, ShootingConfig)
+    config = wish.config or ShootingConfig()
     pieces = cut(recurrence.steps, recurrence.batch, config.chunk or default_chunk(recurrence))
     burn_in = config.burn_in
     if burn_in is None:
-        burn_in = pieces.chunk // 2
+        burn_in = pieces.chunk // 2 if wish.guess is None else 0
     start = around(recurrence.xp, recurrence.h0, wish.guess, wish.bounds)
     starts = guessed(recurrence, stepper, pieces, start, burn_in)
     tol = stated(recurrence, stepper, wish)
@@ -60,6 +57,11 @@ def shooting(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     elif wish.method == "shooting":
         shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps)
     else:
+        if wish.jacobian not in ("auto", "dense"):
+            raise NotEligibleError(
+                f"solve_recurrence: jacobian={wish.jacobian!r} with method='shooting_newton', which takes derivatives of whole "
+                "chunks. Leave it out, or take method='newton'."
+            )
         # Newton's answer is judged by its residual, as its other forms are: where nothing is forgotten, the estimate says so.
         newton = NewtonExchange(walk, wish.bounds)
         shot = shoot(walk, starts, tol=tol, max_sweeps=wish.max_sweeps, exchange=newton, accepted=math.inf)
@@ -88,13 +90,3 @@ def solved(recurrence: Recurrence, pieces: Cut, shot: Shot, method: str) -> Solv
         history=shot.history,
         chunk=pieces.chunk,
     )
-
-
-def _config(wish: Wish, kind: type[Any]) -> Any:
-    if wish.config is None:
-        return kind()
-    if not isinstance(wish.config, kind):
-        raise NotEligibleError(
-            f"{NAME}: config={wish.config!r} is not of method={wish.method!r}. Give a {kind.__name__}, or leave it out."
-        )
-    return wish.config

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import numpy as np
 
 from seqpar.solving import agreement
 from seqpar.solving.canonical import Canonical
@@ -14,22 +15,24 @@ ROUGHLY = 64.0
 """Units of rounding that two orders of the same sums may differ by."""
 
 
-def compare(solution: Any, steps: int, tol: float | None) -> tuple[int, float, bool]:
-    """Steps compared, largest difference relative to max(1, |h|), and whether that is little."""
+def compare(solution: Any, steps: int, tol: float | None) -> tuple[int, float, float, bool]:
+    """Steps compared, largest difference relative to max(1, |h|), the tolerance, and whether it is kept."""
     problem: Canonical = solution.problem
     rec = problem.recurrence
     xp, steps = rec.xp, min(steps, rec.steps)
     if steps == 0 or rec.batch == 0:
-        return 0, 0.0, True
+        return 0, 0.0, 0.0 if tol is None else tol, True
     expected = walked(rec.part(0, steps), rec.stepper())
     back = tuple(problem.order.index(i) for i in range(len(problem.order)))
     found = xp.reshape(xp.permute_dims(solution.states, back), (rec.batch, rec.steps, rec.state))
     found = (xp.flip(found, axis=1) if problem.reverse else found)[:, :steps, ...]
-    apart = agreement.distance(xp, found, expected) / agreement.size(xp, expected)
-    error = float(host(xp.max(apart)))
-    if tol is None:
-        estimate = float(xp.max(solution.error_estimate))
-        tol = max(
-            ROUGHLY * agreement.epsilon(xp, expected.dtype), estimate if math.isfinite(estimate) else 0.0
-        )
-    return steps, error, error <= tol
+    apart = xp.max(agreement.distance(xp, found, expected) / agreement.size(xp, expected), axis=1)
+    errors = host(apart)
+    if tol is not None:
+        return steps, float(errors.max()), tol, bool((errors <= tol).all())
+    unit = agreement.epsilon(xp, expected.dtype)
+    estimates = host(solution.error_estimate).reshape(-1)
+    # An estimate that says nothing excuses nothing.
+    says = estimates <= agreement.LOUD * agreement.STATED * unit
+    allowed = np.maximum(ROUGHLY * unit, np.where(says, estimates, 0.0))
+    return steps, float(errors.max()), float(allowed.max()), bool((errors <= allowed).all())

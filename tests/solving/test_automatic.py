@@ -128,3 +128,76 @@ def test_a_few_chunks_that_go_on_one_by_one_are_as_good_as_the_sequential_walk()
     active[64] = True
     watch(active, active.astype(float))
     assert not watch(active, active.astype(float))
+
+
+def burst(params, h, x):
+    return np.tanh(x[..., :1] * (h @ params) + x[..., 1:])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_chaos_within_the_probed_steps_is_the_sequential_answer_to_the_bit(dtype):
+    rng = np.random.default_rng(0)
+    u = (rng.standard_normal((32, 32)) / np.sqrt(32)).astype(dtype)
+    gain = np.full((4096, 1), 0.4)
+    gain[:200] = 3
+    x = np.concatenate([gain, 0.3 * rng.standard_normal((4096, 32))], axis=-1).astype(dtype)
+    h0 = np.zeros(32, dtype)
+    found = seqpar.solve_recurrence(burst, x, h0, u)
+    np.testing.assert_array_equal(found.states, seqpar.recurrence(burst, x, h0, u, method="sequential"))
+
+
+def relay(params, h, x):
+    """Keeps its sign for ever; where x is 1 it is pressed to almost nothing."""
+    return np.where(x == 1, h.dtype.type(0.1) * h, np.sign(h))
+
+
+@pytest.mark.parametrize("pressed", [10, 16, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_sign_that_is_pressed_before_every_boundary_is_kept(dtype, pressed):
+    x = np.zeros((4096, 1), dtype)
+    for end in range(64, 4096, 64):
+        x[end - pressed : end] = 1
+    h0 = np.array([-0.1], dtype)
+    exact = seqpar.recurrence(relay, x, h0, method="sequential")
+    for method in ("auto", "shooting"):
+        found = seqpar.solve_recurrence(relay, x, h0, method=method)
+        np.testing.assert_array_equal(found.states, exact)
+
+
+def test_a_state_that_shrinks_by_orders_inside_a_chunk_is_judged_by_its_own_size():
+    # 1e6 at each boundary of 64 steps, 0.01 in between: 50 is nothing to the one and everything to the other.
+    x = np.full((640, 1), 0.0)
+    x[63::64] = 1.0
+
+    def step(params, h, x):
+        return np.where(x == 1.0, h + 1e6, np.where(h > 1e5, h - 1e6, h))
+
+    config = seqpar.ShootingConfig(chunk=64, burn_in=0)
+    h0 = np.array([0.01])
+    exact = seqpar.recurrence(step, x, h0, method="sequential")
+    guess = exact.copy()
+    guess[63::64] += 50.0
+    found = seqpar.solve_recurrence(step, x, h0, method="shooting", guess=guess, tol=1e-4, config=config)
+    assert np.abs(found.states - exact).max() <= 1e-3
+
+
+@pytest.mark.parametrize("steps", [1, 300])
+def test_states_of_no_numbers_are_solved_by_every_method(steps):
+    for method in ("auto", "shooting", "newton"):
+        found = seqpar.solve_recurrence(
+            lambda p, h, x: h, None, np.zeros((2, 0)), length=steps, method=method
+        )
+        assert found.states.shape == (2, steps, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_half_precision_measures_its_errors_too(dtype):
+    x = RNG.standard_normal((2, 600, 4)).astype(dtype)
+
+    def step(params, h, x):
+        return np.tanh(dtype(0.3) * h + x)
+
+    found = seqpar.solve_recurrence(step, x, np.zeros(4, dtype), method="shooting")
+    exact = seqpar.recurrence(step, x, np.zeros(4, dtype), method="sequential")
+    assert np.isfinite(found.error_estimate).all()
+    assert np.abs(found.states - exact).max() <= 16 * np.finfo(dtype).eps

@@ -56,7 +56,7 @@ def test_dropout_in_torch_is_refused_and_evaluation_is_not() -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (lambda params, h, x: (h, h), "step returns tuple, not an array"),
+        (lambda params, h, x: (h, h), "step returns a tuple, not an array"),
         (lambda params, h, x: h[..., :2], r"step gives shape"),
         (lambda params, h, x: (h + x).astype(np.float32), "step makes float32 of a state of float64"),
     ],
