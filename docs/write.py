@@ -9,11 +9,14 @@ recurrence came to, from the records under benchmarks/results.
 """
 
 import argparse
+import ast
 import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,27 @@ def _entry(name: str, thing: Any) -> str:
         members = _functions(thing) if hasattr(thing, "__all__") else _classes(thing)
         return f"## `seqpar.{name}`\n\n{text}\n\n{members}"
     kind = "class " if inspect.isclass(thing) else ""
-    return f"## `{kind}seqpar.{name}`\n\n```text\n{_signature(name, thing)}\n```\n\n{text}"
+    entry = f"## `{kind}seqpar.{name}`\n\n```text\n{_signature(name, thing)}\n```\n\n{text}"
+    fields = _fields(thing) if inspect.isclass(thing) else ""
+    return f"{entry}\n\n{fields}" if fields else entry
+
+
+def _fields(kind: type) -> str:
+    """The fields of a class that say something of themselves, in the string behind them."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    told = []
+    for field, said in pairwise(body.body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(said, ast.Expr)
+            and isinstance(said.value, ast.Constant)
+            and isinstance(said.value.value, str)
+        ):
+            text = " ".join(said.value.value.split()).replace("``", "`")
+            told.append(f"- `{field.target.id}`: {text}")
+    return "\n".join(told)
 
 
 def _functions(module: Any) -> str:
