@@ -22,11 +22,76 @@ def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, 
     None where it closes over what is being traced itself, which nothing may keep.
     """
     # A new function each time, of which JAX remembers nothing.
-    closed = jax.make_jaxpr(lambda *given: function(*given))(*operands)
+    return told(jax.make_jaxpr(lambda *given: function(*given))(*operands))
+
+
+def told(closed: Any) -> tuple[Hashable, ...] | None:
+    """All that a program does and that its derivatives do, or None if that cannot be told: it reads what is being traced, or calls
+    functions of Python."""
+    return _told(closed, RULES)
+
+
+RULES = 3
+"""How deep derivative rules are looked into that call what they are rules of: so many orders of derivatives are told apart."""
+
+
+def _told(closed: Any, depth: int) -> tuple[Hashable, ...] | None:
     closes_over = list(constants(closed))
     if any(isinstance(x, Tracer) for x in closes_over):
         return None
-    return (str(closed.jaxpr), *map(Constant, closes_over))
+    key: tuple[Hashable, ...] = (str(getattr(closed, "jaxpr", closed)), *map(Constant, closes_over))
+    for equation in _equations(closed):
+        for name, parameter in equation.params.items():
+            if name == "jvp_jaxpr_fun" and hasattr(parameter, "call_wrapped"):
+                rule = _rule(equation, parameter, depth)
+                if rule is None:
+                    return None
+                key += rule
+            elif any(map(_unprintable, _parts(parameter))):
+                return None
+    return key
+
+
+def _rule(equation: Any, function: Any, depth: int) -> tuple[Hashable, ...] | None:
+    """What the rule of a `jax.custom_jvp` does, which a program shows by its name alone."""
+    if equation.params.get("symbolic_zeros"):
+        return None  # may do something else for each pattern of zeros
+    if depth == 0:
+        return ()
+    try:
+        jaxpr, consts, zeros = function.call_wrapped(*[False] * (len(equation.invars) - _consts(equation)))
+    except Exception:
+        return None
+    if any(isinstance(x, Tracer) for x in consts):
+        return None
+    inner = _told(jaxpr, depth - 1)
+    return None if inner is None else (*inner, *map(Constant, consts), tuple(zeros))
+
+
+def _consts(equation: Any) -> int:
+    return int(equation.params.get("num_consts", 0))
+
+
+def _equations(program: Any) -> Iterator[Any]:
+    """Those of a program and of all that it calls."""
+    yield from program.eqns
+    for inner in called(program):
+        yield from _equations(inner)
+
+
+def _parts(parameter: Any) -> Iterator[Any]:
+    if isinstance(parameter, dict):
+        parameter = tuple(parameter.values())
+    if isinstance(parameter, (tuple, list)):
+        for part in parameter:
+            yield from _parts(part)
+    else:
+        yield parameter
+
+
+def _unprintable(part: Any) -> bool:
+    """Is this a function, of which a program shows the name at most?"""
+    return callable(part) and not isinstance(part, (type, jax.sharding.Mesh))
 
 
 def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable) -> Callable[..., Any]:

@@ -27,10 +27,9 @@ class RowStep:
     def __init__(self, closed: Any, bare: bool) -> None:
         """bare: the program is of a row (n,), not of one row (1, n)."""
         self.jaxpr, self.bare = closed.jaxpr, bare
-        nested = list(eager.constants(closed.jaxpr))
-        self.lasting = not any(isinstance(x, Tracer) for x in nested)
+        self.key: Hashable = eager.told(closed.jaxpr)
+        self.lasting = self.key is not None
         """May a program of this step be kept?"""
-        self.key: Hashable = (str(closed.jaxpr), *map(eager.Constant, nested)) if self.lasting else None
 
     def __eq__(self, other: object) -> bool:
         return self is other or (

@@ -13,11 +13,11 @@ from jax import lax  # noqa: E402
 
 import seqpar  # noqa: E402
 from seqpar.solving.configs import ShootingConfig  # noqa: E402
+from seqpar_jax import eager  # noqa: E402
 
 Array = Any
 CHUNKS = {"method": "shooting", "config": ShootingConfig(chunk=24)}
-METHODS = [CHUNKS, {"method": "sequential"}]
-methods = pytest.mark.parametrize("options", METHODS, ids=lambda o: o["method"])
+STEPS = {"method": "sequential"}
 
 
 def step(params: Any, h: Array, x: Any) -> Array:
@@ -70,31 +70,28 @@ def same(mine: Any, theirs: Any, rtol: float = 1e-8) -> None:
 EVERY = (0, 1, 2)
 
 
-@methods
-@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize(("options", "jit"), [(CHUNKS, False), (CHUNKS, True), (STEPS, True)], ids=str)
 def test_gradients_are_those_of_the_loop(options: Any, jit: bool) -> None:
     mine, theirs = (jax.grad(f, EVERY) for f in losses(options))
     same((jax.jit(mine) if jit else mine)(*problem()), theirs(*problem()))
 
 
-@methods
+@pytest.mark.parametrize("options", [CHUNKS, STEPS], ids=lambda o: o["method"])
 def test_resets_send_gradients_to_h0(options: Any) -> None:
     resets = jnp.asarray(np.random.default_rng(0).random((2, 100)) < 0.1).at[0, 0].set(True)
     mine, theirs = (jax.grad(f, EVERY) for f in losses(options, resets=resets))
     same(mine(*problem()), theirs(*problem()))
 
 
-@methods
-def test_forward_mode_is_that_of_the_loop(options: Any) -> None:
+def test_forward_mode_is_that_of_the_loop() -> None:
     args = problem()
     moves = jax.tree.map(jnp.cos, args)
-    mine, theirs = losses(options)
+    mine, theirs = losses(CHUNKS)
     same(jax.jvp(mine, args, moves), jax.jvp(theirs, args, moves))
     same(jax.linearize(mine, *args)[1](*moves), jax.jvp(theirs, args, moves)[1])
 
 
-@methods
-def test_second_derivatives_are_those_of_the_loop(options: Any) -> None:
+def test_second_derivatives_are_those_of_the_loop() -> None:
     args, moves = problem(1, 60), jax.tree.map(jnp.sin, problem(1, 60))
     for nested in (
         lambda f: jax.grad(lambda *a: jax.jvp(f, a, moves)[1], EVERY),
@@ -103,46 +100,35 @@ def test_second_derivatives_are_those_of_the_loop(options: Any) -> None:
             lambda *a: sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.grad(f, EVERY)(*a), moves))))
         ),
     ):
-        mine, theirs = map(nested, losses(options))
+        mine, theirs = map(nested, losses(CHUNKS))
         same(jax.jit(mine)(*args), theirs(*args))
 
 
-@methods
-def test_hessian_is_that_of_the_loop(options: Any) -> None:
-    x, h0, params = problem(1, 40, 2)
-    mine, theirs = (jax.hessian(lambda u, f=f: f(x, h0, params | {"u": u})) for f in losses(options))
-    same(mine(params["u"]), theirs(params["u"]))
-
-
-@methods
-def test_vmap_over_everything_or_a_part(options: Any) -> None:
+def test_vmap_over_everything_or_a_part() -> None:
     args = problem()
     many = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a, 0.1 * a]), args)
-    mine, theirs = (jax.value_and_grad(f, EVERY) for f in losses(options))
+    mine, theirs = (jax.value_and_grad(f, EVERY) for f in losses(CHUNKS))
     same(jax.vmap(mine)(*many), jax.vmap(theirs)(*many))
-    for axes in ((0, None, None), (None, 0, None), (None, None, 0)):
-        given = [m if axis == 0 else a for m, a, axis in zip(many, args, axes, strict=True)]
-        same(jax.vmap(mine, axes)(*given), jax.vmap(theirs, axes)(*given))
+    x, h0, _ = args
+    same(jax.vmap(mine, (None, None, 0))(x, h0, many[2]), jax.vmap(theirs, (None, None, 0))(x, h0, many[2]))
 
 
-@methods
-def test_what_a_step_closes_over_is_differentiated(options: Any) -> None:
+def test_what_a_step_closes_over_is_differentiated() -> None:
     x, h0, params = problem()
 
     def through(solve: Any) -> Any:
         return jax.grad(lambda p: loss(solve(lambda _, h, x: step(p, h, x), x, h0, None)))
 
-    mine = through(lambda *a: seqpar.recurrence(*a, **options))
+    mine = through(lambda *a: seqpar.recurrence(*a, **CHUNKS))
     theirs = through(loop)(params)
     same(mine(params), theirs)
     same(jax.jit(mine)(params), theirs)
 
 
-@methods
-def test_complex_gradients_are_those_of_the_loop(options: Any) -> None:
+def test_complex_gradients_are_those_of_the_loop() -> None:
     args = problem(dtype="complex128")
-    for f, g in (losses(options),):
-        same(jax.grad(f, EVERY)(*args), jax.grad(g, EVERY)(*args))
+    mine, theirs = (jax.grad(f, EVERY) for f in losses(CHUNKS))
+    same(mine(*args), theirs(*args))
 
 
 def test_checkpointed_solutions_have_the_same_gradients() -> None:
@@ -205,3 +191,41 @@ def test_backward_passes_keep_no_more_than_the_states() -> None:
     held = residuals(lambda *a: seqpar.recurrence(step, *a, method="shooting"))
     states = 5000 * 8 * 8
     assert held < 2 * states
+
+
+def with_rule(factor: float) -> Callable[[Array], Array]:
+    """tanh with a derivative that is not its own: programs of two of them look alike."""
+
+    @jax.custom_jvp
+    def tanh(x: Array) -> Array:
+        return jnp.tanh(x)
+
+    @tanh.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        return tanh(primals[0]), factor * tangents[0]
+
+    return tanh
+
+
+def test_programs_are_not_shared_by_steps_with_other_derivative_rules() -> None:
+    x, h0 = numbers(1, 40, 2), numbers(1, 2)
+    for factor in (0.1, 1.0):
+        tanh = with_rule(factor)
+
+        def slope(solve: Any, f: Any = tanh) -> Array:
+            return jax.grad(lambda x: jnp.sum(solve(lambda _, h, x: f(0.5 * h + x), x, h0, None)))(x)
+
+        same(slope(seqpar.recurrence), slope(loop))
+
+
+def test_steps_with_derivative_rules_are_compiled_once() -> None:
+    for function in (jax.nn.relu, jax.nn.silu, jax.nn.softplus, with_rule(0.5)):
+        first, again = (eager.told(jax.make_jaxpr(lambda x, f=function: f(x))(1.0)) for _ in range(2))
+        assert first is not None and first == again
+
+
+def test_what_cannot_be_told_apart_is_not_kept() -> None:
+    f = jax.custom_vjp(jnp.tanh)
+    f.defvjp(lambda x: (jnp.tanh(x), None), lambda _, g: (g,))
+    assert eager.told(jax.make_jaxpr(f)(1.0)) is None
+    assert eager.told(jax.make_jaxpr(jax.jit(lambda x: 2 * f(x)))(1.0)) is None
