@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
@@ -22,7 +23,7 @@ from seqpar.solving.adjoint_boundaries import Boundaries
 from seqpar.solving.chunks import Cut, cut
 from seqpar.solving.forward import Start
 from seqpar.solving.recurrence import Recurrence
-from seqpar.solving.rows import put, take
+from seqpar.solving.rows import on_device, put, take
 from seqpar.solving.shooting import shoot
 from seqpar.solving.stepping import Leaves
 
@@ -89,7 +90,15 @@ def solve_adjoint(
     tol = 0.0 if stepper.independent else agreement.STATED * agreement.epsilon(xp, gradient.dtype)
     newton = Boundaries(walk, tol)
     shot = shoot(walk, walk.starts(), tol=tol, exchange=newton.exchange, give_up=newton.enough)
-    return walk.found(shot.tile, shot.ends)
+    adjoint, h0 = walk.found(shot.tile, shot.ends)
+    left = np.flatnonzero(~newton.agreed(shot))
+    if not len(left):
+        return adjoint, h0
+    # What did not agree is walked one step after the other: there is no gradient that is known to be off.
+    rows = on_device(xp, left, gradient)
+    alone, states, gradient = recurrence.some(rows), take(xp, states, rows, 0), take(xp, gradient, rows, 0)
+    found = solve_adjoint(alone, stepper, states, gradient, 0)
+    return put(xp, adjoint, left, found[0], 0), put(xp, h0, left, found[1], 0)
 
 
 def pulled_back(
@@ -207,7 +216,7 @@ class AdjointWalk:
         xp = self.xp
         largest = _largest(xp, xp.max(xp.abs(ends), axis=-1))
         largest = self.size_of(xp.where(largest > self.largest, largest, self.largest))
-        return xp.broadcast_to(largest[None, :], tuple(ends.shape[:2]))
+        return agreement.widened(xp, xp.broadcast_to(largest[None, :], tuple(ends.shape[:2])))
 
     def size_of(self, largest: Array) -> Array:
         """A size to divide by."""

@@ -15,12 +15,19 @@ from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
 from seqpar.matrix_recurrence import matrix_recurrence
+from seqpar.solving import agreement
+from seqpar.solving.rows import host
 
 if TYPE_CHECKING:
     from seqpar.solving.adjoint import AdjointWalk
+    from seqpar.solving.shooting import Shot
 
 WORTH = 2.0
 """Walks of unit vectors are begun where the sweeps to come are expected to be so many times as many."""
+
+TRIES = 6
+"""Exchanges by Newton's method after which what is left is walked one step after the other: a linear equation takes one, and a
+few more for rounding."""
 
 
 class Boundaries:
@@ -29,6 +36,8 @@ class Boundaries:
     def __init__(self, walk: AdjointWalk, tol: float) -> None:
         self.walk, self.tol = walk, max(tol, 1e-300)
         self.sweeps = 1
+        self.tried = 0
+        """Exchanges by Newton's method."""
         self.mismatch: float | None = None
         self.matrices: Array | None = None
         """A of all chunks: (chunks, batch, n, n)."""
@@ -41,17 +50,43 @@ class Boundaries:
         self.sweeps += 1
         if self.matrices is None:
             return entering
-        by = entering - starts
-        a = xp.permute_dims(self.matrices[:-1, ...], (1, 0, 2, 3))
-        correction = matrix_recurrence(a, xp.permute_dims(by[1:, ...], (1, 0, 2)))
-        correction = xp.permute_dims(correction, (1, 0, 2))
-        renewed = xp.concat([starts[:1, ...], starts[1:, ...] + correction], axis=0)
-        finite = xp.all(xp.all(xp.isfinite(renewed), axis=-1), axis=0)
-        return xp.where(finite[None, :, None], renewed, entering)
+        self.tried += 1
+        changes = self._errors(entering[1:, ...], starts[1:, ...])
+        before = xp.concat([xp.zeros_like(changes[:1, ...]), changes[:-1, ...]], axis=0)
+        # Not starts + changes: a start that is entered exactly has to stay so, to the bit.
+        renewed = entering[1:, ...] + xp.matmul(self.matrices[:-1, ...], before[..., None])[..., 0]
+        unchanged = xp.all(before == 0.0, axis=-1, keepdims=True)
+        usable = xp.all(xp.isfinite(renewed), axis=-1, keepdims=True) & ~unchanged
+        renewed = xp.where(usable, renewed, entering[1:, ...])
+        return xp.concat([entering[:1, ...], renewed], axis=0)
 
     def enough(self, active: Any, mismatch: Any) -> bool:
-        """Are boundaries that Newton's method found as good as rounding lets them be?"""
-        return self.matrices is not None and bool((mismatch <= self.tol).all())
+        """Are boundaries that Newton's method found as good as rounding lets them be, or is it of no use here?"""
+        return self.matrices is not None and (bool((mismatch <= self.tol).all()) or self.tried >= TRIES)
+
+    def agreed(self, shot: Shot) -> Any:
+        """(batch,), boolean, on the host: the sequences whose boundaries agreed.
+
+        Where nothing fades, mismatches of rounding add up to more than a test of forgetting takes. But the recurrence is linear,
+        and with A known, so are the errors: what they become inside of chunks may be as large as rounding makes it.
+        """
+        agreed: Any = host(shot.agreed)
+        if self.matrices is None or agreed.all():
+            return agreed
+        xp, walk = self.walk.xp, self.walk
+        errors = xp.max(xp.abs(self._errors(walk.entering(shot.ends), shot.starts[1:, ...])), axis=-1)
+        inside = errors / walk.size(shot.ends)[1:, ...] * shot.found.peak[1:, ...]
+        inside = xp.where(errors == 0.0, xp.zeros_like(inside), inside)
+        known = xp.all(inside <= agreement.LOUD * self.tol, axis=0)
+        return agreed | (host(shot.judged.close) & host(known))
+
+    def _errors(self, entering: Array, starts: Array) -> Array:
+        """How far all starts but the first (chunks - 1, batch, n) are from those that leave no mismatch."""
+        xp, matrices = self.walk.xp, self.matrices
+        assert matrices is not None
+        a = xp.permute_dims(matrices[:-1, ...], (1, 0, 2, 3))
+        errors = matrix_recurrence(a, xp.permute_dims(entering - starts, (1, 0, 2)))
+        return xp.permute_dims(errors, (1, 0, 2))
 
     def _slow(self, entering: Array, starts: Array) -> bool:
         """By the mismatches of two sweeps: would handing on take longer than the unit vectors?"""

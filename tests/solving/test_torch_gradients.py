@@ -9,9 +9,16 @@ torch = pytest.importorskip("torch")
 from seqpar import options, solve_recurrence  # noqa: E402
 from seqpar.dispatch.options import requested  # noqa: E402
 from seqpar.errors import NotEligibleError  # noqa: E402
+from seqpar.solving.adjoint import AdjointWalk  # noqa: E402
+from seqpar.solving.adjoint_boundaries import Boundaries  # noqa: E402
+from seqpar.solving.canonical import canonical  # noqa: E402
+from seqpar.solving.chunks import cut  # noqa: E402
+from seqpar_torch.solving_stepper import TorchAdjointStepper  # noqa: E402
 from torch_steps import close, elman, gradients, inputs, loop, network, normal, solved  # noqa: E402
 
 METHODS = ["sequential", "shooting"]
+CHUNKED = ["auto", "sequential", "shooting", "shooting_newton"]
+NEWTONS = ["newton", "quasi_newton", "block_newton", "picard", "jacobi"]
 RESETS = torch.zeros(2, 90, dtype=torch.bool)
 RESETS[0, [0, 5, 16, 17, 80]] = True
 RESETS[1, 47] = True
@@ -199,6 +206,49 @@ def test_gradients_through_a_long_memory_take_a_few_sweeps_instead_of_one_for_ea
         close(found, gradients(theirs, of))
 
 
+@pytest.mark.parametrize("factor", [3.0, 100.0])
+def test_an_expansion_inside_chunks_that_their_ends_do_not_show_leaves_gradients_exact(factor):
+    # Backward, each chunk expands by factor^8 and contracts again: an error of rounding where it starts would be seen inside.
+    jitter = 1.0 + 0.2 * normal(2000, seed=7).abs()
+    expands = torch.arange(2000) % 16 >= 8
+    factors = torch.where(expands, factor * jitter, 1.0 / (factor * jitter.roll(-8)))
+    x = {"by": factors[None, :, None].expand(2, -1, -1), "in": normal(2, 2000, 2).requires_grad_()}
+
+    def step(_, h, x):
+        kept, expanding = h[..., :1], h[..., 1:]
+        return torch.cat(
+            [kept + torch.sin(x["in"][..., :1]), x["by"] * expanding + 1e-3 * x["in"][..., 1:]], -1
+        )
+
+    h0 = torch.zeros(2, 2, dtype=torch.float64).requires_grad_()
+    states, expected = solved(step, x, h0), loop(step, x, h0)
+    weight = torch.zeros_like(states)
+    weight[..., 0] = normal(2, 2000, seed=4)  # a loss to which what expands does not matter
+    found, wanted = (gradients(y, [x["in"], h0], weight=weight) for y in (states, expected))
+    close(found, wanted, 1e-14)
+    assert (found[0][..., 1] == 0).all()
+
+
+def test_starts_of_the_backward_walk_that_are_exact_stay_so_while_newtons_method_finds_the_others():
+    params, (x, h0) = network(), inputs(steps=64)
+    problem = canonical(
+        elman, x.detach(), h0.detach(), {k: p.detach() for k, p in params.items()}, -2, None, False, None
+    )
+    wanted = [[True] * 3, [True], []]
+    stepper = TorchAdjointStepper(problem.recurrence.step, problem.recurrence.params, [], wanted)
+    states, gradient = loop(elman, x, h0, params).detach(), normal(2, 64, 5)
+    walk = AdjointWalk(problem.recurrence, stepper, states, gradient, cut(64, 2, 4))
+    boundaries = Boundaries(walk, 0.0)
+    boundaries.matrices = boundaries._walked_units()
+    starts = walk.starts()
+    for exact in range(1, 16):
+        _, ends = walk.run(walk.cut.by_row(walk.xp, starts), None)
+        entering = walk.xp.concat([starts[:1], walk.entering(walk.cut.by_chunk(walk.xp, ends))])
+        renewed = boundaries.exchange(None, starts, entering, None)
+        assert torch.equal(renewed[: exact + 1], entering[: exact + 1])
+        starts = renewed
+
+
 def test_one_sequence_and_many_batch_axes_have_the_loops_gradients():
     params, (x, h0) = network(), inputs(batch=6)
     of = [*params.values(), x, h0]
@@ -243,12 +293,27 @@ def test_complex_states_follow_pytorchs_convention():
         close(of_loss(solved(step, x, h0, u, method=method)), of_loss(loop(step, x, h0, u)))
 
 
-def test_half_precision_stays_half_precision():
-    params, (x, h0) = network(dtype=torch.bfloat16), inputs(dtype=torch.bfloat16)
+HALVES = [(torch.bfloat16, name) for name in CHUNKED] + [(torch.float16, name) for name in CHUNKED + NEWTONS]
+
+
+@pytest.mark.parametrize(("dtype", "method"), HALVES)
+def test_half_precision_stays_half_precision(dtype, method):
+    params, (x, h0) = network(n=4, dtype=dtype), inputs(n=4, dtype=dtype)
     of = [*params.values(), x, h0]
-    states = solved(elman, x, h0, params)
-    assert states.dtype == torch.bfloat16
-    close(gradients(states, of), gradients(loop(elman, x, h0, params), of), 0.06)
+    states = solved(elman, x, h0, params, method=method)
+    assert states.dtype == dtype
+    close(gradients(states, of), gradients(loop(elman, x, h0, params), of), 24 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_through_a_long_memory_in_half_precision_are_the_loops(dtype):
+    x, h0 = inputs(m=4, n=4, steps=1000, dtype=dtype)
+
+    def step(_, h, x):
+        return h + 0.01 * torch.sin(x)
+
+    final = solved(step, x, h0)[:, -1]
+    close(gradients(final, [x, h0]), gradients(loop(step, x, h0)[:, -1], [x, h0]), 4 * torch.finfo(dtype).eps)
 
 
 def test_float32_gradients_are_the_loops_up_to_rounding():
@@ -319,7 +384,7 @@ def test_the_backward_pass_has_the_options_of_the_forward_pass():
         return elman(params, h, x)
 
     with options(backend="reference", numerics="deterministic"):
-        states = solved(step, x, h0, params)
+        states = solved(step, x, h0, params, method="newton")
     forward = set(seen)
     seen.clear()
     with options(method="tree"):
