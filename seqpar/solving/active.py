@@ -1,4 +1,4 @@
-"""The sequences that a Newton method still iterates, and those that have left with their results."""
+"""The sequences that a Newton method still iterates, and those that have left."""
 
 from __future__ import annotations
 
@@ -24,18 +24,12 @@ class Active(NamedTuple):
     h: Array
     """The states that are iterated, (active, window, n)."""
     damping: Damping
-    updates: list[Array]
-    """Largest update of each number in each sweep, (active, n), relative to max(1, |h|)."""
-    residuals: list[Array]
-    """Largest residual that each of them answered."""
     kept: Array
     """Largest residual of the steps that have left."""
     best: Array
     """The states with the least residual so far."""
     least: Array
     """That residual, not relative to anything."""
-    gain: Array
-    """What a push of 1 in every step becomes; 0 where it was not measured."""
     since: Array
     """The sweep that found them right, where they wait for the others; 0 for none."""
 
@@ -53,11 +47,13 @@ class Active(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Sequences that left, with their results."""
+    """Sequences that left."""
 
     rows: Array
     states: Array
-    converged: Array
+    ended: Array
+    """Their residual is within the tolerance."""
+    lost: Array
+    """They come to a step that returns no number, and have to be walked."""
     sweeps: Array
     residual: Array
-    error_estimate: Array

@@ -1,106 +1,96 @@
-"""How far the states of a Newton method can be from the answer: the residual, carried through gains that its sweeps showed."""
+"""How far the states of a Newton method can be from the answer: time cut into chunks, which are walked.
+
+A residual that is small in every step says little: 1e-7 in each of forty steps has become 5e-3, and states of the wrong branch of
+a system with two have been within rounding of every step. So, when the iteration has ended, each of about sqrt(T) chunks is
+walked from the state that enters it, and once more from nearby. How far the walked chunks are from the states, and from each
+other's starts, is what all residuals together come to within a chunk; how far the walks from nearby get is what becomes of it
+in the chunks that follow, by the formulas of `seqpar.solving.agreement`, as in shooting. It costs two walks of sqrt(T) steps,
+or three.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from typing import NamedTuple
 
 from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
-from seqpar.solving.iteration import solution
-from seqpar.solving.jacobians import Pattern, random_signs
+from seqpar.solving import agreement
+from seqpar.solving.agreement import Gains
+from seqpar.solving.chunks import cut
+from seqpar.solving.forward import ForwardWalk
 from seqpar.solving.recurrence import Recurrence
+from seqpar.solving.shooting import nearby
+from seqpar.solving.stepping import Stepper
 
-FAR = 10.0
-"""Updates and residuals relative to max(1, |h|) from which on an iterate says nothing about the neighbourhood of the answer."""
-SAFETY = 4
-"""Gains are measured along a few directions. Seen: estimates without this at half of the true error, never at a fourth."""
-
-
-def error_estimate(
-    xp: Any,
-    updates: Sequence[Array],
-    answered: Sequence[Array],
-    gain: Array,
-    residual: Array,
-    rounding: float,
-    tol: float,
-    steps: int,
-    left: int,
-    exact: bool,
-) -> Array:
-    """The residual carried through measured gains; infinite where nothing was measured.
-
-    In sweep i the update d_i answered the residual r_i. All that came after it, the sum of d_j for j >= i, is how far the
-    states were from the answer when their residual was r_i. And if the iteration went on, its updates would go on falling
-    as they did at last, each number of the state at its own rate; after as many sweeps as steps are left they end.
-
-    updates: (batch, n) for each sweep, answered: (batch,), the largest of all steps relative to max(1, |h|); gain: (batch,),
-    by `response`, 0 where it was not asked; residual: (batch,); left: the steps that were not exact before the last sweep; exact:
-    is the whole Jacobian in use, so that the last update had almost none to follow?
-    """
-    r = xp.where(residual > rounding, residual, xp.full_like(residual, rounding))
-    if steps == 1:
-        return r
-    # One update says what was answered; how much is to come, only the whole Jacobian knows by then.
-    if len(updates) < (1 if exact else 2):
-        return xp.full_like(r, float("inf"))
-    amplified, later = gain, xp.zeros_like(r)
-    near = xp.isfinite(r)
-    for i, (d, at) in enumerate(zip(reversed(updates), reversed(answered), strict=True)):
-        d = xp.max(d, axis=-1)
-        at = xp.where(at > rounding, at, xp.full_like(at, rounding))
-        near = near & ((i < 2) | ((d < FAR) & (at < FAR)))
-        later = later + d
-        amplified = xp.where(near, xp.maximum(amplified, later / at), amplified)
-    error = r * amplified
-    if not exact:
-        last, before = updates[-1], updates[-2]
-        rate = last / xp.where(before > 0, before, xp.ones_like(before))
-        # Where the residual is small a rate over 1 is one of rounding; where it is not, the iteration runs away.
-        rate = xp.where((rate < 1) | (residual > tol)[:, None], rate, xp.ones_like(rate))
-        # The next update answers the residual that is left: where that is nothing, nothing is to come.
-        following = xp.where(last * rate < error[:, None], last * rate, error[:, None])
-        to_come = xp.where(following > 0, following * _geometric_sum(xp, rate, left), following)
-        error = xp.where(residual > 0, xp.maximum(error, xp.max(to_come, axis=-1)), error)
-    return SAFETY * error
+LARGEST = 0.1
+"""Errors that come out larger have not been estimated: what becomes of small ones says nothing of them."""
+CLOSE = 64.0
+"""Units of rounding between starts that are nearer to each other, for chunks that make the difference of others too large."""
+OVERFLOW = 1e-3
+"""States of this part of the largest number may be infinite by the definition: it takes an error of rounding."""
 
 
-def response(
-    recurrence: Recurrence,
-    pattern: Pattern,
-    part: Array | None,
-    h: Array,
-    resets: Array | None,
-    known: Array,
-) -> Array:
-    """How large the linearised states become, (batch,), that are pushed by 1 in every step; relative to max(1, |h|) both.
+class Measured(NamedTuple):
+    """What the walked chunks say of each sequence, (batch,)."""
 
-    Pushed always the same way, back and forth, and at random: rounding and what iterations leave is neither of them alone.
-    A diagonal is taken by its size and pushed one way, which is the worst.
-    """
-    xp = recurrence.xp
-    if part is None:
-        return xp.zeros_like(h[:, 0, 0])
-    size = xp.abs(h)
-    size = xp.where(size > 1, size, xp.ones_like(size))
-    if pattern.part == "diagonal":
-        pushes = [size]
-        part = xp.abs(part)
+    error_estimate: Array
+    """Relative to max(1, |h|); infinite if it is not small: walks that are near each other say nothing of large errors."""
+    undefined: Array
+    """Boolean: the states, or others near them, are no numbers, or nearly none. Where that begins only the definition says."""
+
+
+def measured(recurrence: Recurrence, stepper: Stepper, states: Array) -> Measured:
+    """How far states (batch, steps, n) are from the answer."""
+    xp, eps = recurrence.xp, agreement.epsilon(recurrence.xp, states.dtype)
+    # Pieces of the square root: walks of as many steps, all pieces side by side.
+    pieces = cut(recurrence.steps, recurrence.batch, math.ceil(math.sqrt(recurrence.steps)))
+    walk = ForwardWalk(recurrence, stepper, pieces)
+    first = recurrence.first[None, ...]
+    left = xp.permute_dims(states[:, pieces.chunk - 1 : pieces.steps - 1 : pieces.chunk, :], (1, 0, 2))
+    starts = xp.concat([first, walk.entering(xp.concat([left, first], axis=0))], axis=0)
+    tile, end = walk.run(pieces.by_row(xp, starts), None)
+    near, small = nearby(xp, starts, agreement.size(xp, starts)), agreement.near(eps)
+    found, top, undefined = _seen(walk, starts, near, tile)
+    closer = CLOSE * eps**0.5
+    if closer < 0.5 and bool(xp.any(top > small)):
+        again, highest, _ = _seen(walk, starts, starts + closer * (near - starts), tile)
+        found = Gains(*(xp.where(top > small, x, y) for x, y in zip(again, found, strict=True)))
+        top = xp.where(top > small, highest, top)
+    entering, begun = walk.entering(pieces.by_chunk(xp, end)), starts[1:, ...]
+    mismatch = agreement.distance(xp, entering, begun) / agreement.size(xp, begun)
+    mismatch = xp.concat([xp.zeros_like(top[:1, ...]), mismatch], axis=0)
+    noise = xp.max(agreement.rounding(xp, found, xp.full_like(top, eps)), axis=0)
+    if walk.independent:
+        noise = xp.where(xp.all(mismatch == 0, axis=0), xp.zeros_like(noise), noise)
     else:
-        turns = xp.astype(xp.arange(h.shape[1], device=device(h)) % 2, h.dtype)[None, :, None]
-        pushes = [size, size * (1 - 2 * turns), size * random_signs(recurrence, tuple(h.shape), h, 0)]
-    most = xp.zeros_like(h[:, 0, 0])
-    for push in pushes:
-        d = solution(xp, pattern, part, -push, resets, known)
-        most = xp.maximum(most, xp.max(xp.max(xp.abs(d) / size, axis=-1), axis=-1))
-    return most
+        noise = noise + eps
+    # Within a chunk the states disagree with the walk by what their residuals come to.
+    walked = pieces.states(xp, tile)
+    inside = xp.max(agreement.distance(xp, walked, states) / agreement.size(xp, walked), axis=1)
+    carried = agreement.carried(xp, mismatch, found)
+    error = xp.max(carried, axis=0) + inside + noise
+    # A difference that has become large would have been larger, had nothing stopped it.
+    unknown = xp.any((top > small) & (carried > 0), axis=0) | ~(error < LARGEST)
+    largest = xp.max(xp.max(xp.abs(states), axis=-1), axis=-1)
+    undefined = undefined | ~(largest < OVERFLOW * float(xp.finfo(largest.dtype).max))
+    return Measured(xp.where(unknown, xp.full_like(error, float("inf")), error), undefined)
 
 
-def _geometric_sum(xp: Any, rate: Array, terms: int) -> Array:
-    """1 + rate + rate^2 + ... of so many terms."""
-    one = xp.ones_like(rate)
-    near = xp.abs(rate - 1) < 1e-3
-    away = xp.where(near, one * 0.5, rate)
-    return xp.where(near, one * terms, (1 - away**terms) / (1 - away))
+def _seen(walk: ForwardWalk, starts: Array, others: Array, tile: Array) -> tuple[Gains, Array, Array]:
+    """The gains that a walk from other starts shows, the largest distance in each chunk, and who came to no number."""
+    xp, pieces = walk.xp, walk.cut
+    states, _ = walk.run(pieces.by_row(xp, others), None)
+    first = agreement.distance(xp, starts, others) / agreement.size(xp, starts)
+    rest = agreement.distance(xp, tile, states) / agreement.size(xp, tile)
+    d = xp.concat([pieces.by_row(xp, first)[None, ...], rest], axis=0)
+    # Of the last chunk only the steps that are not there to fill it up, (chunk + 1, rows) with the starts.
+    step = xp.arange(pieces.chunk + 1, device=device(d))[:, None]
+    chunk = xp.arange(pieces.rows, device=device(d))[None, :] // pieces.batch
+    real = chunk * pieces.chunk + step <= pieces.steps
+    undefined = xp.any(pieces.by_chunk(xp, xp.any(real & ~xp.isfinite(d), axis=0)), axis=0)
+    d = xp.reshape(xp.where(real, d, xp.zeros_like(d)), (d.shape[0], pieces.chunks, pieces.batch))
+    eps = agreement.epsilon(xp, starts.dtype)
+    least = min(agreement.INFORMATIVE, 0.5 / eps**0.5)
+    return agreement.gains(xp, d, xp.full_like(d[0, ...], eps), least=least), xp.max(d, axis=0), undefined

@@ -20,7 +20,7 @@ from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
 from seqpar.errors import OptionError, ShapeError
-from seqpar.solving.configs import NewtonConfig
+from seqpar.solving.knobs import checked
 from seqpar.solving.recurrence import Recurrence
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
@@ -58,7 +58,7 @@ class Pattern:
 
 def wished(recurrence: Recurrence, wish: Wish) -> Pattern:
     """The pattern that a method and `jacobian=` ask for, before any value is read."""
-    method, asked, n = wish.method, wish.jacobian, recurrence.state
+    method, asked, n, config = wish.method, wish.jacobian, recurrence.state, checked(wish)
     if not recurrence.xp.isdtype(recurrence.h0.dtype, "real floating"):
         raise OptionError(
             f"{NAME}: method={method!r} with states of {recurrence.h0.dtype}. It needs real states: "
@@ -76,14 +76,9 @@ def wished(recurrence: Recurrence, wish: Wish) -> Pattern:
             f"{NAME}: jacobian='none' with method={method!r}, which needs a Jacobian. Methods without one: "
             "'shooting', 'picard', 'jacobi', 'sequential'."
         )
-    config = wish.config if isinstance(wish.config, NewtonConfig) else NewtonConfig()
     if callable(asked):
         return _of_function(recurrence, method, asked)
     if method == "quasi_newton" and config.probes is not None:
-        if config.probes < 1:
-            raise OptionError(
-                f"{NAME}: probes={config.probes!r}. Give a whole number of at least 1, or None."
-            )
         return Pattern("diagonal", source="probes", probes=config.probes)
     if asked == "dense" or asked == "auto":
         whole = Pattern("dense", assumed=True, open=asked == "auto")

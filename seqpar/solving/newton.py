@@ -4,10 +4,12 @@
 A sweep evaluates the step once at all steps of all sequences. Where h[t] agrees with step(h[t-1], x[t]) from the start on, the
 states are right and leave the problem; sequences that are right altogether leave it too. What is left is linearised and
 updated (`seqpar.solving.iteration`, which says how traced code can do the same). Nothing is ever judged by the size of an
-update: only the residual says that states are right.
+update: the residual says that an iteration is over, and chunks that are walked what it is worth (`seqpar.solving.gains`). Where
+these say that the states may be wrong by more than small errors tell, they have not converged.
 
-An exact step that returns NaN or infinity is part of the answer: the rest of that sequence is walked. A step that returns
-them at states that are merely guessed says nothing, and leaves them as they are until the exact part gets there.
+An exact step that returns NaN or infinity is part of the answer: that sequence is walked step by step, as is one that comes so
+near to such a step that errors of rounding decide. A step that returns them at states that are merely guessed says nothing, and
+leaves them as they are until the exact part gets there.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ import numpy as np
 from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
-from seqpar.solving import jacobians
+from seqpar.solving import gains, jacobians
 from seqpar.solving.active import Active, Finished
 from seqpar.solving.configs import NewtonConfig
 from seqpar.solving.damping import Damping
-from seqpar.solving.gains import error_estimate
 from seqpar.solving.iteration import entering, flat, projected, residuals
 from seqpar.solving.jacobians import Pattern
+from seqpar.solving.knobs import checked
 from seqpar.solving.recurrence import Recurrence, Solved
+from seqpar.solving.rows import host, on_device, put
+from seqpar.solving.sequential import walked
 from seqpar.solving.stepping import Stepper
-from seqpar.solving.updates import Updates, checked
+from seqpar.solving.updates import Updates
 from seqpar.solving.wish import Wish
 
 ROUNDING = 20
@@ -57,13 +61,12 @@ class _Iteration:
         self.config = config
         self.window = min(self.config.window or self.steps, self.steps)
         eps = float(self.xp.finfo(recurrence.h0.dtype).eps)
-        self.rounding = 2 * eps
         self.tol = ROUNDING * eps if wish.tol is None else wish.tol
         # Where every new shape is compiled anew (JAX: a second each), all steps and sequences stay until the last is right.
         self.fixed = stepper.compiled
         self.finished: list[Finished] = []
         self.history: list[dict[str, Any]] = []
-        self.updates = Updates(recurrence, stepper, wish, config, pattern, self.tol)
+        self.updates = Updates(recurrence, stepper, wish, config, pattern)
 
     def run(self) -> Solved:
         xp, steps = self.xp, self.steps
@@ -140,12 +143,9 @@ class _Iteration:
             [],
             r.h0,
             damping,
-            [],
-            [],
             zero,
             r.h0,
             zero + float("inf"),
-            zero,
             xp.astype(zero, xp.int64),
         )
         h = self.guessed(active, 0, self.window)
@@ -208,10 +208,6 @@ class _Iteration:
     ) -> tuple[Active, list[Array]]:
         """The sequences that are not done, and their part of other arrays; all are, if time is out."""
         xp = self.xp
-        latest, self.updates.latest = self.updates.latest, None
-        if latest is not None and bool(xp.any((active.gain == 0) & ((gone > 0) | out))):
-            # From far away to the answer in one sweep, as where the step is linear.
-            active = active._replace(gain=xp.where(active.gain == 0, latest(), active.gain))
         order = xp.argsort(gone, stable=True)
         staying, walked = counts
         total = int(active.rows.shape[0])
@@ -233,33 +229,11 @@ class _Iteration:
             # Steps that no window has reached yet.
             states = xp.concat([states, self.guessed(part, int(states.shape[1]), self.steps)], axis=1)
             residual = xp.full_like(residual, float("inf"))
-        if kind == 2:
-            states = xp.concat([*part.exact, self.walked(part, start)], axis=1)
-            relative = xp.where(relative <= self.tol, relative, xp.zeros_like(relative))
-            residual = xp.maximum(part.kept, xp.max(relative, axis=1))
-        error = error_estimate(
-            xp,
-            part.updates,
-            part.residuals,
-            part.gain,
-            residual,
-            self.rounding,
-            self.tol,
-            self.steps,
-            int(part.h.shape[1]),
-            self.updates.pattern.assumed,
+        ended, lost = (
+            xp.full(part.rows.shape, kind == k, dtype=xp.bool, device=device(states)) for k in (1, 2)
         )
-        converged = xp.full((part.rows.shape[0],), kind != 0, dtype=xp.bool, device=device(states))
         sweeps = xp.where(part.since > 0, part.since, xp.full_like(part.since, sweep))
-        self.finished.append(Finished(part.rows, states, converged, sweeps, residual, error))
-
-    def walked(self, part: Active, start: int) -> Array:
-        """The states from `start` on, step by step."""
-        xp = self.xp
-        x = [xp.moveaxis(leaf[:, start:, ...], 0, 1) for leaf in part.inputs]
-        resets = None if part.resets is None else xp.moveaxis(part.resets[:, start:], 0, 1)[..., None]
-        states, _ = self.stepper.walk(part.enters, self.steps - start, x, resets, part.h0)
-        return xp.moveaxis(states, 0, 1)
+        self.finished.append(Finished(part.rows, states, ended, lost, sweeps, residual))
 
     def advanced(
         self, active: Active, by: int, before: Array, r: Array, relative: Array
@@ -290,7 +264,20 @@ class _Iteration:
             for parts in zip(*self.finished, strict=True)
         )
         order = xp.argsort(rows)
-        states, converged, sweeps, residual, error = (xp.take(x, order, axis=0) for x in columns)
+        states, ended, lost, sweeps, residual = (xp.take(x, order, axis=0) for x in columns)
+        found = gains.measured(self.recurrence, self.stepper, states)
+        error = xp.maximum(xp.astype(found.error_estimate, residual.dtype), residual)
+        lost = lost | (ended & found.undefined)
+        converged = lost | (ended & xp.isfinite(error))
+        sequences = np.flatnonzero(host(lost))
+        if len(sequences):
+            if (
+                self.fixed
+            ):  # a few sizes for all numbers of sequences; one that is there twice is written twice
+                sequences = np.resize(sequences, 1 << int(len(sequences) - 1).bit_length())
+            some = self.recurrence.some(on_device(xp, sequences, states))
+            states = put(xp, states, sequences, walked(some, self.stepper), 0)
+            residual, error = (xp.where(lost, xp.zeros_like(x), x) for x in (residual, error))
         history = tuple(
             line | {name: float(line[name]) for name in ("residual", "damping")} for line in self.history
         )

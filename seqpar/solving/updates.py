@@ -1,30 +1,23 @@
-"""One update of the sequences that a Newton method still iterates: linearise, damp, solve, and measure gains by the way."""
+"""One update of the sequences that a Newton method still iterates: linearise, damp, solve."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from array_api_compat import device
 
 from seqpar.dispatch.problem import Array
-from seqpar.errors import OptionError
 from seqpar.solving import jacobians
 from seqpar.solving.active import Active
 from seqpar.solving.configs import NewtonConfig
 from seqpar.solving.damping import LADDER, WILD, stronger
-from seqpar.solving.gains import response
 from seqpar.solving.iteration import flat, projected, solution
 from seqpar.solving.jacobians import Pattern
 from seqpar.solving.recurrence import Recurrence
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 
-GAINS_EVERY = 16
-"""Sweeps between two measurements of the gains."""
-
 
 class Updates:
-    """What stays the same over the updates of one call, and what the latest of them leaves for later."""
+    """What stays the same over the updates of one call, and what the latest of them found."""
 
     def __init__(
         self,
@@ -33,15 +26,12 @@ class Updates:
         wish: Wish,
         config: NewtonConfig,
         pattern: Pattern,
-        tol: float,
     ) -> None:
         self.recurrence, self.stepper, self.wish, self.config = recurrence, stepper, wish, config
-        self.xp, self.steps, self.tol = recurrence.xp, recurrence.steps, tol
+        self.xp, self.steps = recurrence.xp, recurrence.steps
         self.pattern = pattern
         self.dropped: float | None = None
         """What the pattern turned out to miss, where that was found in the latest update."""
-        self.latest: Callable[[], Array] | None = None
-        """The gains at the latest linearisation, for the sequences that were in it."""
 
     def updated(
         self,
@@ -83,43 +73,7 @@ class Updates:
         better = (size < active.least)[:, None, None]
         best = xp.where(better, active.h, active.best)
         new = xp.where(back, active.best, new)
-        long = xp.abs(new)
-        moved = xp.abs(new - active.h) / xp.where(long > 1, long, xp.ones_like(long))
-        answered = xp.where(known, relative, xp.zeros_like(relative))
-        return active._replace(
-            h=new,
-            damping=damping,
-            updates=[*active.updates, xp.max(moved, axis=1)],
-            residuals=[*active.residuals, xp.max(answered, axis=1)],
-            best=best,
-            least=xp.minimum(active.least, size),
-            gain=self.measured(active, part, resets, known, residual, sweep),
-        )
-
-    def measured(
-        self,
-        active: Active,
-        part: Array | None,
-        resets: Array | None,
-        known: Array,
-        residual: Array,
-        sweep: int,
-    ) -> Array:
-        """The gains of the sequences that are near the answer, measured in their first such sweep and a few later ones."""
-        xp, h = self.xp, active.h
-
-        def gains() -> Array:
-            found = response(self.recurrence, self.pattern, part, h, resets, known)
-            # What is exact and has left the problem would have been pushed as well.
-            return found * (self.steps / h.shape[1])
-
-        self.latest = gains
-        near = residual <= self.tol**0.25
-        never = near & (active.gain == 0)
-        if part is None or not (bool(xp.any(never)) or (sweep % GAINS_EVERY == 0 and bool(xp.any(near)))):
-            return active.gain
-        found = gains()
-        return xp.where(near & (found > active.gain), found, active.gain)
+        return active._replace(h=new, damping=damping, best=best, least=xp.minimum(active.least, size))
 
     def linearised(self, h: Array, x: list[Array], sweep: int) -> Array | None:
         """The part of the Jacobian in use, after a look at what it drops."""
@@ -138,22 +92,3 @@ class Updates:
             for i in range(pattern.probes)
         ]
         return jacobians.linearise(xp, self.stepper, pattern, h, x, signs)
-
-
-def checked(wish: Wish) -> NewtonConfig:
-    """The knobs of a Newton method."""
-    config = wish.config if isinstance(wish.config, NewtonConfig) else NewtonConfig()
-    if config.scale is not None and (wish.method != "quasi_newton" or config.scale <= 0):
-        raise OptionError(
-            f"{jacobians.NAME}: scale={config.scale!r} with method={wish.method!r}. The filter is one of single numbers: give a "
-            "positive scale with method='quasi_newton', or `damping` instead."
-        )
-    if config.damping is not None and not 0 <= config.damping <= 1:
-        raise OptionError(
-            f"{jacobians.NAME}: damping={config.damping!r}. It is k in (1 - k) J: give a number from 0 to 1, or None."
-        )
-    if config.window is not None and config.window < 1:
-        raise OptionError(
-            f"{jacobians.NAME}: window={config.window!r}. Give a number of steps of at least 1, or None for all."
-        )
-    return config

@@ -25,6 +25,7 @@ from solving.builders import (
 
 METHODS = ("newton", "quasi_newton", "block_newton", "picard", "jacobi")
 WITH_JACOBIANS = METHODS[:3]
+OF_ONE_NUMBER = ("newton", "quasi_newton", "picard", "jacobi")
 EXACT = 20 * 2.0**-52
 
 
@@ -172,7 +173,60 @@ def test_a_guess_that_is_right_takes_one_evaluation_and_no_update() -> None:
     again = solved(gru, x, h0, params, method="newton", guess=first.states)
     np.testing.assert_array_equal(again.states, first.states)
     np.testing.assert_array_equal(again.sweeps, [1, 1])
-    assert np.all(np.isinf(again.error_estimate))  # no gain was measured
+    assert np.all(again.residual <= again.error_estimate) and np.all(again.error_estimate < 1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", OF_ONE_NUMBER)
+def test_a_guess_of_the_wrong_branch_is_not_believed(method: str, dtype: str) -> None:
+    # From nearly 0 both branches are within rounding of every step.
+    step = lambda p, h, x: np.tanh(2 * h)  # noqa: E731
+    h0 = np.full((1, 1), np.finfo(dtype).eps / 4, dtype)
+    right = loop(step, None, h0, steps=100)
+    solution = solved(step, None, h0, steps=100, method=method, guess=-right)
+    assert np.max(np.abs(solution.states - right)) < 1e-3 or not solution.converged[0]
+    assert np.max(np.abs(solution.states - right)) <= solution.error_estimate[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", OF_ONE_NUMBER)
+@pytest.mark.parametrize("steps", [20, 34])
+def test_residuals_that_grow_are_in_the_estimate(method: str, steps: int, dtype: str) -> None:
+    # Slowly through the place where h = h * h + 0.26 nearly holds, and away from it ever faster.
+    step = lambda p, h, x: h * h + x  # noqa: E731
+    x, h0 = np.full((1, steps, 1), 0.26, dtype), np.zeros((1, 1), dtype)
+    solution = solved(step, x, h0, method=method)
+    expected = loop(step, x.astype("f8"), h0.astype("f8"))
+    error = np.max(np.abs(solution.states - expected) / np.maximum(1, np.abs(expected)))
+    slip = np.max(np.abs(loop(step, x, h0) - expected) / np.maximum(1, np.abs(expected)))
+    assert solution.converged[0] and error <= solution.error_estimate[0] + slip
+    assert solution.residual[0] <= solution.error_estimate[0] < 2e5 * np.finfo(dtype).eps
+
+
+def turning(params: Any, h: Any, x: Any) -> Any:
+    """Away from 0 to a circle, around and around."""
+    c, s = h.dtype.type(np.cos(0.3)), h.dtype.type(np.sin(0.3))
+    a, b = h[..., :1], h[..., 1:]
+    return h.dtype.type(1.5) / (1 + a * a + b * b) * np.concat([c * a - s * b, s * a + c * b], axis=-1)
+
+
+@pytest.mark.parametrize("start", [1e-8, 1e-6])
+@pytest.mark.parametrize("method", OF_ONE_NUMBER)
+def test_what_is_lost_below_the_tolerance_and_grows_later_is_told(method: str, start: float) -> None:
+    h0 = np.full((1, 2), start, "f4")
+    solution = solved(turning, None, h0, steps=120, method=method, config=NewtonConfig(damping=0.0))
+    error = np.max(np.abs(solution.states - loop(turning, None, h0, steps=120)))
+    assert error <= solution.error_estimate[0]
+    assert error < 1e-3 or not solution.converged[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_chunk_that_begins_with_a_reset_is_no_disagreement(method: str) -> None:
+    params, x, h0 = gru_weights(4), normal(1, 100, 4), normal(1, 4)
+    resets = np.zeros((1, 100), bool)
+    resets[:, ::10] = True
+    solution = solved(gru, x, h0, params, resets=resets, method=method)
+    assert solution.converged[0] and solution.error_estimate[0] < 1e-12
 
 
 def test_a_guess_of_ours_that_happens_to_agree_is_not_believed() -> None:
@@ -284,6 +338,31 @@ def test_a_step_that_overflows_overflows() -> None:
     np.testing.assert_allclose(solution.states, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("steps", [126, 127, 128, 129, 140])
+@pytest.mark.parametrize("method", OF_ONE_NUMBER)
+def test_the_first_infinity_is_where_the_definition_has_it(method: str, steps: int) -> None:
+    h0 = np.array([[0.0], [1.0], [-1.0]], "f4")
+    double = lambda p, h, x: 2 * h + 1  # noqa: E731
+    solution = solved(double, None, h0, steps=steps, method=method)
+    with np.errstate(all="ignore"):
+        expected = loop(double, None, h0, steps=steps)
+    np.testing.assert_array_equal(np.isinf(solution.states), np.isinf(expected))
+
+
+@pytest.mark.parametrize("steps", [203, 204, 220])
+@pytest.mark.parametrize("method", OF_ONE_NUMBER)
+def test_an_infinity_after_an_overflow_is_where_the_definition_has_it(method: str, steps: int) -> None:
+    step = lambda p, h, x: np.exp(h) - 1  # noqa: E731
+    h0 = np.full((1, 1), 0.01, "f4")
+    with np.errstate(all="ignore"):
+        solution = solved(step, None, h0, steps=steps, method=method)
+        expected = loop(step, None, h0, steps=steps)
+    assert np.isinf(expected[0, -1]) == (steps > 203)
+    assert solution.converged[0] or steps < 220
+    if solution.converged[0]:
+        np.testing.assert_array_equal(np.isinf(solution.states), np.isinf(expected))
+
+
 def test_a_step_that_is_undefined_at_wild_states_is_solved_at_the_right_ones() -> None:
     # The root of a negative number is NaN: iterates must not get caught there, the trajectory never does.
     step = lambda p, h, x: np.sqrt(h + x) - 0.4  # noqa: E731
@@ -342,6 +421,6 @@ def test_a_step_that_is_compiled_for_its_rows_is_always_given_as_many(
     assert_solved(solution, loop(gru, x, h0, params))
     np.testing.assert_array_equal(solution.sweeps, free.sweeps)
     assert solution.sweeps[0] == 1 < solution.sweeps[2]
-    assert set(rows) == {3 * 80, 1}  # and the walk of the sequence with NaN
+    assert set(rows) == {3 * 80, 3 * 9, 1}  # and the walks of chunks, and of the sequence with NaN
     short = solved(gru, x, h0, params, method="jacobi", guess=guess, max_sweeps=4)
     np.testing.assert_array_equal(short.converged, [True, False, False])

@@ -116,7 +116,14 @@ def test_damping_by_itself_spares_most_sweeps_where_the_step_hardly_forgets() ->
         ("newton", {"scale": 1.0}, "scale=1.0 with method='newton'.*quasi_newton"),
         ("quasi_newton", {"scale": 0.0}, "positive"),
         ("newton", {"damping": 1.5}, "damping=1.5.*from 0 to 1"),
-        ("newton", {"window": 0}, "window=0"),
+        ("quasi_newton", {"scale": float("nan")}, "positive"),
+        ("newton", {"damping": "much"}, "damping='much'.*from 0 to 1"),
+        ("newton", {"window": 0}, "window=0.*whole number of 1 or more"),
+        ("jacobi", {"window": 2.5}, "window=2.5.*whole number of 1 or more"),
+        ("newton", {"window": True}, "window=True.*whole number of 1 or more"),
+        ("quasi_newton", {"probes": 0}, "probes=0.*whole number of 1 or more"),
+        ("newton", {"probes": 0}, "probes=0.*whole number of 1 or more"),
+        ("newton", {"probes": 3}, "probes=3 with method='newton'.*quasi_newton"),
     ],
 )
 def test_knobs_that_cannot_be_are_refused(method: str, config: dict[str, Any], message: str) -> None:
