@@ -26,8 +26,10 @@ def traced_now(function: Callable[..., Any], *operands: Any) -> tuple[Hashable, 
 
 
 def told(closed: Any) -> tuple[Hashable, ...] | None:
-    """All that a program does and that its derivatives do, or None if that cannot be told: it reads what is being traced, or calls
-    functions of Python."""
+    """All that a program and its derivatives do, or None if that cannot be told.
+
+    It cannot where a program reads what is being traced itself, or calls functions of Python.
+    """
     return _told(closed, RULES)
 
 
@@ -100,7 +102,7 @@ def program(function: Callable[..., Any], arrays: Sequence[Array], key: Hashable
     The key says all that the function does, so that a lambda written in the call is compiled once. Shapes are part of it: a
     program is never traced again later, when its function may do something else.
     """
-    return _program(_Keyed(function, (key, *map(jax.typeof, arrays))))
+    return _program(Keyed(function, (key, *map(jax.typeof, arrays))))
 
 
 def constants(program: Any) -> Iterator[Any]:
@@ -118,7 +120,7 @@ def called(program: Any) -> Iterator[Any]:
             yield from (inner for inner in several if hasattr(inner, "eqns"))
 
 
-class _Keyed:
+class Keyed:
     """A function that equals every other one with its key."""
 
     __slots__ = ("function", "key")
@@ -128,14 +130,14 @@ class _Keyed:
         self.key = key
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and self.key == other.key
+        return isinstance(other, Keyed) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
 
 
 @lru_cache(maxsize=256)
-def _program(keyed: _Keyed) -> Callable[..., Any]:
+def _program(keyed: Keyed) -> Callable[..., Any]:
     return jax.jit(lambda *arrays: keyed.function(*arrays))
 
 

@@ -83,21 +83,12 @@ def plan_by_shapes(recurrence: Recurrence) -> tuple[str, ShootingConfig | None, 
 
 
 def _rows(binding: Binding, recurrence: Recurrence) -> Rows:
-    """The step as a program of rows; it acts on one of them and on a number of them that no other size is mistaken for."""
-    step, leaves = recurrence.step, _leaves(recurrence)
-    sizes = {size for leaf in leaves for size in leaf.shape[1:]}
-    for many in (1, next(size for size in range(3, 99) if size not in sizes)):
-        h, *x = (jax.ShapeDtypeStruct((many, *leaf.shape[1:]), leaf.dtype) for leaf in leaves)
-        try:
-            made = jax.eval_shape(lambda h, x: step(recurrence.params, h, x), h, x)
-        except Exception as error:
-            shapes = ", ".join(str(leaf.shape) for leaf in x) or "none"
-            error.add_note(
-                f"{checks.NAME}: while step was called with h of shape {h.shape}, x of shape {shapes}. {checks.PER_SAMPLE}"
-            )
-            raise
+    """The step as a program of rows."""
+
+    def check(made: Any, h: Any) -> None:
         checks.check_result(binding, made, h)
-    return rows_of(step, recurrence.params, leaves)
+
+    return rows_of(recurrence.step, recurrence.params, _leaves(recurrence), check)
 
 
 def _leaves(recurrence: Recurrence) -> list[Any]:
@@ -152,7 +143,7 @@ def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, An
     arrays: tuple[Array, ...] = ()
     if callable(wish.jacobian):
         function = replace(recurrence.step, function=wish.jacobian)
-        slope, arrays = rows_of(function, recurrence.params, _leaves(recurrence))
+        slope, arrays = rows_of(function, recurrence.params, _leaves(recurrence), name="jacobian")
         part = replace(part, function=None)
     tol = ROUNDING * unit if wish.tol is None else wish.tol
     most = wish.max_sweeps or min(recurrence.steps + 1, NEWTON_SWEEPS)

@@ -5,7 +5,7 @@ rows stays one product; as fast as the step called with all rows), so that tiles
 array is an argument, gradients reach what the step closes over, and a program compiled for one call serves the next.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +15,14 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from seqpar.dispatch.problem import Array
+from seqpar.errors import ShapeError
+from seqpar.solving import checks
 from seqpar.solving.recurrence import Step
 from seqpar_jax import eager
+from seqpar_jax.solving_comparison import alike
 
 Arrays = tuple[Array, ...]
+Check = Callable[[Any, Any], None]
 
 
 class RowStep:
@@ -62,8 +66,13 @@ class Rows(NamedTuple):
         return self.step(self.arrays, h, x)
 
 
-def rows_of(step: Step, params: Sequence[Any], rows: Sequence[Any]) -> Rows:
-    """Trace a step. rows: h (rows, n) and leaves of x (rows, ...), of which only shapes and dtypes are read."""
+def rows_of(
+    step: Step, params: Sequence[Any], rows: Sequence[Any], check: Check | None = None, name: str = "step"
+) -> Rows:
+    """Trace a step. rows: h (rows, n) and leaves of x (rows, ...), of which only shapes and dtypes are read.
+
+    check: of what comes of h, called with both. name: of the step in messages.
+    """
     moving = [i for i, leaf in enumerate(params) if is_array(leaf)]
 
     def call(given: list[Array], h: Array, x: list[Array]) -> Array:
@@ -74,21 +83,78 @@ def rows_of(step: Step, params: Sequence[Any], rows: Sequence[Any]) -> Rows:
 
     given = [params[i] for i in moving]
 
-    def program(*lead: int) -> Any:
-        row, *others = (jax.ShapeDtypeStruct((*lead, *leaf.shape[1:]), leaf.dtype) for leaf in rows)
-        return jax.make_jaxpr(call)(given, row, others)
+    def program(*lead: int) -> ClosedJaxpr:
+        h, *x = (jax.ShapeDtypeStruct((*lead, *leaf.shape[1:]), leaf.dtype) for leaf in rows)
+        try:
+            closed, made = jax.make_jaxpr(call, return_shape=True)(given, h, x)
+        except Exception as error:
+            shapes = ", ".join(str(leaf.shape) for leaf in x) or "none"
+            error.add_note(
+                f"{checks.NAME}: while {name} was called with h of shape {h.shape}, x of shape {shapes}. {checks.PER_SAMPLE}"
+            )
+            raise
+        if check is not None and lead:
+            check(made, h)
+        return closed
 
-    whole = program(1)
-    step_of_row = RowStep(whole, False)
+    # A step acts on one row, and on a number of them that no other size is mistaken for.
+    sizes = {size for leaf in rows for size in leaf.shape[1:]}
+    many = next(size for size in range(3, 99) if size not in sizes)
+    whole, several = program(1), program(many)
     # An axis of size 1 in every array costs XLA its layouts (a GRU of n = 8 took 4 times as long), so steps that do without any
-    # leading axis are traced without; those that need one, say to name axis=1, say so by an error or another shape.
+    # leading axis are traced without. Those that need one, say to name axis=1 or for `jax.vmap`, say so by an error, another
+    # shape, or other numbers.
     try:
-        closed = program()
+        bare = program()
     except Exception:
-        return Rows(step_of_row, (*whole.consts, *given))
-    if [tuple(x.shape) for x in closed.out_avals] != [tuple(x.shape[1:]) for x in whole.out_avals]:
-        return Rows(step_of_row, (*whole.consts, *given))
-    return Rows(RowStep(closed, True), (*closed.consts, *given))
+        bare = None
+    if bare is not None and _shapes(bare) == [shape[1:] for shape in _shapes(whole)]:
+        rows_step = RowStep(bare, True)
+        if _alike(rows_step, bare, several, len(given)):
+            return Rows(rows_step, (*bare.consts, *given))
+    rows_step = RowStep(whole, False)
+    if _alike(rows_step, whole, several, len(given)) is False:
+        raise ShapeError(
+            f"{checks.NAME}: {name} gives another result for a row alone than for the same row among {many}, so its rows "
+            f"depend on each other. {checks.PER_SAMPLE} Statistics over a batch have no place in a step."
+        )
+    return Rows(rows_step, (*whole.consts, *given))
+
+
+def _shapes(closed: ClosedJaxpr) -> list[tuple[int, ...]]:
+    return [tuple(x.shape) for x in closed.out_avals]
+
+
+def _alike(step: RowStep, one: ClosedJaxpr, several: ClosedJaxpr, given: int) -> bool | None:
+    """Does the step do with several rows what its trace on several rows does? None if that cannot be found out."""
+    consts = len(several.consts)
+    nested = (*eager.constants(one.jaxpr), *eager.constants(several.jaxpr))
+    if (
+        list(map(_kind, one.jaxpr.constvars)) != list(map(_kind, several.jaxpr.constvars))
+        or (one.effects or several.effects)
+        or any(isinstance(x, Tracer) for x in nested)
+    ):
+        return None
+
+    def by_row(*arrays: Array) -> Array:
+        h, *x = arrays[consts + given :]
+        return step(arrays[: consts + given], h, x)
+
+    jaxpr = several.jaxpr  # without its constants, which nothing must keep
+
+    def at_once(*arrays: Array) -> Array:
+        program = jaxpr_as_fun(ClosedJaxpr(jaxpr, list(arrays[:consts])))
+        made: Array = program(*arrays[consts:])[0]
+        return made
+
+    told = eager.told(jaxpr)
+    key = None if told is None or not step.lasting else (step.bare, step.key, told)
+    avals = [v.aval for v in (*jaxpr.constvars, *jaxpr.invars)]
+    return alike(by_row, at_once, avals, key)
+
+
+def _kind(variable: Any) -> Any:
+    return variable.aval.shape, variable.aval.dtype
 
 
 def is_array(leaf: Any) -> bool:
