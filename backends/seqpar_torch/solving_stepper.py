@@ -54,10 +54,9 @@ class TorchStepper:
         try:
             with torch.no_grad(), forward_mode(True):
                 return torch.func.jvp(lambda h: self.step(self.params, h, x), (h,), (tangent,))[1]  # type: ignore[no-any-return]
-        except (
-            NotImplementedError,
-            RuntimeError,
-        ):  # an operation or Function of the step without a forward rule
+        except (NotImplementedError, RuntimeError) as error:
+            if not _lacks_a_rule(error):
+                raise
             return (self._by_rows(h, x) @ tangent[..., None])[..., 0]
 
     def jacobian(self, h: Tensor, x: Leaves) -> Tensor:
@@ -72,7 +71,9 @@ class TorchStepper:
             with torch.no_grad(), forward_mode(True):
                 # out_dims=-1 makes room for terabytes where a column does not depend on its direction (PyTorch 2.13).
                 return torch.func.vmap(column)(basis).movedim(0, -1)
-        except (NotImplementedError, RuntimeError, ValueError):
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            if not _lacks_a_rule(error):
+                raise
             return self._by_rows(h, x)
 
     def _by_rows(self, h: Tensor, x: Leaves) -> Tensor:
@@ -169,6 +170,18 @@ class TorchAdjointStepper:
         each = iter(found)
         spread = [[next(each) if needed else None for needed in wanted] for _, wanted in groups]
         return [_wide(x) for x in spread[0] + spread[1]], spread[2]
+
+
+RULES = ("functorch", "vmap", "atching rule", "jvp", "forward AD", "orward mode", "orward-mode", "storage")
+"""Words of PyTorch's messages about an operation or Function without a forward or a batching rule, or one that reads memory."""
+
+
+def _lacks_a_rule(error: Exception) -> bool:
+    """Is it forward mode or vmap that fails, so that reverse mode may do? Not where memory is short, or the step is wrong."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+    return isinstance(error, NotImplementedError) or compiler or any(word in str(error) for word in RULES)
 
 
 BLOCK = 256

@@ -12,7 +12,13 @@ from seqpar.solving.recurrence import Recurrence
 Tensor = torch.Tensor
 NAME = "solve_recurrence"
 STEPS = 32
-ROUGHLY = 1e-3
+ROUGHLY = 256.0
+"""Units of rounding, relative to max(1, |h|), that a step alone may differ by from the same step among others: those by which the
+check of the step lets rows differ."""
+ROUGHLY_HALF = 32.0
+"""The same for half precision, where sums are rounded once."""
+DEVICE = 1e-3
+"""The difference in single precision on a device, where products may be rounded to ten bits, or not, by their shape."""
 
 
 def check_unchanged(recurrence: Recurrence, states: Tensor, converged: Tensor, tol: float | None) -> None:
@@ -20,7 +26,9 @@ def check_unchanged(recurrence: Recurrence, states: Tensor, converged: Tensor, t
 
     Most, because a step that rounds or takes a sign may land on the other side of a tie now and then.
     """
-    times = torch.linspace(0, recurrence.steps - 1, min(STEPS, recurrence.steps), device=states.device).long()
+    last, count = recurrence.steps - 1, min(STEPS, recurrence.steps)
+    # Integers: in single precision the last of 2^25 steps would be one too many.
+    times = torch.tensor([i * last // max(1, count - 1) for i in range(count)], device=states.device)
     start = times == 0
     if recurrence.resets is not None:
         start = start | recurrence.resets[:, times]
@@ -30,10 +38,19 @@ def check_unchanged(recurrence: Recurrence, states: Tensor, converged: Tensor, t
     wanted = states[:, times]
     known = (found.isfinite() & wanted.isfinite()).all(-1) & converged[:, None]
     apart = (found - wanted).abs().amax(-1) / wanted.abs().amax(-1).clamp(min=1.0)
-    most = max(ROUGHLY, 32.0 * torch.finfo(states.dtype).eps, 0.0 if tol is None else 4.0 * tol)
+    most = max(_rounding(states), 0.0 if tol is None else 4.0 * tol)
     if int((known & (apart > most)).sum()) > 0.5 * int(known.sum()):
         raise OptionError(
             f"{NAME}: step gives other states in the backward pass than in the forward pass, so its gradients would be those of "
             "another recurrence. Leave what it closes over as it is until backward() is done: module.train() and "
             "module.eval() in PyTorch, and whatever names it looks up."
         )
+
+
+def _rounding(states: Tensor) -> float:
+    """What rounding explains."""
+    eps = torch.finfo(states.dtype).eps
+    if states.dtype in (torch.float16, torch.bfloat16):
+        return ROUGHLY_HALF * eps
+    single = states.dtype in (torch.float32, torch.complex64)
+    return DEVICE if single and states.device.type != "cpu" else ROUGHLY * eps

@@ -86,6 +86,23 @@ def test_both_ways_to_a_jacobian_agree_for_complex_states():
     torch.testing.assert_close(one.jacobian(h, x), one._by_rows(h, x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, ValueError])
+@pytest.mark.parametrize("way", ["jvp", "jacobian"])
+def test_short_memory_and_errors_of_the_step_itself_are_no_reason_for_reverse_mode(way, error):
+    calls = []
+
+    def fails_once(params, h, x):
+        calls.append(None)
+        if len(calls) == 1:
+            raise error("Tried to allocate 8.00 GiB")
+        return 0.5 * h
+
+    h, x = rows()
+    with pytest.raises(error, match="allocate"):
+        getattr(stepper(fails_once, {}), way)(h, x, *([h] if way == "jvp" else []))
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("steps", [1, 255, 256, 300])
 def test_a_walk_is_the_loop(keep, steps):

@@ -6,6 +6,8 @@ torch = pytest.importorskip("torch")
 
 from seqpar import recurrence, solve_recurrence  # noqa: E402
 from seqpar.errors import OptionError, ShapeError  # noqa: E402
+from seqpar.solving.canonical import canonical  # noqa: E402
+from seqpar_torch.solving_unchanged import check_unchanged  # noqa: E402
 from torch_steps import close, elman, gradients, inputs, loop, network, normal, solved  # noqa: E402
 
 
@@ -222,6 +224,26 @@ def test_a_name_that_means_something_else_in_the_backward_pass_is_noticed():
     weights["u"] = normal(5, 5, scale=0.3, seed=9).requires_grad_()
     with pytest.raises(OptionError, match="other states in the backward pass"):
         states.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_change_of_a_closed_over_buffer_before_the_backward_pass_is_noticed(dtype):
+    x, h0 = inputs(m=5, dtype=dtype)
+    decay = torch.full((5,), 0.9, dtype=dtype)
+    states = solved(lambda _, h, x: decay * h + x, x, h0)
+    decay.mul_(1.0005)
+    with pytest.raises(OptionError, match="other states in the backward pass"):
+        states.sum().backward()
+
+
+def test_more_steps_than_single_precision_counts_are_compared_at_times_that_there_are():
+    steps, h0 = 2**25, torch.zeros(1, 1)
+    problem = canonical(lambda _, h, x: h, None, h0, None, -2, steps, False, None)
+    states = h0[:, None].expand(1, steps, 1)
+    check_unchanged(problem.recurrence, states, torch.ones(1, dtype=torch.bool), None)
+    other = canonical(lambda _, h, x: h + 1.0, None, h0, None, -2, steps, False, None)
+    with pytest.raises(OptionError, match="other states"):
+        check_unchanged(other.recurrence, states, torch.ones(1, dtype=torch.bool), None)
 
 
 def test_a_step_with_a_threshold_is_differentiated_though_ties_may_fall_the_other_way():
