@@ -24,7 +24,6 @@ from seqpar.solving.canonical import Canonical, canonical
 from seqpar.solving.configs import check_config
 from seqpar.solving.explanation import RecurrenceExplanation, explanation
 from seqpar.solving.recurrence import Solved
-from seqpar.solving.rows import host
 from seqpar.solving.wish import METHODS, Wish
 from seqpar.validation import flag
 
@@ -99,7 +98,8 @@ def solve_recurrence(
         ``(lowest, highest)``, numbers or arrays that broadcast to (n,): every state is known to lie there. Iterates are moved
         into it.
     throw
-        Raise `seqpar.errors.ConvergenceError` if a sequence did not pass the test of agreement; else look at `converged`. Under
+        Raise `seqpar.errors.ConvergenceError` if a sequence did not pass the test of agreement; else look at `converged`, and
+        leave the others out of a loss: they have no gradients, as PyTorch says by the same error in the backward pass. Under
         tracing, and with a fixed number of sweeps (`ShootingConfig(sweeps=k)`), nothing can be raised.
     backend
         For the linear recurrences inside Newton's methods: None for the best one, or a backend's name. Others have no use for it.
@@ -283,7 +283,7 @@ def _solution(problem: Canonical, solved: Solved) -> RecurrenceSolution[Any]:
         error_estimate=problem.per_sequence(solved.error_estimate),
         method=METHODS.index(method) if isinstance(method, str) else method,
         history=solved.history,
-        problem=problem,
+        problem=problem.kept(),
     )
 
 
@@ -294,7 +294,7 @@ def _raise_unless_converged(call: _Checked, solution: RecurrenceSolution[Any]) -
     fixed = getattr(call.wish.config, "sweeps", None) is not None
     if fixed or bool(xp.all(solution.converged)):
         return
-    bad = int((~host(solution.converged)).sum())
+    bad = int(xp.sum(xp.astype(~solution.converged, xp.int32)))
     raise ConvergenceError(
         f"{NAME}: {bad} of {max(1, call.problem.recurrence.batch)} sequences did not converge with "
         f"method={solution.method_name!r} in {int(xp.max(solution.sweeps))} sweeps: residual "

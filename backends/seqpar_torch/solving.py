@@ -14,7 +14,7 @@ from seqpar.errors import NotEligibleError
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.wish import Wish
 from seqpar_torch.internals import alive, dual_level, no_transforms, older_vmap, transformed, without_values
-from seqpar_torch.solving_call import Call, eagerly, operands
+from seqpar_torch.solving_call import Call, Report, eagerly, operands
 from seqpar_torch.solving_captured import captured
 
 Tensor = torch.Tensor
@@ -40,9 +40,7 @@ def solve(recurrence: Recurrence, wish: Wish) -> Solved:
         return eagerly(recurrence, wish)
     states, converged, sweeps, residual, estimate = Solving.apply(call, *tensors)  # type: ignore[no-untyped-call]
     report = call.report
-    return Solved(
-        states, converged, sweeps, residual, estimate, report["method"], report["history"], report["chunk"]
-    )
+    return Solved(states, converged, sweeps, residual, estimate, report.method, report.history, report.chunk)
 
 
 def _without_gradients(wish: Wish) -> Wish:
@@ -66,7 +64,7 @@ class Solving(Function):
         ctx.call = call
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(output[0], *call.read_backward(tensors))
+        ctx.save_for_backward(*output[:2], *call.read_backward(tensors))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *rest: Any) -> tuple[Any, ...]:
@@ -78,13 +76,13 @@ class Solving(Function):
                 f"{NAME}: is_grads_batched=True does not reach through it. Use torch.func.vmap over torch.func.vjp, "
                 "torch.func.jacrev, or one torch.autograd.grad after the other."
             )
-        states, *tensors = alive(ctx.saved_tensors)
+        states, converged, *tensors = alive(ctx.saved_tensors)
         (gradient,) = alive([gradient])
         if transformed() or torch.is_grad_enabled():
-            found = Pulling.apply(ctx.call, wanted, gradient, states, *tensors)  # type: ignore[no-untyped-call]
+            found = Pulling.apply(ctx.call, wanted, gradient, states, converged, *tensors)  # type: ignore[no-untyped-call]
             each = iter(found)
             return None, *(next(each) if needed else None for needed in wanted)
-        return None, *ctx.call.gradients(wanted, states, gradient, tensors)
+        return None, *ctx.call.gradients(wanted, gradient, states, converged, tensors)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -98,10 +96,11 @@ class Solving(Function):
         if folded is not None:
             results = Solving.apply(call, *folded)  # type: ignore[no-untyped-call]
             return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)
-        each = [
-            Solving.apply(call, *_taken(tensors, in_dims[1:], i))  # type: ignore[no-untyped-call]
-            for i in range(info.batch_size)
-        ]
+        each, reports = [], []
+        for i in range(info.batch_size):
+            each.append(Solving.apply(call, *_taken(tensors, in_dims[1:], i)))  # type: ignore[no-untyped-call]
+            reports.append(call.report)
+        call.report = Report.of_all(reports)
         return tuple(torch.stack(x) for x in zip(*each, strict=True)), (0,) * len(each[0])
 
 
@@ -111,10 +110,15 @@ class Pulling(Function):
 
     @staticmethod
     def forward(
-        call: Call, wanted: Sequence[bool], gradient: Tensor, states: Tensor, *tensors: Tensor
+        call: Call,
+        wanted: Sequence[bool],
+        gradient: Tensor,
+        states: Tensor,
+        converged: Tensor,
+        *tensors: Tensor,
     ) -> Any:
         with no_transforms():
-            found = call.gradients(wanted, states, gradient, tensors)
+            found = call.gradients(wanted, gradient, states, converged, tensors)
         each = zip(found, tensors, wanted, strict=True)
         return tuple(torch.zeros_like(x) if g is None else g for g, x, needed in each if needed)
 

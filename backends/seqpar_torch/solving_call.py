@@ -1,5 +1,6 @@
 """One call of `solve_recurrence` as a function of its tensors: forward and backward, below autograd and every transform."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,17 +9,19 @@ from typing import Any, NamedTuple
 import torch
 
 from seqpar.dispatch.options import laid_over, requested
+from seqpar.errors import ConvergenceError
 from seqpar.solving.adjoint import gradients
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.solve import default_chunk
 from seqpar.solving.solve import solve as solve_eagerly
-from seqpar.solving.wish import Wish
+from seqpar.solving.wish import METHODS, Wish
 from seqpar_torch.internals import autocast
 from seqpar_torch.solving_stepper import TorchAdjointStepper
 from seqpar_torch.solving_unchanged import check_unchanged
 from seqpar_torch.threads import for_whole
 
 Tensor = torch.Tensor
+NAME = "solve_recurrence"
 
 
 def eagerly(recurrence: Recurrence, wish: Wish) -> Solved:
@@ -62,6 +65,26 @@ def operands(recurrence: Recurrence, wish: Wish, captured: Sequence[Tensor]) -> 
     )
 
 
+class Report(NamedTuple):
+    """What a call tells that is no tensor."""
+
+    methods: tuple[str, ...]
+    """That made the states: one, or several where the problems of a vmap were solved one by one."""
+    history: tuple[Any, ...]
+    chunk: int
+
+    @staticmethod
+    def of_all(reports: Sequence["Report"]) -> "Report":
+        """Of problems solved one by one: each has a history of its own, so that there is none of all."""
+        methods = sorted({name for one in reports for name in one.methods})
+        return Report(tuple(methods), (), max((one.chunk for one in reports), default=0))
+
+    @property
+    def method(self) -> Any:
+        """The name of the method, or the numbers of all of them."""
+        return self.methods[0] if len(self.methods) == 1 else tuple(METHODS.index(m) for m in self.methods)
+
+
 class Call:
     """The static side of a call, and what it reports that is no tensor. No tuple, in which transforms look for tensors."""
 
@@ -77,9 +100,8 @@ class Call:
         self.wish = wish._replace(guess=None, bounds=None)
         self.request = requested("auto", None, None)
         """The options in force, for the backward pass too."""
-        self.report: dict[str, Any] = {}
-        self.mapped = False
-        """Were there several problems in this call, one for each index of a vmap?"""
+        self.report = Report((wish.method,), (), 0)
+        """Of the problem solved last, or of all those of a vmap."""
 
     def flat(self, named: Operands) -> list[Any]:
         """The values for each tensor there is, in one row."""
@@ -119,9 +141,7 @@ class Call:
     def solve(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """states, converged, sweeps, residual, error_estimate."""
         solved = eagerly(*self.posed(tensors))
-        self.report.update(
-            method=solved.method, history=solved.history, chunk=solved.chunk, converged=solved.converged
-        )
+        self.report = Report((solved.method,), solved.history, solved.chunk)
         return solved[:5]
 
     def read_backward(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -129,7 +149,12 @@ class Call:
         return self.flat(self.named(tensors)._replace(guess=None, low=None, high=None))
 
     def gradients(
-        self, wanted: Sequence[bool], states: Tensor, gradient: Tensor, tensors: Sequence[Tensor | None]
+        self,
+        wanted: Sequence[bool],
+        gradient: Tensor,
+        states: Tensor,
+        converged: Tensor,
+        tensors: Sequence[Tensor | None],
     ) -> list[Any]:
         """The gradients of the tensors, None where none is wanted or nothing depends on one."""
         recurrence, _ = self.posed(tensors)
@@ -151,8 +176,8 @@ class Call:
             _own_precision(h0),
             for_whole(h0, recurrence.steps),
         ):
-            if not self.mapped:
-                check_unchanged(recurrence, states, self.report["converged"], self.wish.tol)
+            self._check_converged(converged, gradient)
+            check_unchanged(recurrence, states, converged, self.wish.tol)
             found = gradients(recurrence, stepper, states, gradient, self._chunk(recurrence))
         split = len(of_params)
         row = self.flat(
@@ -169,15 +194,28 @@ class Call:
         )
         return [None if g is None or x is None else g.to(x.dtype) for g, x in zip(row, tensors, strict=True)]
 
+    def _check_converged(self, converged: Tensor, gradient: Tensor) -> None:
+        """States that no step made have no gradients: a loss must leave their sequences out."""
+        off = int((~converged & (gradient != 0).flatten(1).any(1)).sum())
+        if not off:
+            return
+        message = (
+            f"{NAME}: {off} of {converged.shape[0]} sequences that the loss reads did not converge, so their gradients are "
+            "not those of the recurrence. Multiply their part of the loss by solution.converged, or have them converge: "
+        )
+        if getattr(self.wish.config, "sweeps", None) is not None:
+            warnings.warn(message + "more sweeps.", RuntimeWarning, stacklevel=2)
+        else:
+            raise ConvergenceError(message + 'method="auto" or "sequential", or a larger max_sweeps.', None)
+
     def _chunk(self, recurrence: Recurrence) -> int:
         """Chunks as long as the forward pass had them. Newton's methods have none, but forget as shooting does."""
-        if self.report["method"] == "sequential":
+        if self.report.methods == ("sequential",):
             return 0
-        return int(self.report["chunk"]) or default_chunk(recurrence)
+        return self.report.chunk or default_chunk(recurrence)
 
     def folded(self, size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor] | None:
         """vmap's axis as part of the batch, or None where more than x, h0, resets and the guess have it."""
-        self.mapped = True
         along, given = self.named(dims), self.named(tensors)
         if any(d is not None for d in (*along.params, *along.captured, along.low, along.high)):
             return None

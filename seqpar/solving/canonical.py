@@ -7,6 +7,7 @@ canonical problem.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from seqpar import trees
@@ -63,6 +64,19 @@ class Canonical(NamedTuple):
             states = xp.flip(states, axis=1)
         states = xp.reshape(states, (*self.batch, rec.steps, rec.state))
         return states if self.order == tuple(range(len(self.order))) else xp.permute_dims(states, self.order)
+
+    def kept(self) -> Canonical:
+        """The same without the graphs behind its arrays, where a framework hangs them there: a solution outlives them."""
+
+        def alone(x: Any) -> Any:
+            return x.detach() if hasattr(x, "grad_fn") else x
+
+        rec = self.recurrence
+        resets = None if rec.resets is None else alone(rec.resets)
+        params, inputs = [alone(p) for p in rec.params], [alone(x) for x in rec.inputs]
+        return self._replace(
+            recurrence=replace(rec, params=params, inputs=inputs, h0=alone(rec.h0), resets=resets)
+        )
 
     def per_sequence(self, x: Array) -> Array:
         """(batch, ...) -> (batch..., ...)."""

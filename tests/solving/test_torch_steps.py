@@ -4,11 +4,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seqpar import recurrence, solve_recurrence  # noqa: E402
-from seqpar.errors import OptionError, ShapeError  # noqa: E402
+from seqpar import ShootingConfig, recurrence, solve_recurrence  # noqa: E402
+from seqpar.errors import ConvergenceError, OptionError, ShapeError  # noqa: E402
 from seqpar.solving.canonical import canonical  # noqa: E402
 from seqpar_torch.solving_unchanged import check_unchanged  # noqa: E402
 from torch_steps import close, elman, gradients, inputs, loop, network, normal, solved  # noqa: E402
+
+SHORT_WITHOUT_BURN_IN = ShootingConfig(chunk=16, burn_in=0)
 
 
 def compare(step, x, h0, of, params=None, **flags):
@@ -251,11 +253,58 @@ def test_a_step_with_a_threshold_is_differentiated_though_ties_may_fall_the_othe
     compare(lambda u, h, x: 0.5 * torch.relu(h @ u + x) + 0.1 * torch.sign(x), x, h0, [u, x, h0], u)
 
 
-def test_the_forward_pass_need_not_have_converged():
+def test_a_loss_of_sequences_that_did_not_converge_is_not_differentiated():
     params, (x, h0) = network(), inputs()
     states = solved(elman, x, h0, params, max_sweeps=1, throw=False)
-    (found,) = gradients(states, [x])
+    with pytest.raises(ConvergenceError, match="2 of 2 sequences that the loss reads did not converge"):
+        states.sum().backward()
+
+
+def test_a_loss_that_leaves_out_the_sequences_that_did_not_converge_has_the_loops_gradients():
+    params, (x, h0) = network(), inputs()
+    with torch.no_grad():
+        h0[1] = 0.0
+        guess = loop(elman, x, h0, params)
+        guess[0] = 0.0
+    solution = solve_recurrence(
+        elman,
+        x,
+        h0,
+        params,
+        method="shooting",
+        config=SHORT_WITHOUT_BURN_IN,
+        guess=guess,
+        max_sweeps=2,
+        throw=False,
+    )
+    assert solution.converged.tolist() == [False, True]
+    of, kept = [*params.values(), x, h0], solution.converged[:, None, None]
+    found = gradients(solution.states * kept, of)
+    close(found, gradients(loop(elman, x, h0, params) * kept, of))
+
+
+def test_a_fixed_number_of_sweeps_that_was_too_small_is_differentiated_with_a_warning():
+    params, (x, h0) = network(), inputs()
+    config = ShootingConfig(chunk=16, burn_in=0, sweeps=1)
+    states = solved(elman, x, h0, params, config=config)
+    with pytest.warns(RuntimeWarning, match="did not converge"):
+        (found,) = gradients(states, [x])
     assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["auto", "sequential", "shooting", "newton"])
+@pytest.mark.parametrize("written", ["h", "x"])
+def test_a_step_that_writes_into_its_arguments_is_refused_before_anything_is_lost(written, method):
+    x, h0 = inputs(m=5)
+    before = x.detach().clone(), h0.detach().clone()
+    u = normal(5, 5, scale=0.3).requires_grad_()
+
+    def step(u, h, x):
+        return torch.tanh((h.mul_(0.5) if written == "h" else h) @ u + (x.add_(1.0) if written == "x" else x))
+
+    with pytest.raises(OptionError, match=f"writes into its argument {written}"):
+        solved(step, x, h0, u, method=method)
+    assert torch.equal(x, before[0]) and torch.equal(h0, before[1])
 
 
 @pytest.mark.parametrize("closed_over", ["leaf", "computed"])

@@ -1,6 +1,9 @@
 """solve_recurrence inside torch.func, torch.compile, autocast and threads: right, or refused with a way out."""
 
+import dataclasses
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -81,6 +84,17 @@ def test_vmap_over_an_ensemble_of_parameters_equals_a_python_loop():
     found = vmap(lambda p: solved(elman, x, h0, p))(stacked)
     for one, member in zip(found, members, strict=True):
         torch.testing.assert_close(one, loop(elman, x, h0, member), rtol=1e-12, atol=1e-12)
+
+
+def test_problems_that_vmap_solves_one_by_one_tell_all_their_methods_and_no_history():
+    h0, x = torch.zeros(1, 1, dtype=torch.float64), normal(1, 4000, 1)
+    keeps = torch.tensor(
+        [0.5, 1.0], dtype=torch.float64
+    )  # what forgets is solved in chunks, what does not is not
+    alone = [solve_recurrence(lambda a, h, x: a * h + x, x, h0, a) for a in keeps]
+    together = vmap(lambda a: solve_recurrence(lambda a, h, x: a * h + x, x, h0, a))(keeps)
+    assert {one.method_name for one in alone} == set(together.method_name.split(", "))
+    assert len({one.method_name for one in alone}) == 2 and together.history == ()
 
 
 def test_gradients_per_sample_equal_those_of_the_loop():
@@ -191,6 +205,19 @@ def test_a_solution_with_a_gradient_can_be_verified():
     params, (x, h0) = network(), inputs()
     solution = solve_recurrence(elman, x, h0, params, method="shooting", config=SHORT)
     assert verify(solution).agrees and solution.states.requires_grad
+
+
+def test_what_a_kept_solution_can_be_verified_with_has_no_graph_behind_it():
+    params, (x, h0) = network(), inputs()
+    made = {name: 1.0 * p for name, p in params.items()}
+    behind = weakref.ref(y := torch.sin(x))
+    solution = solve_recurrence(elman, y, 1.0 * h0, made, method="shooting", config=SHORT)
+    rec = solution.problem.recurrence
+    assert not any(p.requires_grad for p in (*rec.params, *rec.inputs, rec.h0))
+    kept = dataclasses.replace(solution, states=solution.states.detach(), final=solution.final.detach())
+    del solution, y, rec
+    gc.collect()
+    assert behind() is None and verify(kept).agrees
 
 
 def test_autocast_does_not_change_the_recurrence():
