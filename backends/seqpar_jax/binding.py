@@ -136,7 +136,7 @@ class JaxBinding:
         return solving.solve(self, recurrence, wish)
 
     def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
-        return solving.plan_by_shapes(recurrence)
+        return solving.plan_by_shapes(recurrence, wish)
 
 
 @partial(jax.jit, static_argnums=(1, 2))

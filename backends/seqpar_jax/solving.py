@@ -16,6 +16,7 @@ from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError
 from seqpar.solving import agreement, checks, jacobians
+from seqpar.solving.chunks import cut
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.solve import solve as solve_by_values
@@ -72,13 +73,13 @@ def _taken(shot: Shot) -> Any:
     return number if isinstance(number, jax.core.Tracer) else int(number)
 
 
-def plan_by_shapes(recurrence: Recurrence) -> tuple[str, ShootingConfig | None, str]:
+def plan_by_shapes(recurrence: Recurrence, wish: Wish) -> tuple[str, ShootingConfig | None, str]:
     """What the automatic choice takes, and why: the same for traced arrays and others."""
     steps, rows = recurrence.steps, recurrence.batch
     if _long(recurrence):
-        chunk = _chunk(recurrence, Wish())
+        chunk = _chunk(recurrence, wish)
         why = f"by sizes alone: {steps} steps are many, {rows} sequences of {recurrence.state} numbers leave room for more rows"
-        return "shooting", ShootingConfig(chunk=chunk, burn_in=chunk // 2), why
+        return "shooting", ShootingConfig(chunk=chunk, burn_in=_burn_in(wish, chunk)), why
     return "sequential", None, f"by sizes alone: chunks do not pay for {steps} steps of {rows} sequences"
 
 
@@ -105,14 +106,30 @@ def _method(recurrence: Recurrence, wish: Wish) -> str:
 
 
 def _long(recurrence: Recurrence) -> bool:
-    most = BUSY["cpu" if jax.default_backend() == "cpu" else "other"]
+    most = BUSY["cpu" if _platform(recurrence.h0) == "cpu" else "other"]
     return recurrence.steps >= SHORTEST and recurrence.state * (recurrence.batch + 1) <= most
+
+
+def _platform(x: Array) -> str:
+    """Of an array; of one that is traced, the platform that JAX takes by itself."""
+    if isinstance(x, jax.core.Tracer) or not isinstance(x, jax.Array):
+        return str(jax.default_backend())
+    return str(next(iter(x.devices())).platform)
 
 
 def _chunk(recurrence: Recurrence, wish: Wish) -> int:
     """Steps of a chunk: by default about as many as there are chunks, so that loops are short and rows not too many."""
     given = getattr(wish.config, "chunk", None)
-    return int(given) if given else max(32, math.isqrt(recurrence.steps))
+    longest = given or max(32, math.isqrt(recurrence.steps))
+    return cut(recurrence.steps, recurrence.batch, longest).chunk
+
+
+def _burn_in(wish: Wish, chunk: int) -> int:
+    """Steps before each chunk: by default none where a guess says more than they would."""
+    asked = getattr(wish.config, "burn_in", None)
+    if asked is None:
+        return chunk // 2 if wish.guess is None else 0
+    return min(int(asked), chunk)
 
 
 def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, Any]:
@@ -122,8 +139,7 @@ def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, An
         return _Sequential(), ()
     if method == "shooting":
         chunk, tol = _chunk(recurrence, wish), agreement.STATED * unit if wish.tol is None else wish.tol
-        burn_in = getattr(wish.config, "burn_in", None)
-        burn_in = 0 if wish.guess is not None else chunk // 2 if burn_in is None else burn_in
+        burn_in = _burn_in(wish, chunk)
         if wish.method == "auto":
             most = wish.max_sweeps or SWEEPS
             return _Shooting(Aim(chunk, tol, most, burn_in, watch=True, exact=True)), ()
@@ -138,6 +154,10 @@ def _solver(recurrence: Recurrence, wish: Wish, method: str) -> tuple[Solver, An
             "method='shooting' or 'newton' there, or 'auto'."
         )
     config = wish.config if isinstance(wish.config, NewtonConfig) else NewtonConfig()
+    if config.window is not None:
+        raise NotEligibleError(
+            f"{checks.NAME}: window={config.window} in JAX, where one program iterates over all steps at once. Leave it out."
+        )
     part = replace(jacobians.wished(recurrence, wish), open=False)
     slope: RowStep | None = None
     arrays: tuple[Array, ...] = ()
@@ -170,8 +190,9 @@ def _starts(given: Given, chunks: int, steps: int) -> Array:
     if given.guess is not None:
         chunk = math.ceil(steps / chunks)
         before = jnp.moveaxis(given.guess[:, chunk - 1 : steps - 1 : chunk], 1, 0)
-        return jnp.concat([given.h0[None], before])
-    made = pattern(chunks, given.h0, 0.5 * jnp.maximum(1, jnp.abs(given.h0)))
+        made = jnp.concat([given.h0[None], before])
+    else:
+        made = pattern(chunks, given.h0, 0.5 * jnp.maximum(1, jnp.abs(given.h0)))
     return made if given.bounds is None else jnp.clip(made, *given.bounds)
 
 

@@ -215,6 +215,45 @@ def test_a_guess_near_the_answer_saves_sweeps() -> None:
         assert bool(jnp.all(warm.sweeps < cold.sweeps))
 
 
+def test_a_burn_in_that_was_asked_for_mends_a_bad_guess() -> None:
+    x, h0, params = problem(2, 400)
+    bad = jnp.full(x.shape, 3.0)
+    plain, mended = (
+        seqpar.solve_recurrence(forgetful, x, h0, params, guess=bad, **chunks(40, burn_in=steps))
+        for steps in (None, 40)
+    )
+    assert bool(jnp.all(mended.sweeps < plain.sweeps))
+
+
+def test_guesses_are_clipped_into_bounds() -> None:
+    x, h0, params = problem(2, 400)
+    x = jnp.abs(x)
+
+    def only_inside(params: Any, h: Array, x: Array) -> Array:
+        return jnp.sqrt(h) * 0.3 + x
+
+    found = seqpar.recurrence(
+        only_inside, x, jnp.abs(h0), None, guess=-jnp.ones(x.shape), bounds=(0, 9), **chunks(20, sweeps=3)
+    )
+    np.testing.assert_allclose(found, loop(only_inside, x, jnp.abs(h0), None), atol=1e-9)
+
+
+def test_explain_tells_the_knobs_that_a_call_takes() -> None:
+    x, h0, params = problem(1, 4000)
+
+    def knobs(**options: Any) -> Any:
+        return seqpar.explain(seqpar.solve_recurrence, forgetful, x, h0, params, **options).config
+
+    assert knobs(config=ShootingConfig(chunk=100, burn_in=7)) == ShootingConfig(chunk=100, burn_in=7)
+    assert knobs(config=ShootingConfig(chunk=100)) == ShootingConfig(chunk=100, burn_in=50)
+    assert knobs(guess=x).burn_in == 0
+
+
+def test_windows_are_refused_where_all_steps_iterate_at_once() -> None:
+    with pytest.raises(NotEligibleError, match="window=50 in JAX"):
+        jitted(forgetful, *problem(), method="newton", config=NewtonConfig(window=50))
+
+
 def test_float32_and_bfloat16_are_solved_as_the_loop_does() -> None:
     for dtype, rounding in (("float32", 1e-6), ("bfloat16", 3e-2)):
         args = problem(1, 1100, 4, dtype)
