@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqpar.dispatch.problem import Array
-from seqpar.solving.agreement import epsilon
 from seqpar.solving.damping import Damping, stronger
+from seqpar.solving.gains import measured
 from seqpar.solving.iteration import entering, flat, projected, residuals, solution
 from seqpar.solving.jacobians import Pattern, linearise
+from seqpar.solving.recurrence import Recurrence
 from seqpar_jax.solving_rows import Rows, RowStep
 from seqpar_jax.solving_shooting import Shot, completed
 from seqpar_jax.solving_stepper import Leaves, TileWalk, evaluate, jacobian, jvp
@@ -71,11 +72,9 @@ class NewtonSolver:
             finite = jnp.all(jnp.isfinite(new), axis=(1, 2))
             moves = open_ & finite & ~right & ~broken
             new = jnp.where(moves[:, None, None], new, h)
-            moved = jnp.max(jnp.abs(new - h) / jnp.maximum(1, jnp.abs(new)), axis=(1, 2))
             # An update that is no number is not made: the next one is held back more, at last without any Jacobian.
             higher = stronger(jnp, now)
             held = jnp.where(finite, 0, jnp.where(higher > now, higher, 1))
-            answered = jnp.where(moves, jnp.max(jnp.where(known, relative, 0), axis=1), 0)
             return _Iterations(
                 state.taken + 1,
                 new,
@@ -85,8 +84,6 @@ class NewtonSolver:
                 jnp.where(open_, residual, state.residual),
                 (damping.k, damping.mark, damping.place, damping.waited),
                 held,
-                state.updates.at[state.taken].set(moved),
-                state.answered.at[state.taken].set(answered),
             )
 
         def going(state: _Iterations) -> Array:
@@ -95,15 +92,19 @@ class NewtonSolver:
         free = self.damping is None and self.variance is None
         nobody = jnp.zeros(batch, bool)
         start = (zero + (self.damping or 0), zero + jnp.inf, zero, zero)
-        seen = jnp.zeros((self.most, batch), h0.dtype)
         first = _Iterations(
             jnp.int32(0), _guessed(stepper, given, steps), nobody, nobody, jnp.zeros(batch, jnp.int32),
-            zero + jnp.inf, start, zero, seen, seen,
+            zero + jnp.inf, start, zero,
         )  # fmt: skip
         last = lax.while_loop(going, sweep, first)
-        estimate = _error_estimate(last, steps)
-        shot = Shot(last.h, last.right, last.sweeps, last.residual, estimate)
-        return completed(states_walk(rows, given.inputs, h0, resets, steps), shot, last.broken)
+        # Chunks are walked from arrays alone: neither the step of a `Recurrence` nor its parameters are asked for.
+        nothing: Any = None
+        arrays = Recurrence(nothing, jnp, nothing, (), given.inputs, h0, resets, batch, steps)
+        found = measured(arrays, stepper, last.h, traced=True)
+        estimate = jnp.maximum(found.error_estimate.astype(last.residual.dtype), last.residual)
+        lost = last.broken | (last.right & found.undefined)
+        shot = Shot(last.h, last.right & jnp.isfinite(estimate), last.sweeps, last.residual, estimate)
+        return completed(states_walk(rows, given.inputs, h0, resets, steps), shot, lost)
 
     def _pattern(self, given: Given) -> Pattern:
         if self.slope is None:
@@ -117,7 +118,7 @@ class _Iterations(NamedTuple):
     h: Array
     """(batch, steps, n)."""
     right: Array
-    """(batch,), like all but the last two; `damping` holds several."""
+    """(batch,), like all below; `damping` holds several."""
     broken: Array
     """Right up to a step that returns no number."""
     sweeps: Array
@@ -125,10 +126,6 @@ class _Iterations(NamedTuple):
     damping: tuple[Array, Array, Array, Array]
     held: Array
     """Least damping of the next update."""
-    updates: Array
-    """(most, batch): the largest change of each sweep, relative to max(1, |h|)."""
-    answered: Array
-    """The residual that it answered."""
 
 
 class _Stepper:
@@ -173,32 +170,3 @@ def _signs(probes: int, shape: tuple[int, ...], dtype: Any) -> list[Array]:
     if not probes:
         return []
     return list(jax.random.rademacher(jax.random.key(0), (probes, *shape)).astype(dtype))
-
-
-def _error_estimate(last: _Iterations, steps: int) -> Array:
-    """The residual carried through measured gains; see the driver in `seqpar.solving.newton`, which this repeats on arrays.
-
-    In sweep i the update d_i answered the residual r_i. All that came after it says how far the states were from the answer when
-    their residual was r_i; and if the iteration went on, its updates would go on falling as they did at last.
-    """
-    floor = 2 * epsilon(jnp, last.h.dtype)
-    d, at = last.updates, jnp.maximum(last.answered, floor)
-    made = d > 0
-    later = jnp.cumsum(d[::-1], axis=0)[::-1]
-    r = jnp.maximum(last.residual, floor)
-    estimate = r * jnp.max(jnp.where(made, later / at, 0), axis=0)
-    many = jnp.sum(made, axis=0)
-    final, before = (_at(d, many - k) for k in (1, 2))
-    rate = final / jnp.where(before > 0, before, 1)
-    near = jnp.abs(rate - 1) < 1e-3
-    away = jnp.where(near, 0.5, rate)
-    total = jnp.where(near, steps, (1 - away**steps) / (1 - away))
-    further = r * jnp.max(jnp.where(made, d / at, 0), axis=0) * total
-    estimate = jnp.where(many > 1, jnp.maximum(estimate, further), estimate)
-    return jnp.where(many > 0, estimate, r if steps == 1 else jnp.inf)
-
-
-def _at(x: Array, row: Array) -> Array:
-    """x[row[i], i], the first row where there is none."""
-    taken: Array = jnp.take_along_axis(x, jnp.maximum(row, 0)[None], axis=0)[0]
-    return taken

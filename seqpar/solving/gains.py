@@ -41,8 +41,11 @@ class Measured(NamedTuple):
     """Boolean: the states, or others near them, are no numbers, or nearly none. Where that begins only the definition says."""
 
 
-def measured(recurrence: Recurrence, stepper: Stepper, states: Array) -> Measured:
-    """How far states (batch, steps, n) are from the answer."""
+def measured(recurrence: Recurrence, stepper: Stepper, states: Array, traced: bool = False) -> Measured:
+    """How far states (batch, steps, n) are from the answer.
+
+    Of the recurrence its arrays are used, of the stepper its walks; nothing is read from an array that is traced.
+    """
     xp, eps = recurrence.xp, agreement.epsilon(recurrence.xp, states.dtype)
     # Pieces of the square root: walks of as many steps, all pieces side by side.
     pieces = cut(recurrence.steps, recurrence.batch, math.ceil(math.sqrt(recurrence.steps)))
@@ -54,7 +57,7 @@ def measured(recurrence: Recurrence, stepper: Stepper, states: Array) -> Measure
     near, small = nearby(xp, starts, agreement.size(xp, starts)), agreement.near(eps)
     found, top, undefined = _seen(walk, starts, near, tile)
     closer = CLOSE * eps**0.5
-    if closer < 0.5 and bool(xp.any(top > small)):
+    if closer < 0.5 and (traced or bool(xp.any(top > small))):
         again, highest, _ = _seen(walk, starts, starts + closer * (near - starts), tile)
         found = Gains(*(xp.where(top > small, x, y) for x, y in zip(again, found, strict=True)))
         top = xp.where(top > small, highest, top)

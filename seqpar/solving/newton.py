@@ -150,7 +150,7 @@ class _Iteration:
         )
         h = self.guessed(active, 0, self.window)
         active = active._replace(h=h, best=h)
-        before = entering(xp, active.h, active.enters, active.h0, self.between(active.resets, 0, self.window))
+        before = entering(xp, active.h, active.enters, active.h0, between(active.resets, 0, self.window))
         x = [flat(xp, leaf[:, : self.window, ...]) for leaf in active.inputs]
         self.updates.pattern = jacobians.detected(
             r, self.stepper, self.updates.pattern, self.wish.method, flat(xp, before), x
@@ -173,13 +173,10 @@ class _Iteration:
     def evaluated(self, active: Active, start: int, stop: int) -> tuple[Array, Array, Array, Array]:
         """The entering states, the step there, and the residual with its relative size."""
         xp = self.xp
-        before = entering(xp, active.h, active.enters, active.h0, self.between(active.resets, start, stop))
+        before = entering(xp, active.h, active.enters, active.h0, between(active.resets, start, stop))
         rows = [flat(xp, leaf[:, start:stop, ...]) for leaf in active.inputs]
         f = xp.reshape(self.stepper.evaluate(flat(xp, before), rows), active.h.shape)
         return before, f, *residuals(xp, active.h, f)
-
-    def between(self, resets: Array | None, start: int, stop: int) -> Array | None:
-        return None if resets is None else resets[:, start:stop]
 
     def note(self, active: Active, left: int, relative: Array, staying: int) -> None:
         """One line of history."""
@@ -282,6 +279,10 @@ class _Iteration:
             line | {name: float(line[name]) for name in ("residual", "damping")} for line in self.history
         )
         return Solved(states, converged, sweeps, residual, error, self.wish.method, history)
+
+
+def between(resets: Array | None, start: int, stop: int) -> Array | None:
+    return None if resets is None else resets[:, start:stop]
 
 
 def read(xp: Any, *numbers: Array) -> list[int]:
