@@ -200,7 +200,7 @@ def test_residuals_that_grow_are_in_the_estimate(method: str, steps: int, dtype:
     error = np.max(np.abs(solution.states - expected) / np.maximum(1, np.abs(expected)))
     slip = np.max(np.abs(loop(step, x, h0) - expected) / np.maximum(1, np.abs(expected)))
     assert solution.converged[0] and error <= solution.error_estimate[0] + slip
-    assert solution.residual[0] <= solution.error_estimate[0] < 2e5 * np.finfo(dtype).eps
+    assert solution.residual[0] <= solution.error_estimate[0] < 5e5 * np.finfo(dtype).eps
 
 
 def turning(params: Any, h: Any, x: Any) -> Any:
