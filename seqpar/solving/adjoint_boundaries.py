@@ -29,6 +29,9 @@ TRIES = 6
 """Exchanges by Newton's method after which what is left is walked one step after the other: a linear equation takes one, and a
 few more for rounding."""
 
+SINGLE = 1e-3
+"""Errors relative to the largest gradient that rounding may add up to, unless it is that of half precision."""
+
 
 class Boundaries:
     """The exchange of boundaries for one backward walk: handed on at first, by Newton's method if that goes too slowly."""
@@ -38,6 +41,8 @@ class Boundaries:
         self.sweeps = 1
         self.tried = 0
         """Exchanges by Newton's method."""
+        self.worst = math.inf
+        """The largest mismatch when they were last looked at."""
         self.mismatch: float | None = None
         self.matrices: Array | None = None
         """A of all chunks: (chunks, batch, n, n)."""
@@ -62,7 +67,11 @@ class Boundaries:
 
     def enough(self, active: Any, mismatch: Any) -> bool:
         """Are boundaries that Newton's method found as good as rounding lets them be, or is it of no use here?"""
-        return self.matrices is not None and (bool((mismatch <= self.tol).all()) or self.tried >= TRIES)
+        if self.matrices is None:
+            return False
+        before, self.worst = self.worst, float(mismatch[active].max())
+        stalled = self.tried >= 2 and not self.worst < 0.5 * before
+        return self.worst <= self.tol or stalled or self.tried >= TRIES
 
     def agreed(self, shot: Shot) -> Any:
         """(batch,), boolean, on the host: the sequences whose boundaries agreed.
@@ -77,8 +86,8 @@ class Boundaries:
         errors = xp.max(xp.abs(self._errors(walk.entering(shot.ends), shot.starts[1:, ...])), axis=-1)
         inside = errors / walk.size(shot.ends)[1:, ...] * shot.found.peak[1:, ...]
         inside = xp.where(errors == 0.0, xp.zeros_like(inside), inside)
-        known = xp.all(inside <= agreement.LOUD * self.tol, axis=0)
-        return agreed | (host(shot.judged.close) & host(known))
+        most = min(agreement.LOUD * self.tol, max(agreement.ACCEPTED * self.tol, SINGLE))
+        return agreed | host(xp.all(inside <= most, axis=0))
 
     def _errors(self, entering: Array, starts: Array) -> Array:
         """How far all starts but the first (chunks - 1, batch, n) are from those that leave no mismatch."""

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seqpar import options, solve_recurrence  # noqa: E402
+from seqpar import ShootingConfig, options, solve_recurrence  # noqa: E402
 from seqpar.dispatch.options import requested  # noqa: E402
 from seqpar.errors import NotEligibleError  # noqa: E402
 from seqpar.solving.adjoint import AdjointWalk  # noqa: E402
@@ -18,7 +18,7 @@ from torch_steps import close, elman, gradients, inputs, loop, network, normal, 
 
 METHODS = ["sequential", "shooting"]
 CHUNKED = ["auto", "sequential", "shooting", "shooting_newton"]
-NEWTONS = ["newton", "quasi_newton", "block_newton", "picard", "jacobi"]
+NEWTONS = ["newton", "quasi_newton", "block_newton"]
 RESETS = torch.zeros(2, 90, dtype=torch.bool)
 RESETS[0, [0, 5, 16, 17, 80]] = True
 RESETS[1, 47] = True
@@ -206,6 +206,26 @@ def test_gradients_through_a_long_memory_take_a_few_sweeps_instead_of_one_for_ea
         close(found, gradients(theirs, of))
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+def test_a_long_memory_whose_every_step_rounds_is_walked_back_in_chunks(dtype, tolerance):
+    calls, turn = [], torch.linalg.qr(normal(6, 6)).Q.to(dtype)
+
+    def step(u, h, x):
+        calls.append(None)
+        slow, fast = (h @ turn).split([2, 4], -1)
+        fast = torch.tanh(fast * u + x[..., 2:])
+        return torch.cat([slow + 0.01 * torch.sin(x[..., :2] + fast[..., :2]), fast], -1) @ turn.T
+
+    u = normal(4, dtype=dtype, scale=0.3).requires_grad_()
+    x, h0 = inputs(m=6, n=6, steps=4096, dtype=dtype)
+    of, config = [u, x, h0], ShootingConfig(chunk=64)
+    states = solve_recurrence(step, x, h0, u, method="shooting_newton", config=config).states
+    calls.clear()
+    found = gradients(states, of)
+    assert len(calls) < 64 * 16
+    close(found, gradients(loop(step, x, h0, u), of), tolerance)
+
+
 @pytest.mark.parametrize("factor", [3.0, 100.0])
 def test_an_expansion_inside_chunks_that_their_ends_do_not_show_leaves_gradients_exact(factor):
     # Backward, each chunk expands by factor^8 and contracts again: an error of rounding where it starts would be seen inside.
@@ -302,7 +322,7 @@ def test_half_precision_stays_half_precision(dtype, method):
     of = [*params.values(), x, h0]
     states = solved(elman, x, h0, params, method=method)
     assert states.dtype == dtype
-    close(gradients(states, of), gradients(loop(elman, x, h0, params), of), 24 * torch.finfo(dtype).eps)
+    close(gradients(states, of), gradients(loop(elman, x, h0, params), of), 32 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
