@@ -112,7 +112,7 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     entering = jnp.concat([before.starts[:1], tile.entering(before.ends)])
     starts = jnp.where(first | ~open_[:, None], before.starts, entering)
     # An agreed sequence is walked from the same starts, and finds the same states.
-    states, ends, apart = tile.run_over(tile.by_row(starts), before.states)
+    states, ends, apart = tile.run_over(tile.by_row(starts), before.states, relative=scale is None)
     ends = tile.by_chunk(ends)
     sizes = agreement.size(jnp, ends)
     if scale is not None:
@@ -121,8 +121,10 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     taken = before.taken + 1
 
     def judged() -> tuple[Gains, Array, Array, Array, Array]:
-        unit = agreement.epsilon(jnp, starts.dtype) * sizes
-        near = agreement.NEAR / agreement.epsilon(jnp, starts.dtype) if scale is None else math.inf
+        epsilon = agreement.epsilon(jnp, starts.dtype)
+        # A linear walk has one scale for all of time; states are measured by their own size, step by step.
+        unit = epsilon * (jnp.ones_like(sizes) if scale is None else sizes)
+        near = agreement.near(epsilon) / epsilon if scale is None else math.inf
         found = _measured(tile, before, starts, apart, unit, near)
         judged = agreement.judge(jnp, tile.entering(ends), starts, sizes, found, aim.tol)
         if (
@@ -131,7 +133,7 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
             unknown = jnp.any(jnp.isinf(found.end[1:]), axis=0) & judged.close & open_
             found = lax.cond(
                 jnp.any(unknown),
-                lambda: _nearby(tile, starts, states, sizes, unit, near, found),
+                lambda: _nearby(tile, starts, states, unit, near, found),
                 lambda: found,
             )
             judged = agreement.judge(jnp, tile.entering(ends), starts, sizes, found, aim.tol)
@@ -154,20 +156,20 @@ def _sweep(tile: Tile, before: _Sweeps, aim: Aim, scale: Array | None) -> _Sweep
     )  # fmt: skip
 
 
-def _nearby(
-    tile: Tile, starts: Array, states: Array, sizes: Array, unit: Array, near: float, found: Gains
-) -> Gains:
+def _nearby(tile: Tile, starts: Array, states: Array, unit: Array, near: float, found: Gains) -> Gains:
     """The gains that a walk from nearby shows, where none were known."""
-    moved = nearby(jnp, starts, sizes)
+    moved = nearby(jnp, starts, agreement.size(jnp, starts))
     inside = jnp.moveaxis(tile.by_chunk(tile.apart(tile.by_row(moved), states).T), 2, 0)
-    first = agreement.distance(jnp, starts, moved)
-    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit, near)
+    first = agreement.distance(jnp, starts, moved) / agreement.size(jnp, starts)
+    least = min(agreement.INFORMATIVE, 0.5 / math.sqrt(agreement.epsilon(jnp, starts.dtype)))
+    seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit, near, least)
     return Gains(*(jnp.where(jnp.isinf(old), new, old) for new, old in zip(seen, found, strict=True)))
 
 
 def _measured(tile: Tile, before: _Sweeps, starts: Array, apart: Array, unit: Array, near: float) -> Gains:
     """The gains that this walk and the one before it show, where they started apart."""
     first = agreement.distance(jnp, before.starts, starts)
+    first = first if math.isinf(near) else first / agreement.size(jnp, starts)
     inside = jnp.moveaxis(tile.by_chunk(apart.T), 2, 0)
     seen = agreement.gains(jnp, jnp.concat([first[None], inside]), unit, near)
     better = agreement.worse(jnp, before.found, seen)

@@ -59,19 +59,23 @@ class Tile:
         empty = jnp.zeros((start.shape[0], self.cut.chunk, *start.shape[1:]), start.dtype)
         return self._run(start, empty, None)[:2]
 
-    def run_over(self, start: Array, states: Array) -> tuple[Array, Array, Array]:
-        """The same over the results of another walk, in place, and how far the two are apart in each step: (chunk, rows)."""
+    def run_over(self, start: Array, states: Array, relative: bool = False) -> tuple[Array, Array, Array]:
+        """The same over the results of another walk, in place, and how far the two are apart in each step: (chunk, rows).
+
+        `relative` to the size of the states, step by step.
+        """
         apart = jnp.zeros((self.cut.chunk, start.shape[0]), agreement.size(jnp, start[:0]).dtype)
-        return self._run(start, states, apart)
+        return self._run(start, states, apart, relative)
 
     def apart(self, start: Array, states: Array) -> Array:
-        """How far a walk from other starts is from the results of one, step by step: (chunk, rows)."""
+        """How far a walk from other starts is from the results of one, relative to their size: (chunk, rows)."""
 
         def at(k: Array, i: Array) -> tuple[Array, Array]:
             h, moved = self.walk.step(
                 k, [lax.dynamic_index_in_dim(x, i, 1, keepdims=False) for x in self.reads]
             )
-            return moved, agreement.distance(jnp, lax.dynamic_index_in_dim(states, i, 1, keepdims=False), h)
+            distance = agreement.distance(jnp, lax.dynamic_index_in_dim(states, i, 1, keepdims=False), h)
+            return moved, distance / agreement.size(jnp, h)
 
         assert not self.walk.reverse
         start, *_ = alike([start, states, *self.reads])
@@ -90,7 +94,9 @@ class Tile:
         end: Array = lax.fori_loop(self.cut.chunk - steps, self.cut.chunk, at, start)
         return end
 
-    def _run(self, start: Array, states: Array, apart: Array | None) -> tuple[Array, Array, Any]:
+    def _run(
+        self, start: Array, states: Array, apart: Array | None, relative: bool = False
+    ) -> tuple[Array, Array, Any]:
         step, length, reverse = self.walk.step, self.cut.chunk, self.walk.reverse
         missing, filled = self.cut.chunks * length - self.cut.steps, None
         if reverse and missing:  # the steps that fill up come first, and hand on what enters
@@ -103,6 +109,7 @@ class Tile:
             k = moved if filled is None else jnp.where(filled & (t >= length - missing), k, moved)
             if apart is not None:
                 distance = agreement.distance(jnp, lax.dynamic_index_in_dim(states, t, 1, keepdims=False), h)
+                distance = distance / agreement.size(jnp, h) if relative else distance
                 apart = lax.dynamic_update_index_in_dim(apart, distance, i, 0)
                 # 0, which XLA does not know: the old states are read before they are written over, or all would be copied.
                 t = t + (distance[0] < 0)
