@@ -267,7 +267,7 @@ def _shooting(cost: Costs, steps: int, batch: int, memory: float, independent: b
     while chunk <= max(16, steps // 2):
         rows = batch * steps / chunk
         burn_in = min(chunk, math.ceil(MARGIN * memory))
-        sweeps = 1 + math.ceil(max(0.0, MARGIN * memory - burn_in) / chunk)
+        sweeps = 1 + math.ceil(max(0.0, 1.1 * memory - burn_in) / chunk)
         walks = sweeps if independent else sweeps + 1
         # Comparing two walks costs about as much as a quarter of one.
         predicted = cost.walk(burn_in + 1.2 * walks * chunk, rows) + walks * cost.exchange
