@@ -33,10 +33,12 @@ from seqpar_jax.solving_walking import states_walk
 SHORTEST = 1024
 """Steps from which on time is cut without being asked."""
 
-BUSY = {"cpu": 48, "other": 1 << 15}
-"""Up to which n (batch + 1) chunks are tried without being asked, by platform. XLA's loops on a CPU take so little for a step
-(T = 16,384, Elman network, milliseconds step by step and in chunks: n = 32 4.9 and 4.9, four sequences of n = 8 8.2 and 5.1)
-that more rows side by side soon cost more than fewer steps save."""
+BUSY = {"cpu": 24, "other": 1 << 15}
+"""Up to which n (batch + 1) chunks are tried without being asked, by platform.
+
+XLA's loops on a CPU take so little for a step that more rows side by side soon cost more than fewer steps save. T = 8,192, n = 8,
+milliseconds step by step and in chunks: an Elman network 0.6 and 1.0 for one sequence, 4.1 and 1.4 for two, 4.0 and 2.6 for four;
+a GRU 1.7 and 3.6, 7.4 and 6.6, 9.5 and 16."""
 
 SWEEPS = 5
 """Sweeps that an automatic choice allows before it walks step by step."""
@@ -106,8 +108,10 @@ def _method(recurrence: Recurrence, wish: Wish) -> str:
 
 
 def _long(recurrence: Recurrence) -> bool:
-    most = BUSY["cpu" if _platform(recurrence.h0) == "cpu" else "other"]
-    return recurrence.steps >= SHORTEST and recurrence.state * (recurrence.batch + 1) <= most
+    on_cpu = _platform(recurrence.h0) == "cpu"
+    if recurrence.steps < SHORTEST or (on_cpu and recurrence.batch == 1):
+        return False
+    return recurrence.state * (recurrence.batch + 1) <= BUSY["cpu" if on_cpu else "other"]
 
 
 def _platform(x: Array) -> str:

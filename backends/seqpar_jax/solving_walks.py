@@ -56,8 +56,23 @@ class Tile:
 
     def run(self, start: Array) -> tuple[Array, Array]:
         """From the states that enter the chunks (rows, n) to the results (rows, chunk, n) and what leaves the chunks."""
+        if start.shape[0] == 1:
+            return self._alone(start)
         empty = jnp.zeros((start.shape[0], self.cut.chunk, *start.shape[1:]), start.dtype)
         return self._run(start, empty, None)[:2]
+
+    def _alone(self, start: Array) -> tuple[Array, Array]:
+        """One row: time in front is a view, and a state without an axis for rows is a third of the work for XLA (a GRU of n = 8,
+        T = 4,096: 0.9 ms against 2.4; `lax.scan` takes 0.9)."""
+
+        def at(k: Array, reads: Sequence[Array]) -> tuple[Array, Array]:
+            h, moved = self.walk.step(k[None], [x[None] for x in reads])
+            return moved[0], h[0]
+
+        start, *_ = alike([start, *self.reads])
+        reads = [x[0] for x in self.reads]
+        end, states = lax.scan(at, start[0], reads, length=self.cut.chunk, reverse=self.walk.reverse)
+        return states[None], end[None]
 
     def run_over(self, start: Array, states: Array, relative: bool = False) -> tuple[Array, Array, Array]:
         """The same over the results of another walk, in place, and how far the two are apart in each step: (chunk, rows).

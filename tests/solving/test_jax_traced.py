@@ -239,7 +239,7 @@ def test_guesses_are_clipped_into_bounds() -> None:
 
 
 def test_explain_tells_the_knobs_that_a_call_takes() -> None:
-    x, h0, params = problem(1, 4000)
+    x, h0, params = problem(2, 4000)
 
     def knobs(**options: Any) -> Any:
         return seqpar.explain(seqpar.solve_recurrence, forgetful, x, h0, params, **options).config
