@@ -162,7 +162,9 @@ class TorchBinding:
         return not value_known(x)
 
     def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        return _outside_compiler(function, arguments)
+        from seqpar_torch.uncompiled import call
+
+        return call(function, arguments)
 
     def stepper(self, step: Step, params: Leaves) -> Stepper:
         return TorchStepper(step, params)
@@ -174,11 +176,6 @@ class TorchBinding:
 
     def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> None:
         return None
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _outside_compiler(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    return function(**arguments)
 
 
 class _Eager(Call):
