@@ -37,7 +37,7 @@ class RecurrenceSolution(Generic[A]):
     method: Any
     """The number of the method that made the states: `method_name` says it in words."""
     history: tuple[dict[str, Any], ...] = field(default=(), metadata={"static": True})
-    """What each sweep found, in words of its method; empty in JAX."""
+    """What each sweep found, in words of its method; empty in JAX, and where `torch.func.vmap` solved several problems."""
     problem: Any = field(default=None, repr=False, metadata={"static": True})
     """What was solved, for `verify`; None once the solution has passed through a transformation."""
 

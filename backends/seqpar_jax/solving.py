@@ -20,10 +20,11 @@ from seqpar.solving.chunks import cut
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.solve import solve as solve_by_values
+from seqpar.solving.tolerance import ROUNDING
 from seqpar.solving.wish import METHODS, Wish
 from seqpar_jax import eager
-from seqpar_jax.solving_newton import ROUNDING, NewtonSolver
 from seqpar_jax.solving_newton import SWEEPS as NEWTON_SWEEPS
+from seqpar_jax.solving_newton import NewtonSolver
 from seqpar_jax.solving_rows import Rows, RowStep, rows_of
 from seqpar_jax.solving_shooting import Aim, Shot, exactly, pattern, shoot
 from seqpar_jax.solving_stepper import JaxStepper

@@ -24,9 +24,6 @@ from seqpar_jax.solving_stepper import Leaves, TileWalk, evaluate, jacobian, jvp
 from seqpar_jax.solving_traced import Given
 from seqpar_jax.solving_walking import states_walk
 
-ROUNDING = 20
-"""The default tolerance, in units of rounding."""
-
 SWEEPS = 200
 """Iterations after which no other one is begun, unless the user says how many."""
 

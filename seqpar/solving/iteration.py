@@ -7,20 +7,15 @@ With r[t] = h[t] - step(h[t-1], x[t]) and a part A of the Jacobian (`seqpar.solv
 a linear recurrence of numbers, of small matrices or of none, which `seqpar.linear_recurrence` and `seqpar.matrix_recurrence`
 solve in parallel over time. Where a walk begins A is 0, and h[t] is exact after one update.
 
-`iteration` is the whole of it, with nothing read from an array: the driver in `seqpar.solving.newton` uses its parts, traced
-code calls it in a loop of its framework (`pattern` from `seqpar.solving.jacobians.wished`):
-
-    def sweep(h):
-        new = iteration(xp, stepper, pattern, h, inputs, h0, h0, resets)
-        return new.states, xp.max(new.residual, axis=1) <= tol      # of h, not of the new states
+These are the parts, with nothing read from an array: the drivers are `seqpar.solving.newton` and, as a loop of JAX,
+`seqpar_jax.solving_newton`.
 
 All arrays have the sequences first: states (batch, steps, n), inputs (batch, steps, ...), resets (batch, steps).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from array_api_compat import device
 
@@ -28,48 +23,7 @@ from seqpar.dispatch.problem import Array
 from seqpar.linear_recurrence import linear_recurrence
 from seqpar.matrix_recurrence import matrix_recurrence
 from seqpar.solving.damping import filtered
-from seqpar.solving.jacobians import Pattern, linearise
-from seqpar.solving.stepping import Stepper
-
-
-class Iterate(NamedTuple):
-    """What one iteration found."""
-
-    states: Array
-    """The states after the update."""
-    residual: Array
-    """(batch, steps): of the states *before* it, relative to max(1, |h|), the largest of each step; infinite where the step
-    returned no number; 0 where NaN met NaN."""
-    update: Array
-
-
-def iteration(
-    xp: Any,
-    stepper: Stepper,
-    pattern: Pattern,
-    h: Array,
-    x: Sequence[Array],
-    enters: Array,
-    h0: Array,
-    resets: Array | None,
-    damping: Array | None = None,
-    variance: float | None = None,
-    bounds: tuple[Any, Any] | None = None,
-    signs: Sequence[Array] = (),
-) -> Iterate:
-    """The states after one iteration from finite states h.
-
-    enters, h0: (batch, n), the state before the first step, and the one that resets return to; damping: (batch,), k in
-    (1 - k) A; variance: that of `damping.filtered`; signs: for Hutchinson's diagonal, (batch * steps, n).
-    """
-    before = entering(xp, h, enters, h0, resets)
-    rows = [flat(xp, leaf) for leaf in x]
-    f = xp.reshape(stepper.evaluate(flat(xp, before), rows), h.shape)
-    r, residual = residuals(xp, h, f)
-    part = linearise(xp, stepper, pattern, flat(xp, before), rows, signs)
-    d = solution(xp, pattern, part, r, resets, xp.isfinite(residual), damping, variance)
-    new = projected(xp, h + d, bounds)
-    return Iterate(new, residual, new - h)
+from seqpar.solving.jacobians import Pattern
 
 
 def flat(xp: Any, x: Array) -> Array:

@@ -26,7 +26,6 @@ from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 
 NAME = "solve_recurrence"
-METHODS = ("newton", "quasi_newton", "block_newton", "picard", "jacobi")
 LARGEST_BLOCK = 4
 ROWS_PROBED = 6
 """Rows whose dense Jacobians decide on a pattern; fewer than three say little."""

@@ -31,11 +31,10 @@ from seqpar.solving.recurrence import Recurrence, Solved
 from seqpar.solving.rows import host, on_device, put
 from seqpar.solving.sequential import walked
 from seqpar.solving.stepping import Stepper
+from seqpar.solving.tolerance import ROUNDING
 from seqpar.solving.updates import Updates
 from seqpar.solving.wish import Wish
 
-ROUNDING = 20
-"""The default tolerance, in units of the last place of a number of size one."""
 WORK = 200
 """Sweeps over all of time after which an iteration without a limit of its own gives up: the loop would be done by then."""
 

@@ -165,10 +165,7 @@ def _again(
         better = agreement.worse(xp, Gains(*kept), seen)
         found_rows = [xp.where(mask, x, y) for x, y in zip(better, kept, strict=True)]
     else:
-        if (
-            walk.compiled
-        ):  # a few sizes for all numbers of rows; a repeated row is written twice with the same states
-            rows = np.resize(rows, 1 << int(len(rows) - 1).bit_length())
+        rows = _padded(walk, rows)
         index = on_device(xp, rows, new)
         pair = take(xp, old, index, 0), take(xp, new, index, 0)
         part, part_end = walk.run(pair[1], index)

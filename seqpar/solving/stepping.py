@@ -95,7 +95,7 @@ def walk(
     function, whole, params = step.function, step.inputs, step.params.tree_of(params)
     x = [read_only(leaf) for leaf in x]
     single = x[0] if whole.kind is None else None
-    # A step may write into the state that it is given, or return it: what enters and what leaves are copies.
+    # A step may return the state that it is given, and ends are written into: what enters and what leaves are copies.
     h = xp.astype(start, start.dtype, copy=True)
     states = xp.empty((steps, *h.shape), dtype=h.dtype, device=device(h)) if keep else None
     for t in range(steps):

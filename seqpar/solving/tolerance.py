@@ -7,6 +7,9 @@ from seqpar.solving.recurrence import Recurrence
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 
+ROUNDING = 20
+"""The default residual of Newton's methods, in units of rounding of a number of size one."""
+
 
 def stated(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> float:
     """The tolerance of shooting: to the bit where rows are independent, else a few units of rounding."""

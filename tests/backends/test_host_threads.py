@@ -113,7 +113,7 @@ def test_the_limit_is_the_smallest_of_all_settings(monkeypatch):
 @pytest.mark.usefixtures("eager_threads")
 def test_no_launch_takes_more_threads_than_the_limit(kernel, monkeypatch):
     taken = []
-    record = lambda plan, threads, *pointers: taken.append(threads)  # noqa: E731
+    record = lambda plan, threads, *pointers: taken.append(threads)
     for module in (compile, chunked):
         monkeypatch.setattr(module, "launcher", lambda: record)
     monkeypatch.setattr("seqpar_host.threads.usable_cores", lambda: 6)

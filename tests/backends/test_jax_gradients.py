@@ -154,7 +154,7 @@ def test_a_loss_linear_in_b_needs_one_adjoint_walk_and_no_saved_states(of: Recur
 @each
 def test_integer_and_boolean_operands_take_no_part_in_derivatives(of: Recurrence) -> None:
     a, b, _ = of.make()
-    f = lambda a, b, r: of.function(a, b, resets=r)  # noqa: E731
+    f = lambda a, b, r: of.function(a, b, resets=r)
     _, tangent = jax.jvp(f, (a, b, RESETS), (a, b, np.zeros(RESETS.shape, jax.dtypes.float0)))
     _, expected = jax.jvp(lambda a, b: f(a, b, RESETS), (a, b), (a, b))
     np.testing.assert_allclose(tangent, expected)
@@ -167,7 +167,7 @@ def test_integer_and_boolean_operands_take_no_part_in_derivatives(of: Recurrence
 def test_half_precision_gradients_have_the_dtype_of_their_operand(of: Recurrence, dtype: str) -> None:
     a, b, h0 = of.make(dtype="float32")
     half = b.astype(dtype)
-    loss = lambda a, b, h0: of.function(a, b, h0, resets=RESETS).astype(jnp.float32).sum()  # noqa: E731
+    loss = lambda a, b, h0: of.function(a, b, h0, resets=RESETS).astype(jnp.float32).sum()
     got = jax.grad(loss, argnums=(0, 1, 2))(a, half, h0)
     expected = jax.grad(loss, argnums=(0, 1, 2))(a, half.astype(jnp.float32), h0)
     assert [str(x.dtype) for x in got] == ["float32", dtype, "float32"]
@@ -178,7 +178,7 @@ def test_half_precision_gradients_have_the_dtype_of_their_operand(of: Recurrence
 @each
 def test_checkpoint_recomputes_and_changes_nothing(of: Recurrence) -> None:
     a, b, h0 = of.make()
-    f = lambda a, b: (of.function(a, b, h0) ** 2).sum()  # noqa: E731
+    f = lambda a, b: (of.function(a, b, h0) ** 2).sum()
     check(*(jax.grad(g, argnums=(0, 1))(a, b) for g in (jax.checkpoint(f), f)))
 
 

@@ -161,7 +161,7 @@ def test_without_64_bit_mode_results_and_summed_gradients_are_float32(of: Recurr
         with jax.enable_x64(False):
             a, b, h0 = of.make((3, 37, 5), dtype="float32")
             a = 0.3 * a[0, 0]
-            run = lambda *x, backend=backend: of.function(*x, backend=backend).sum()  # noqa: E731
+            run = lambda *x, backend=backend: of.function(*x, backend=backend).sum()
             got = jax.grad(run, argnums=(0, 1, 2))(a, b, h0)
             assert {str(x.dtype) for x in got} == {"float32"}
         expected = jax.grad(lambda *x: of.loop(*x).sum(), argnums=(0, 1, 2))(*map(jnp.float64, (a, b, h0)))

@@ -91,7 +91,7 @@ def test_the_overlay_reaches_the_backward_pass_that_runs_after_it() -> None:
 @each
 def test_a_forced_method_runs_as_loops_not_unrolled(of: Recurrence, method: str) -> None:
     a, b = pair(of, (1, 3000, 2))
-    f = lambda a, b: of.function(a, b, backend="xla", method=method)  # noqa: E731
+    f = lambda a, b: of.function(a, b, backend="xla", method=method)
     assert "while" in program(f, 0.5 * a, b)
     np.testing.assert_allclose(f(0.5 * a, b), of.function(0.5 * a, b), rtol=1e-5, atol=1e-6)
 
@@ -167,7 +167,7 @@ def test_a_host_kernel_that_xla_cannot_call_is_a_fallback_with_one_warning(
 
 @pytest.mark.parametrize("backend", ["host", "xla"])
 def test_donated_operands_are_not_overwritten_before_they_are_read(backend: str) -> None:
-    f = lambda a, b: seqpar.linear_recurrence(a, b, backend=backend)  # noqa: E731
+    f = lambda a, b: seqpar.linear_recurrence(a, b, backend=backend)
     expected = np.asarray(f(A, B))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not every donated buffer is usable
@@ -205,7 +205,7 @@ def test_a_long_recurrence_with_every_flag_compiles_quickly(
 @each
 def test_programs_do_not_grow_with_time(of: Recurrence, method: str) -> None:
     def gradient(a: Any, b: Any, h0: Any, resets: Any) -> Any:
-        run = lambda *x: of.function(*x, resets=resets, backend="xla", method=method).sum()  # noqa: E731
+        run = lambda *x: of.function(*x, resets=resets, backend="xla", method=method).sum()
         return jax.grad(run, argnums=(0, 1, 2))(a, b, h0)
 
     short, long = (

@@ -124,7 +124,7 @@ def test_any_length_and_axis(
     rng = np.random.default_rng(0)
     init = (rng.integers(0, 10, shape), np.full(shape, 10))
     # 17 digits are as many as fit: chain modulo a prime, which is still associative.
-    wrap: Callable[[Any, Any], Any] = lambda x, y: tuple(z % 9973 for z in words(x, y))  # noqa: E731
+    wrap: Callable[[Any, Any], Any] = lambda x, y: tuple(z % 9973 for z in words(x, y))
     result = seqpar.associative_scan(
         wrap, elems, axis=axis, reverse=reverse, exclusive=exclusive, init=init, method=method
     )[0]
@@ -171,7 +171,7 @@ def test_keys_of_a_dict_may_come_back_in_another_order() -> None:
 
 def test_static_fields_are_kept_and_must_agree() -> None:
     n, p = digits(5)
-    keep = lambda left, right: Step(*words((left.a, left.b), (right.a, right.b)), unit=left.unit)  # noqa: E731
+    keep = lambda left, right: Step(*words((left.a, left.b), (right.a, right.b)), unit=left.unit)
     result = seqpar.associative_scan(keep, Step(n, p, unit="s"))
     assert (result.unit, result.double, result.a.tolist()) == ("s", 2, written(n))
     with pytest.raises(
@@ -249,7 +249,7 @@ def test_nothing_non_finite_appears_before_the_definition_has_it(rung: Rung) -> 
     x = np.ones(50)
     x[30] = np.nan
     for method in METHODS:
-        scan = lambda x, method=method: seqpar.associative_scan(  # noqa: E731
+        scan = lambda x, method=method: seqpar.associative_scan(
             lambda left, right: left * right, x, method=method
         )
         result = rung.numpy(rung.call(scan, rung.array(x)))

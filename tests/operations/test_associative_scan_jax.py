@@ -99,7 +99,7 @@ def test_transforms_agree_with_those_of_jax(name: str) -> None:
 def test_complex_gradients_are_those_of_jax() -> None:
     a, b = (x * (1 + 0.3j) for x in pair(7, dtype="complex128"))
     for scan in (own, jax.lax.associative_scan):
-        f = lambda a, b, scan=scan: jnp.abs(scan(affine, (a, b))[1]).sum()  # noqa: E731
+        f = lambda a, b, scan=scan: jnp.abs(scan(affine, (a, b))[1]).sum()
         grads = jax.jit(jax.grad(f, (0, 1)))(a, b)
         if scan is own:
             mine = grads
@@ -259,7 +259,7 @@ def test_a_scan_inside_shard_map_and_its_gradient() -> None:
         lambda a, b: own(affine, (a, b))[1],
         mesh=Mesh(np.array(jax.devices()[:1]), ("d",)), in_specs=(whole, split), out_specs=split,
     )  # fmt: skip
-    f = lambda scan: lambda a, b: (scan(a, b) ** 2).sum()  # noqa: E731
+    f = lambda scan: lambda a, b: (scan(a, b) ** 2).sum()
     exact = jax.jit(jax.grad(f(lambda a, b: jax.lax.associative_scan(affine, (a, b))[1]), (0, 1)))(a, b)
     for x, y in zip(jax.jit(jax.grad(f(inside), (0, 1)))(a, b), exact, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-10)

@@ -274,12 +274,12 @@ def test_nothing_passes_the_start_of_a_segment_not_even_into_gradients(rung: Run
     flags = np.array([False, False, True, False, True, False])
     expected = [1.0, np.nan, 2.0, 6.0, np.inf, np.inf]
     for combine in (monoids.multiply, lambda left, right: left * right):
-        run = lambda f, x, c=combine: scan(monoids.segmented(c), (f, x))[1]  # noqa: E731
+        run = lambda f, x, c=combine: scan(monoids.segmented(c), (f, x))[1]
         np.testing.assert_array_equal(rung.numpy(rung.call(run, rung.array(flags), rung.array(x))), expected)
     if rung is Rung.JAX:
         import jax
 
-        total = lambda x: scan(monoids.segmented(monoids.multiply), (rung.array(flags), x))[1][2:4].sum()  # noqa: E731
+        total = lambda x: scan(monoids.segmented(monoids.multiply), (rung.array(flags), x))[1][2:4].sum()
         np.testing.assert_array_equal(jax.grad(total)(rung.array(x))[2:4], [4.0, 2.0])
     if rung is Rung.TORCH:
         for combine in (monoids.multiply, lambda left, right: left * right):

@@ -60,9 +60,9 @@ def test_functions_that_take_no_complex_numbers_are_differenced(how: str, dtype:
 def test_a_product_with_a_tangent_is_that_of_the_jacobian(real: bool) -> None:
     params, h, x, v = gru_weights(4), normal(6, 4), normal(6, 4, seed=3), normal(6, 4, seed=4)
     if real:
-        evaluate = lambda h, x: gru(params, np.real(h), x[0])  # noqa: E731
+        evaluate = lambda h, x: gru(params, np.real(h), x[0])
     else:
-        evaluate = lambda h, x: gru(params, h, x[0])  # noqa: E731
+        evaluate = lambda h, x: gru(params, h, x[0])
     whole = differences.jacobian(np, lambda h, x: gru(params, h, x[0]), h, [x])
     found = differences.jvp(np, evaluate, h, [x], v)
     np.testing.assert_allclose(found, np.einsum("rij,rj->ri", whole, v), atol=1e-8 if real else 1e-13)

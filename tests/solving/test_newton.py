@@ -81,10 +81,10 @@ def test_nothing_to_solve(method: str) -> None:
 
 def test_no_inputs_and_trees_of_inputs() -> None:
     h0 = normal(2, 3)
-    free = lambda p, h, x: np.tanh(0.9 * h + 0.3)  # noqa: E731
+    free = lambda p, h, x: np.tanh(0.9 * h + 0.3)
     assert_solved(solved(free, None, h0, steps=40, method="newton"), loop(free, None, h0, steps=40))
     x = {"in": normal(2, 40, 3), "rate": (np.abs(normal(2, 40, 1)), normal(2, 40))}
-    step = lambda p, h, x: np.tanh(x["in"] + p["a"] * h - x["rate"][0] * h + x["rate"][1][..., None])  # noqa: E731
+    step = lambda p, h, x: np.tanh(x["in"] + p["a"] * h - x["rate"][0] * h + x["rate"][1][..., None])
     params = {"a": np.array(0.5), "unused": "text"}
     assert_solved(solved(step, x, h0, params, method="newton"), loop(step, x, h0, params))
 
@@ -180,7 +180,7 @@ def test_a_guess_that_is_right_takes_one_evaluation_and_no_update() -> None:
 @pytest.mark.parametrize("method", OF_ONE_NUMBER)
 def test_a_guess_of_the_wrong_branch_is_not_believed(method: str, dtype: str) -> None:
     # From nearly 0 both branches are within rounding of every step.
-    step = lambda p, h, x: np.tanh(2 * h)  # noqa: E731
+    step = lambda p, h, x: np.tanh(2 * h)
     h0 = np.full((1, 1), np.finfo(dtype).eps / 4, dtype)
     right = loop(step, None, h0, steps=100)
     solution = solved(step, None, h0, steps=100, method=method, guess=-right)
@@ -193,7 +193,7 @@ def test_a_guess_of_the_wrong_branch_is_not_believed(method: str, dtype: str) ->
 @pytest.mark.parametrize("steps", [20, 34])
 def test_residuals_that_grow_are_in_the_estimate(method: str, steps: int, dtype: str) -> None:
     # Slowly through the place where h = h * h + 0.26 nearly holds, and away from it ever faster.
-    step = lambda p, h, x: h * h + x  # noqa: E731
+    step = lambda p, h, x: h * h + x
     x, h0 = np.full((1, steps, 1), 0.26, dtype), np.zeros((1, 1), dtype)
     solution = solved(step, x, h0, method=method)
     expected = loop(step, x.astype("f8"), h0.astype("f8"))
@@ -230,7 +230,7 @@ def test_a_chunk_that_begins_with_a_reset_is_no_disagreement(method: str) -> Non
 
 
 def test_a_guess_of_ours_that_happens_to_agree_is_not_believed() -> None:
-    step = lambda p, h, x: 1.05 * h  # noqa: E731
+    step = lambda p, h, x: 1.05 * h
     h0 = np.full((1, 2), 1e-17)
     solution = solved(step, None, h0, steps=200, method="newton")
     assert solution.sweeps[0] == 2
@@ -329,7 +329,7 @@ def test_nan_goes_no_further_than_the_next_reset() -> None:
 
 
 def test_a_step_that_overflows_overflows() -> None:
-    step = lambda p, h, x: h * h + 1  # noqa: E731
+    step = lambda p, h, x: h * h + 1
     h0 = np.array([[0.5, 0.1]])
     solution = solved(step, None, h0, steps=40, method="newton")
     with np.errstate(all="ignore"):
@@ -342,7 +342,7 @@ def test_a_step_that_overflows_overflows() -> None:
 @pytest.mark.parametrize("method", OF_ONE_NUMBER)
 def test_the_first_infinity_is_where_the_definition_has_it(method: str, steps: int) -> None:
     h0 = np.array([[0.0], [1.0], [-1.0]], "f4")
-    double = lambda p, h, x: 2 * h + 1  # noqa: E731
+    double = lambda p, h, x: 2 * h + 1
     solution = solved(double, None, h0, steps=steps, method=method)
     with np.errstate(all="ignore"):
         expected = loop(double, None, h0, steps=steps)
@@ -352,7 +352,7 @@ def test_the_first_infinity_is_where_the_definition_has_it(method: str, steps: i
 @pytest.mark.parametrize("steps", [203, 204, 220])
 @pytest.mark.parametrize("method", OF_ONE_NUMBER)
 def test_an_infinity_after_an_overflow_is_where_the_definition_has_it(method: str, steps: int) -> None:
-    step = lambda p, h, x: np.exp(h) - 1  # noqa: E731
+    step = lambda p, h, x: np.exp(h) - 1
     h0 = np.full((1, 1), 0.01, "f4")
     with np.errstate(all="ignore"):
         solution = solved(step, None, h0, steps=steps, method=method)
@@ -365,7 +365,7 @@ def test_an_infinity_after_an_overflow_is_where_the_definition_has_it(method: st
 
 def test_a_step_that_is_undefined_at_wild_states_is_solved_at_the_right_ones() -> None:
     # The root of a negative number is NaN: iterates must not get caught there, the trajectory never does.
-    step = lambda p, h, x: np.sqrt(h + x) - 0.4  # noqa: E731
+    step = lambda p, h, x: np.sqrt(h + x) - 0.4
     x, h0 = 0.3 + np.abs(normal(1, 60, 2)), np.ones((1, 2))
     for guess in (None, np.full((1, 60, 2), -5.0)):
         assert_solved(solved(step, x, h0, method="newton", guess=guess), loop(step, x, h0))
@@ -391,7 +391,7 @@ def test_bounds_hold_iterates_and_leave_the_answer() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_strict_namespace(method: str) -> None:
     xp = array_api_strict
-    step = lambda p, h, x: xp.tanh(p * h + x)  # noqa: E731
+    step = lambda p, h, x: xp.tanh(p * h + x)
     x, h0 = normal(2, 30, 2), normal(2, 2)
     x[0, 10] = np.nan
     resets = np.zeros((2, 30), bool)

@@ -152,10 +152,10 @@ def test_each_sequence_has_its_own_damping() -> None:
 
 def test_overflowing_updates_are_tried_again_with_more_damping() -> None:
     # Far from its states the step expands so much that products of Jacobians overflow.
-    step = lambda p, h, x: np.tanh(h) + 0.2 * h**3 * np.exp(-(h**2)) + x  # noqa: E731
+    step = lambda p, h, x: np.tanh(h) + 0.2 * h**3 * np.exp(-(h**2)) + x
     x, h0 = 0.1 * normal(1, 2500, 2, dtype="float32"), np.zeros((1, 2), "f4")
     guess = np.full(x.shape, 0.4, "f4")
-    jacobian = lambda p, h, x: np.where(np.abs(h - 0.4) < 1e-6, np.float32(2.0), 1 - np.tanh(h) ** 2)  # noqa: E731
+    jacobian = lambda p, h, x: np.where(np.abs(h - 0.4) < 1e-6, np.float32(2.0), 1 - np.tanh(h) ** 2)
     with np.errstate(all="ignore"):
         solution = solved(step, x, h0, method="newton", jacobian=jacobian, guess=guess)
     assert solution.converged[0]

@@ -22,7 +22,7 @@ def largest(states: Any, expected: Any) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_residuals_that_grow_are_in_the_estimate(method: str) -> None:
-    step = lambda p, h, x: h * h + x  # noqa: E731
+    step = lambda p, h, x: h * h + x
     x, h0 = np.full((34, 1), 0.26, "f4"), np.zeros(1, "f4")
     solution = jax.jit(lambda x: seqpar.solve_recurrence(step, x, jnp.asarray(h0), method=method))(x)
     error = largest(solution.states, loop(step, x[None], h0[None])[0])
@@ -32,7 +32,7 @@ def test_residuals_that_grow_are_in_the_estimate(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_guess_of_the_wrong_branch_is_not_believed(method: str) -> None:
-    step = lambda p, h, x: jnp.tanh(2 * h)  # noqa: E731
+    step = lambda p, h, x: jnp.tanh(2 * h)
     h0 = np.full(1, 3e-8, "f4")
     right = loop(lambda p, h, x: np.tanh(2 * h), None, h0[None], steps=100)[0]
 
@@ -47,7 +47,7 @@ def test_a_guess_of_the_wrong_branch_is_not_believed(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_first_infinity_is_where_the_definition_has_it(method: str) -> None:
-    double = lambda p, h, x: 2 * h + 1  # noqa: E731
+    double = lambda p, h, x: 2 * h + 1
     h0 = np.ones((2, 1), "f4")
     of = jax.jit(lambda h: seqpar.solve_recurrence(double, None, h, length=140, method=method))
     with np.errstate(all="ignore"):
