@@ -1,0 +1,277 @@
+"""What cells are written in: a Python function of symbols, from which a `Program` is read off.
+
+    def mgu(p, h, x):
+        (wf, wn), (bf, bn) = p.w, p.b
+        f = sigmoid(wf @ x + p.uf @ h + bf)
+        return h + f * (tanh(wn @ x + p.un @ (f * h) + bn) - h)
+
+`p` has the declared parameters: a matrix, or a tuple of its gates; products with `@` are of a matrix and the input, a part of the
+state or anything computed from them. `h` is the state, or the tuple of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from seqpar.cells.program import INPUT, Bias, Node, Parameter, Product, Program, Sum
+from seqpar.errors import SeqparError
+
+__all__ = ["DefinitionError", "matrix", "relu", "sigmoid", "tanh", "trace", "vector"]
+
+
+class DefinitionError(SeqparError, TypeError):
+    """A cell's function does something that a cell cannot."""
+
+
+class Declared(NamedTuple):
+    """A parameter as a definition declares it; its name is the keyword it is given by."""
+
+    rows: str
+    columns: str
+    gates: int
+    optional: bool
+
+
+def matrix(rows: str = "hidden", columns: str = "hidden", gates: int = 1) -> Declared:
+    """Weights from `rows` units ("inputs", "hidden") to `gates` times `columns`; the array is (rows, gates * columns)."""
+    return Declared(rows, columns, gates, False)
+
+
+def vector(columns: str = "hidden", gates: int = 1, optional: bool = False) -> Declared:
+    """A number for each unit of `gates` times `columns`; with `optional`, zeros where it is left out."""
+    return Declared("", columns, gates, optional)
+
+
+class Value:
+    """A number for each unit of a space, somewhere in a program."""
+
+    def __init__(self, trace: _Trace, node: Node) -> None:
+        self.trace = trace
+        self.index = trace.node(node)
+        self.space = node.space
+
+    def _two(self, op: str, x: Any, y: Any) -> Value:
+        a, b = self.trace.value(x), self.trace.value(y)
+        if a.space != b.space:
+            raise DefinitionError(
+                f"{op} of {a.space} units and {b.space} units: only a matrix leads from one space to another."
+            )
+        return Value(self.trace, Node(op, a.space, (a.index, b.index)))
+
+    def _with_number(self, op: str, number: float) -> Value:
+        return Value(self.trace, Node(op, self.space, (self.index,), float(number)))
+
+    def __add__(self, other: Any) -> Value:
+        return self._with_number("shift", other) if _number(other) else self._two("add", self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return self._with_number("shift", other) if _number(other) else self._two("add", other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return self._with_number("shift", -other) if _number(other) else self._two("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return -self + other if _number(other) else self._two("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return self._with_number("scale", other) if _number(other) else self._two("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return self._with_number("scale", other) if _number(other) else self._two("multiply", other, self)
+
+    def __neg__(self) -> Value:
+        return Value(self.trace, Node("negative", self.space, (self.index,)))
+
+    def __bool__(self) -> bool:
+        raise DefinitionError(
+            "A cell's function asked whether a value is true. Values are symbols there: write arithmetic."
+        )
+
+
+class Linear:
+    """Products and biases that are still being added up; used for anything else, they become one sum."""
+
+    def __init__(
+        self, trace: _Trace, space: str, products: tuple[Product, ...], biases: tuple[Bias, ...] = ()
+    ):
+        self.trace, self.space, self.products, self.biases = trace, space, products, biases
+
+    def value(self) -> Value:
+        index = self.trace.sum(Sum(self.space, self.products, self.biases))
+        return Value(self.trace, Node("sum", self.space, which=index))
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, Vector) and other.space == self.space:
+            return Linear(self.trace, self.space, self.products, (*self.biases, Bias(other.name, other.gate)))
+        if isinstance(other, Linear) and other.space == self.space:
+            return Linear(self.trace, self.space, self.products + other.products, self.biases + other.biases)
+        return self.value() + other
+
+    def __radd__(self, other: Any) -> Any:
+        return self + other if isinstance(other, Vector) else self.value().__radd__(other)
+
+    def __sub__(self, other: Any) -> Any:
+        return self.value() - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return self.value().__rsub__(other)
+
+    def __mul__(self, other: Any) -> Any:
+        return self.value() * other
+
+    def __rmul__(self, other: Any) -> Any:
+        return self.value().__rmul__(other)
+
+    def __neg__(self) -> Value:
+        return -self.value()
+
+    __bool__ = Value.__bool__
+
+
+class Vector:
+    """A gate of a parameter that is a vector: a bias of a sum it is added to, else a value."""
+
+    def __init__(self, trace: _Trace, space: str, name: str, gate: int) -> None:
+        self.trace, self.space, self.name, self.gate = trace, space, name, gate
+
+    def value(self) -> Value:
+        return Value(self.trace, Node("vector", self.space, which=self.gate, name=self.name))
+
+    def __add__(self, other: Any) -> Any:
+        return other + self if isinstance(other, Linear) else self.value() + other
+
+    def __radd__(self, other: Any) -> Any:
+        return self.value().__radd__(other)
+
+    __sub__, __rsub__, __mul__, __rmul__, __neg__ = (
+        Linear.__sub__,
+        Linear.__rsub__,
+        Linear.__mul__,
+        Linear.__rmul__,
+        Linear.__neg__,
+    )
+    __bool__ = Value.__bool__
+
+
+class Matrix:
+    """A gate of a parameter that is a matrix."""
+
+    def __init__(self, trace: _Trace, parameter: Parameter, gate: int) -> None:
+        self.trace, self.parameter, self.gate = trace, parameter, gate
+
+    def __matmul__(self, operand: Any) -> Linear:
+        name, rows, columns = self.parameter[:3]
+        if isinstance(operand, _Input):
+            space, index = "inputs", INPUT
+        else:
+            value = self.trace.value(operand)
+            space, index = value.space, value.index
+        if space != rows:
+            raise DefinitionError(
+                f"{name} multiplies {rows} units and was given {space} units. Declare it matrix({space!r}, {columns!r})."
+            )
+        before = self.trace.operands.setdefault(name, index)
+        if before != index:
+            raise DefinitionError(
+                f"{name}: its gates multiply different things. Gates of one matrix share what they multiply; declare another."
+            )
+        return Linear(self.trace, columns, (Product(name, self.gate, index),))
+
+
+class _Input:
+    """x[t], of which products are taken and nothing else."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise DefinitionError("x can be multiplied by a matrix, w @ x, and used in no other way.")
+
+
+class _Trace:
+    """A program while it is read off."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.sums: list[Sum] = []
+        self.operands: dict[str, int] = {}
+
+    def node(self, node: Node) -> int:
+        # The same arithmetic on the same values is done once.
+        if node not in self.nodes:
+            self.nodes.append(node)
+        return self.nodes.index(node)
+
+    def sum(self, made: Sum) -> int:
+        if made not in self.sums:
+            self.sums.append(made)
+        return self.sums.index(made)
+
+    def value(self, x: Any) -> Value:
+        if isinstance(x, Value):
+            return x
+        if isinstance(x, (Linear, Vector)):
+            return x.value()
+        raise DefinitionError(
+            f"{type(x).__name__} in a cell's arithmetic. There are numbers, parameters, the state and the input times a matrix."
+        )
+
+
+def _number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+def _unary(op: str, x: Any) -> Value:
+    if not isinstance(x, (Value, Linear, Vector)):
+        raise DefinitionError(f"{op} of {type(x).__name__}. There are parameters, the state and products.")
+    value = x.trace.value(x)
+    return Value(x.trace, Node(op, value.space, (value.index,)))
+
+
+def sigmoid(x: Any) -> Value:
+    """1 / (1 + exp(-x))."""
+    return _unary("sigmoid", x)
+
+
+def tanh(x: Any) -> Value:
+    """The hyperbolic tangent."""
+    return _unary("tanh", x)
+
+
+def relu(x: Any) -> Value:
+    """max(x, 0)."""
+    return _unary("relu", x)
+
+
+def trace(
+    function: Callable[..., Any],
+    parameters: Mapping[str, Declared],
+    parts: Sequence[str],
+    constants: Mapping[str, Any],
+) -> Program:
+    """The program of a cell's function. `parts`: the space of each part of the state."""
+    making = _Trace()
+    declared = tuple(Parameter(name, *how) for name, how in parameters.items())
+    symbols = {}
+    for parameter in declared:
+        gates = [
+            Matrix(making, parameter, gate)
+            if parameter.rows
+            else Vector(making, parameter.columns, parameter.name, gate)
+            for gate in range(parameter.gates)
+        ]
+        symbols[parameter.name] = gates[0] if len(gates) == 1 else tuple(gates)
+    states = tuple(Value(making, Node("state", space, which=i)) for i, space in enumerate(parts))
+    made = function(
+        SimpleNamespace(**symbols), states[0] if len(states) == 1 else states, _Input(), **constants
+    )
+    after = made if isinstance(made, tuple) else (made,)
+    if len(after) != len(parts):
+        raise DefinitionError(f"The state has {len(parts)} parts and the function returns {len(after)}.")
+    values = [making.value(x) for x in after]
+    for value, space in zip(values, parts, strict=True):
+        if value.space != space:
+            raise DefinitionError(
+                f"A part of the state has {space} units; the function returns {value.space} units for it."
+            )
+    found = tuple(value.index for value in values)
+    return Program(declared, tuple(parts), tuple(making.nodes), tuple(making.sums), found, found)
