@@ -11,6 +11,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from seqpar.cells import solving as cells
+from seqpar.cells.cell import Cell
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import face
 from seqpar.dispatch.frameworks import binding_for
@@ -139,6 +141,10 @@ def solve_recurrence(
         result: RecurrenceSolution[A] = solver_of(binding).outside_compiler(solve_recurrence, given)
         return result
     call = _checked(**given)
+    cellular = cells.fused(call.problem.recurrence, call.wish, call.request)
+    if cellular is not None:
+        exact: RecurrenceSolution[A] = _solution(call.problem, cells.solve(cellular, call.problem.recurrence))
+        return exact
     # The backend is for Newton's linear recurrences; those that estimate errors take what there is.
     backend = None if call.wish.method in ("auto", "sequential", "shooting") else call.request.backend
     with laid_over(Request(backend=backend, numerics=call.request.numerics)):
@@ -208,6 +214,9 @@ def _checked(
         raise OptionError(
             f'{NAME}: guess= with method="sequential", which guesses nothing. Leave one of them out.'
         )
+    if isinstance(step, Cell):
+        h0 = cells.checked(step, x, h0, params)
+        jacobian = step.jacobian if jacobian == "auto" and request.method == "newton" else jacobian
     problem = canonical(step, x, h0, params, axis, length, flag(NAME, "reverse", reverse), resets)
     wish = Wish(
         method=request.method,

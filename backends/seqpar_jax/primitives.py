@@ -94,7 +94,7 @@ def _define_call(primitive: Primitive, operation: Operation) -> None:
             out = _bind_tangent(operation, spec, request, operands, results, given)
         else:
             out = operation.jvp(jnp, spec, operands, given, results, _solve(operation, request))
-        return results, [_instantiated(t, r) for t, r in zip(out, results, strict=True)]
+        return results, [_tangent_of(t, r) for t, r in zip(out, results, strict=True)]
 
     def transpose(
         cotangents: Sequence[Any], *arrays: Any, spec: Any, request: Request, present: Present
@@ -375,6 +375,13 @@ def _solve(operation: Operation, request: Request) -> Callable[..., tuple[Array,
 
 def _tangent(t: Any) -> Array | None:
     return None if type(t) is ad.Zero or getattr(t, "dtype", None) == float0 else t
+
+
+def _tangent_of(tangent: Array | None, primal: Array) -> Any:
+    """A tangent as JAX wants it: none for a result that counts something."""
+    if not jnp.issubdtype(primal.dtype, jnp.inexact):
+        return ad.Zero(jax.typeof(primal).to_tangent_aval())
+    return _instantiated(tangent, primal)
 
 
 def _instantiated(tangent: Array | None, primal: Array) -> Array:

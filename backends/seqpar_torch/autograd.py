@@ -78,11 +78,20 @@ class Differentiable(Function):
         return call.solve(spec, *batched), (0,) * len(call.operation.results)
 
 
-def _tangents(call: Call, saved: Sequence[Any], tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+def _tangents(
+    call: Call, saved: Sequence[Any], tangents: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
     count = len(call.operation.operands)
     operands, results = saved[:count], saved[count:]
     found = call.operation.jvp(xp, call.spec, operands, tangents, results, call.solve)
-    return tuple([torch.zeros_like(x) if t is None else t for t, x in zip(found, results, strict=True)])
+    return tuple([_tangent(t, x) for t, x in zip(found, results, strict=True)])
+
+
+def _tangent(found: Tensor | None, result: Tensor) -> Tensor | None:
+    """Zeros for nothing, and nothing for a result that counts something."""
+    if not (result.is_floating_point() or result.is_complex()):
+        return None
+    return torch.zeros_like(result) if found is None else found
 
 
 # Function.apply binds default arguments by inspecting the signature, 14 of its 22 microseconds; there are none here.
