@@ -6,18 +6,20 @@ the kernels run on host memory, slowly, on request only: that is for tests.
 
 import seqpar
 from seqpar.dispatch.registry import Backend
+from seqpar_triton.configs import CellConfig as CellConfig
 from seqpar_triton.configs import OnePassConfig as OnePassConfig
 from seqpar_triton.configs import WalkConfig as WalkConfig
 
 
 def backend() -> Backend:
     """The entry point of the group "seqpar.backends"."""
+    from seqpar_triton.cell_kernels import CELLS
     from seqpar_triton.kernels import KERNELS
 
     return Backend(
         name="triton",
         version=seqpar.__version__,
         frameworks=("torch", "jax"),
-        kernels=lambda: KERNELS,
+        kernels=lambda: (*KERNELS, *CELLS),
         extra="triton",
     )

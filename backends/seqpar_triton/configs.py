@@ -23,3 +23,15 @@ class WalkConfig(OnePassConfig):
 
     segments: int | None = None
     """Segments, walked at once: more parallelism for reading the inputs twice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellConfig:
+    """A walk of a cell over all of time, with the states of some sequences in registers."""
+
+    rows: int | None = None
+    """Sequences of one program, a power of two."""
+    stages: int | None = None
+    """Steps whose inputs are being loaded or used."""
+    warps: int | None = None
+    """Warps of one program, a power of two."""

@@ -1,0 +1,71 @@
+"""The Triton kernels of cells as a choice sees them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqpar.cells.operation import CellWalk
+from seqpar.dispatch.problem import Kernel, Layout, Problem, wrong_counts
+from seqpar_triton.configs import CellConfig, OnePassConfig
+from seqpar_triton.kernels import INTERPRETED_RANK, TritonKernel
+from seqpar_triton.limits import LARGEST_SPACE, MOST_SEGMENTS
+
+if TYPE_CHECKING:
+    from seqpar_triton.cell_bound import BoundCell
+
+
+class CellKernel(TritonKernel):
+    """A walk with the states of a tile of sequences in registers: spaces of at most 64 units."""
+
+    config = CellConfig
+
+    def refuses(self, problem: Problem, config: CellConfig) -> str | None:
+        formats = {name for name in problem.dtypes if name is not None} - {"bool"}
+        if len(formats) > 1 or not formats <= {"float32", "float64"}:
+            return f"works in float32 or float64, not in {', '.join(sorted(formats))}"
+        for space, size in CellWalk(problem.options[-1], problem.options[-2]).sizes.items():
+            if size > LARGEST_SPACE:
+                return f"keeps at most {LARGEST_SPACE} units of a space in registers, and there are {size} {space}"
+        if "models" in problem.options and problem.rows > MOST_SEGMENTS:
+            return f"has one launch for at most {MOST_SEGMENTS} models, and there may be {problem.rows}"
+        if type(config.rows) is int and config.rows & (config.rows - 1):
+            return f"rows={config.rows} is not a power of two"
+        why = super().refuses(problem, OnePassConfig(warps=config.warps))
+        return why or wrong_counts(config, what="positive whole number")
+
+    def rank(self, problem: Problem) -> float:
+        return 10.0 if problem.device == "cuda" else INTERPRETED_RANK
+
+    def programs(  # type: ignore[override]
+        self, spec: CellWalk, config: CellConfig, layouts: Sequence[Layout | None]
+    ) -> "BoundCell":
+        """The launch for memory laid out so."""
+        from seqpar_triton.cell_bound import BoundCell, names_of
+
+        given = {n: x for n, x in zip(names_of(self.operation), layouts, strict=True) if x is not None}
+        return BoundCell(self.operation, spec, config, given)
+
+    def on_jax_arrays(
+        self,
+        spec: CellWalk,
+        config: CellConfig,
+        operands: Sequence[tuple[tuple[int, ...], str] | None],
+        results: Sequence[tuple[tuple[int, ...], str]],
+    ) -> Any:
+        from seqpar_triton.cell_arrays import function_of
+
+        return function_of(self, spec, config, operands, results)
+
+
+class CellSequential(CellKernel):
+    operation = "cell"
+    method = "sequential"
+    summary = "any cell with spaces of up to 64 units, in one walk; states and weights of a tile of sequences on the chip"
+
+
+class CellBackward(CellKernel):
+    operation = "cell_backward"
+    method = "sequential"
+    summary = "what every step of the way back stores, in one walk"
+
+
+CELLS: tuple[Kernel, ...] = (CellSequential(), CellBackward())
