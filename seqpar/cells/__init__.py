@@ -12,8 +12,27 @@ kernels are made from that.
 """
 
 from seqpar.cells.cell import Cell
+from seqpar.cells.cornn import cornn
 from seqpar.cells.elman import elman
-from seqpar.cells.gru import gru
-from seqpar.cells.lstm import lstm
+from seqpar.cells.gru import gru, original_gru
+from seqpar.cells.indrnn import indrnn
+from seqpar.cells.jordan import jordan
+from seqpar.cells.lem import lem
+from seqpar.cells.lstm import lstm, peephole_lstm
+from seqpar.cells.mgu import mgu
+from seqpar.cells.mingru import mingru
 
-__all__ = ["Cell", "elman", "gru", "lstm"]
+__all__ = [
+    "Cell",
+    "cornn",
+    "elman",
+    "gru",
+    "indrnn",
+    "jordan",
+    "lem",
+    "lstm",
+    "mgu",
+    "mingru",
+    "original_gru",
+    "peephole_lstm",
+]

@@ -2,23 +2,23 @@
 
     def mgu(p, h, x):
         (wf, wn), (bf, bn) = p.w, p.b
-        f = sigmoid(wf @ x + p.uf @ h + bf)
-        return h + f * (tanh(wn @ x + p.un @ (f * h) + bn) - h)
+        f = sigmoid(wf @ x + p.u @ h + bf)
+        return h + f * (tanh(wn @ x + p.v @ (f * h) + bn) - h)
 
 `p` has the declared parameters: a matrix, or a tuple of its gates; products with `@` are of a matrix and the input, a part of the
-state or anything computed from them. `h` is the state, or the tuple of its parts.
+state or anything computed from them. `h` is the state, or the tuple of its parts. Whatever else a function tries with symbols is
+a `DefinitionError` (`tracing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from seqpar.cells.program import INPUT, Bias, Node, Parameter, Product, Program, Sum
-from seqpar.errors import SeqparError
+from seqpar.cells.program import INPUT, Bias, Node, Parameter, Product, Sum
+from seqpar.errors import SeqparError, unknown_name
 
-__all__ = ["DefinitionError", "matrix", "relu", "sigmoid", "tanh", "trace", "vector"]
+__all__ = ["DefinitionError", "activation", "matrix", "relu", "sigmoid", "tanh", "vector"]
 
 
 class DefinitionError(SeqparError, TypeError):
@@ -32,6 +32,8 @@ class Declared(NamedTuple):
     columns: str
     gates: int
     optional: bool
+    between: tuple[float, float] | None = None
+    """What it starts between, if its paper says so: `Cell.init` draws it uniformly."""
 
 
 def matrix(rows: str = "hidden", columns: str = "hidden", gates: int = 1) -> Declared:
@@ -39,15 +41,46 @@ def matrix(rows: str = "hidden", columns: str = "hidden", gates: int = 1) -> Dec
     return Declared(rows, columns, gates, False)
 
 
-def vector(columns: str = "hidden", gates: int = 1, optional: bool = False) -> Declared:
-    """A number for each unit of `gates` times `columns`; with `optional`, zeros where it is left out."""
-    return Declared("", columns, gates, optional)
+def vector(
+    columns: str = "hidden",
+    gates: int = 1,
+    optional: bool = False,
+    between: tuple[float, float] | None = None,
+) -> Declared:
+    """A number for each unit of `gates` times `columns`; with `optional`, a bias that may be left out."""
+    return Declared("", columns, gates, optional, between)
 
 
-class Value:
+class _Symbol:
+    """What every symbol refuses."""
+
+    # NumPy's numbers leave arithmetic with a symbol to it.
+    __array_ufunc__ = None
+
+    def __bool__(self) -> bool:
+        raise DefinitionError("asked whether a value is true. Values are symbols there: write arithmetic.")
+
+    def _compared(self, other: Any) -> bool:
+        raise DefinitionError("compared values. They are symbols there; relu(x) is what chooses by sign.")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _compared
+
+    def __truediv__(self, other: Any) -> Any:
+        raise DefinitionError("divided. Multiply by 1 / number; there is no division by values.")
+
+    __rtruediv__ = __truediv__
+
+    def __pow__(self, other: Any) -> Any:
+        raise DefinitionError("took a power. Write x * x.")
+
+    def __matmul__(self, other: Any) -> Any:
+        raise DefinitionError("wrote a value before @. A matrix comes first: w @ h.")
+
+
+class Value(_Symbol):
     """A number for each unit of a space, somewhere in a program."""
 
-    def __init__(self, trace: _Trace, node: Node) -> None:
+    def __init__(self, trace: Trace, node: Node) -> None:
         self.trace = trace
         self.index = trace.node(node)
         self.space = node.space
@@ -56,7 +89,7 @@ class Value:
         a, b = self.trace.value(x), self.trace.value(y)
         if a.space != b.space:
             raise DefinitionError(
-                f"{op} of {a.space} units and {b.space} units: only a matrix leads from one space to another."
+                f"has {op} of {a.space} units and {b.space} units: only a matrix leads from one space to another."
             )
         return Value(self.trace, Node(op, a.space, (a.index, b.index)))
 
@@ -84,17 +117,12 @@ class Value:
     def __neg__(self) -> Value:
         return Value(self.trace, Node("negative", self.space, (self.index,)))
 
-    def __bool__(self) -> bool:
-        raise DefinitionError(
-            "A cell's function asked whether a value is true. Values are symbols there: write arithmetic."
-        )
 
-
-class Linear:
+class Linear(_Symbol):
     """Products and biases that are still being added up; used for anything else, they become one sum."""
 
     def __init__(
-        self, trace: _Trace, space: str, products: tuple[Product, ...], biases: tuple[Bias, ...] = ()
+        self, trace: Trace, space: str, products: tuple[Product, ...], biases: tuple[Bias, ...] = ()
     ):
         self.trace, self.space, self.products, self.biases = trace, space, products, biases
 
@@ -127,13 +155,11 @@ class Linear:
     def __neg__(self) -> Value:
         return -self.value()
 
-    __bool__ = Value.__bool__
 
-
-class Vector:
+class Vector(_Symbol):
     """A gate of a parameter that is a vector: a bias of a sum it is added to, else a value."""
 
-    def __init__(self, trace: _Trace, space: str, name: str, gate: int) -> None:
+    def __init__(self, trace: Trace, space: str, name: str, gate: int) -> None:
         self.trace, self.space, self.name, self.gate = trace, space, name, gate
 
     def value(self) -> Value:
@@ -152,42 +178,44 @@ class Vector:
         Linear.__rmul__,
         Linear.__neg__,
     )
-    __bool__ = Value.__bool__
 
 
-class Matrix:
+class Matrix(_Symbol):
     """A gate of a parameter that is a matrix."""
 
-    def __init__(self, trace: _Trace, parameter: Parameter, gate: int) -> None:
+    def __init__(self, trace: Trace, parameter: Parameter, gate: int) -> None:
         self.trace, self.parameter, self.gate = trace, parameter, gate
 
     def __matmul__(self, operand: Any) -> Linear:
         name, rows, columns = self.parameter[:3]
-        if isinstance(operand, _Input):
+        if isinstance(operand, Input):
             space, index = "inputs", INPUT
         else:
             value = self.trace.value(operand)
             space, index = value.space, value.index
         if space != rows:
             raise DefinitionError(
-                f"{name} multiplies {rows} units and was given {space} units. Declare it matrix({space!r}, {columns!r})."
+                f"multiplies {space} units by {name}, which is declared for {rows} units. Declare it "
+                f"matrix({space!r}, {columns!r})."
             )
         before = self.trace.operands.setdefault(name, index)
         if before != index:
             raise DefinitionError(
-                f"{name}: its gates multiply different things. Gates of one matrix share what they multiply; declare another."
+                f"multiplies different things by gates of {name}. Gates of one matrix share what they multiply; declare another."
             )
         return Linear(self.trace, columns, (Product(name, self.gate, index),))
 
 
-class _Input:
+class Input(_Symbol):
     """x[t], of which products are taken and nothing else."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise DefinitionError("x can be multiplied by a matrix, w @ x, and used in no other way.")
+    def _refused(self, *_: Any) -> Any:
+        raise DefinitionError("uses x otherwise than in a product with a matrix, w @ x.")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _refused
 
 
-class _Trace:
+class Trace:
     """A program while it is read off."""
 
     def __init__(self) -> None:
@@ -211,8 +239,10 @@ class _Trace:
             return x
         if isinstance(x, (Linear, Vector)):
             return x.value()
+        if isinstance(x, Input):
+            x._refused()
         raise DefinitionError(
-            f"{type(x).__name__} in a cell's arithmetic. There are numbers, parameters, the state and the input times a matrix."
+            f"has {_named(x)} in its arithmetic. There are numbers, parameters, the state and products."
         )
 
 
@@ -220,9 +250,18 @@ def _number(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 
+def _named(x: Any) -> str:
+    """Something that is no value, in words."""
+    if isinstance(x, tuple):
+        return "a tuple (a parameter of several gates, or a state of several parts?)"
+    return "a matrix that multiplies nothing" if isinstance(x, Matrix) else f"a {type(x).__name__}"
+
+
 def _unary(op: str, x: Any) -> Value:
+    if isinstance(x, Input):
+        x._refused()
     if not isinstance(x, (Value, Linear, Vector)):
-        raise DefinitionError(f"{op} of {type(x).__name__}. There are parameters, the state and products.")
+        raise DefinitionError(f"takes the {op} of {_named(x)}. There are parameters, the state and products.")
     value = x.trace.value(x)
     return Value(x.trace, Node(op, value.space, (value.index,)))
 
@@ -242,36 +281,11 @@ def relu(x: Any) -> Value:
     return _unary("relu", x)
 
 
-def trace(
-    function: Callable[..., Any],
-    parameters: Mapping[str, Declared],
-    parts: Sequence[str],
-    constants: Mapping[str, Any],
-) -> Program:
-    """The program of a cell's function. `parts`: the space of each part of the state."""
-    making = _Trace()
-    declared = tuple(Parameter(name, *how) for name, how in parameters.items())
-    symbols = {}
-    for parameter in declared:
-        gates = [
-            Matrix(making, parameter, gate)
-            if parameter.rows
-            else Vector(making, parameter.columns, parameter.name, gate)
-            for gate in range(parameter.gates)
-        ]
-        symbols[parameter.name] = gates[0] if len(gates) == 1 else tuple(gates)
-    states = tuple(Value(making, Node("state", space, which=i)) for i, space in enumerate(parts))
-    made = function(
-        SimpleNamespace(**symbols), states[0] if len(states) == 1 else states, _Input(), **constants
-    )
-    after = made if isinstance(made, tuple) else (made,)
-    if len(after) != len(parts):
-        raise DefinitionError(f"The state has {len(parts)} parts and the function returns {len(after)}.")
-    values = [making.value(x) for x in after]
-    for value, space in zip(values, parts, strict=True):
-        if value.space != space:
-            raise DefinitionError(
-                f"A part of the state has {space} units; the function returns {value.space} units for it."
-            )
-    found = tuple(value.index for value in values)
-    return Program(declared, tuple(parts), tuple(making.nodes), tuple(making.sums), found, found)
+ACTIVATIONS = {"tanh": tanh, "relu": relu}
+
+
+def activation(name: str) -> Callable[[Any], Value]:
+    """The function that a cell's constant names."""
+    if name not in ACTIVATIONS:
+        raise unknown_name("cells", "activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
