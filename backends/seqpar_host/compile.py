@@ -13,7 +13,8 @@ from numba.core.ccallback import CFunc
 
 from seqpar_host import handle as handling
 from seqpar_host import launch as launching
-from seqpar_host import matrix, walk
+from seqpar_host import cell_tile, matrix, walk
+from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.job import Address, Job, MatrixSpecialisation, Specialisation
 
 _lock = threading.RLock()
@@ -73,10 +74,14 @@ def _stored(compiled: Any) -> Any:
 
 
 @cache
-def kernel_address(specialisation: Specialisation | MatrixSpecialisation) -> int:
+def kernel_address(specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation) -> int:
+    bodies = {
+        Specialisation: walk.kernel,
+        MatrixSpecialisation: matrix.kernel,
+        CellSpecialisation: cell_tile.kernel,
+    }
     with _lock:
-        body = walk.kernel if isinstance(specialisation, Specialisation) else matrix.kernel
-        return _compile(body, Job(specialisation))
+        return _compile(bodies[type(specialisation)], Job(specialisation))
 
 
 @cache

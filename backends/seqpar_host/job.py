@@ -15,6 +15,7 @@ from typing import Any
 
 from numba import types
 
+from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.untyped import PrimitiveModel, intrinsic, register_model
 
 WALK = ("a", "b", "h0", "resets", "h", "final")
@@ -95,6 +96,7 @@ def _slots(of: Specialisation | MatrixSpecialisation) -> list[str]:
 SOURCES = (
     *("simd", "formats", "gates", "job", "body", "walk", "launch", "handle"),
     *("products", "matrix", "matrix_body", "matrix_forward", "matrix_backward", "matrix_loops"),
+    *("cell_job", "cell_stages", "cell_weights", "cell_memory", "cell_tile", "activations"),
 )
 
 
@@ -117,7 +119,7 @@ class Address(types.Type):
 class Job(Address):
     """The address of a job's words, for one specialisation."""
 
-    def __init__(self, specialisation: Specialisation | MatrixSpecialisation) -> None:
+    def __init__(self, specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation) -> None:
         self.specialisation = specialisation
         super().__init__(f"job {specialisation}")
 

@@ -1,0 +1,307 @@
+"""A cell walked in memory: the kernel that takes a few rows through some steps, forward or backward, whatever the program.
+
+Vectors hold neighbouring units. A block is one vector of units of a stage (cell_stages.py): its sums are made for all rows at
+once, so that each vector of weights is loaded once for them; then, row by row, everything else of those units. What a row
+computes, in which order and with which multiply-adds, does not depend on the rows and blocks that are made beside it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from seqpar.cells.program import INPUT, Node
+from seqpar_host.activations import above, relu, sigmoid, tanh
+from seqpar_host.cell_job import CellSpecialisation
+from seqpar_host.cell_memory import TileMemory
+from seqpar_host.cell_stages import Loop, Stage, stages
+from seqpar_host.job import Job
+from seqpar_host.simd import FLOATS, I64, Int, Lanes, Variable, constant, either, loop
+from seqpar_host.untyped import cgutils, intrinsic
+
+# Blocks whose sums are made at once, by rows: the sums of one row of one block wait for the latency of multiply-add.
+ABREAST = {1: 2, 2: 1, 4: 1}
+
+ARITHMETIC: dict[str, Callable[..., Lanes]] = {
+    "add": lambda _, x, y: x + y,
+    "subtract": lambda _, x, y: x - y,
+    "multiply": lambda _, x, y: x * y,
+    "negative": lambda _, x: -x,
+    "scale": lambda node, x: x * node.number,
+    "shift": lambda node, x: x + node.number,
+    "sigmoid": lambda _, x: sigmoid(x),
+    "tanh": lambda _, x: tanh(x),
+    "relu": lambda _, x: relu(x),
+    "step": lambda _, x: above(x),
+}
+
+
+def kernel(job: int) -> int:
+    """Compiled once per type of `job`."""
+    return _emit(job)
+
+
+@intrinsic
+def _emit(typing: Any, job: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _Tile(builder, signature.args[0].specialisation, Int(builder, args[0])).walk()
+        return I64(0)
+
+    if not isinstance(job, Job):
+        return None
+    return types.int64(job), generate
+
+
+class _Tile:
+    """The code of one kernel while it is emitted."""
+
+    def __init__(self, builder: Any, of: CellSpecialisation, words: Int) -> None:
+        self.builder, self.of, self.program = builder, of, of.walked
+        self.memory = TileMemory(builder, of, words)
+        self.stages = stages(self.program)
+        # Sums of all rows and blocks of a stage, on the stack, so that one piece of code serves for what comes of them.
+        most = max(1, *(len(stage.sums) for stage in self.stages))
+        kind = ir.VectorType(FLOATS[of.state], of.lanes)
+        room = cgutils.alloca_once(builder, kind, size=most * of.rows * ABREAST[of.rows])
+        self.totals = Int(builder, builder.ptrtoint(room, I64))
+
+    @property
+    def nothing(self) -> Lanes:
+        return constant(self.builder, self.of.state, self.of.lanes)
+
+    def walk(self) -> None:
+        memory = self.memory
+        with loop(self.builder, memory.steps) as step:
+            with loop(self.builder, memory.number(self.of.rows)) as row:
+                self.enter(row, step)
+            for stage in self.stages:
+                self.stage(stage, step)
+        # After an odd number of steps the last carry is the one in the scratch.
+        with self.builder.if_then(memory.steps.mod(2).equals(1)):
+            with loop(self.builder, memory.number(self.of.rows)) as row:
+                source, target = memory.row_scratch(row), memory.row_address(row)
+                with loop(self.builder, memory.before_at // memory.vector) as index:
+                    value = memory.own(source + index * memory.vector).load(self.of.state, self.of.lanes)
+                    memory.own(target + index * memory.vector).store(value)
+
+    def enter(self, row: Int, step: Int) -> None:
+        """Forward: h0 instead of the state, after a reset. Backward: the state that entered, out of the caller's memory."""
+        if self.of.kernel == "cell":
+            if "resets" in self.memory.slots:
+                with self.builder.if_then(self.memory.reset(row, step)):
+                    self.take("h0", row, step)
+        elif "resets" not in self.memory.slots:
+            self.take("before", row, step)
+        else:
+            with self.builder.if_else(self.memory.reset(row, step)) as (again, on):
+                with again:
+                    self.take("h0", row, step)
+                with on:
+                    self.take("before", row, step)
+
+    def take(self, name: str, row: Int, step: Int) -> None:
+        """A state from the caller's memory to where the step reads it."""
+        memory, target = self.memory, self.memory.state_before(row, step)
+        for part, space in enumerate(self.program.parts):
+            with loop(self.builder, memory.blocks[space]) as block:
+                value = memory.load(name, row, step, memory.part_first[part], space, block)
+                memory.own(target + memory.part_at[part] + block * memory.vector).store(value)
+
+    def stage(self, stage: Stage, step: Int) -> None:
+        """Block after block, some of them abreast as long as there are as many."""
+        blocks, abreast = self.memory.blocks[stage.space], ABREAST[self.of.rows]
+        with loop(self.builder, (blocks + (abreast - 1)) // abreast) as group:
+            first = group * abreast
+            count = (blocks - first).min(abreast)
+            if abreast == 1:
+                self.sums(stage, step, first, 1)
+            else:
+                with self.builder.if_else(count.equals(abreast)) as (all, some):
+                    with all:
+                        self.sums(stage, step, first, abreast)
+                    with some, loop(self.builder, count) as index:
+                        self.sums(stage, step, first + index, 1, index)
+            with (
+                loop(self.builder, count) as index,
+                loop(self.builder, self.memory.number(self.of.rows)) as row,
+            ):
+                _Units(self, stage, step, first + index, index, row).make()
+
+    # --- sums ---
+
+    def total(self, stage: Stage, block: "Int | int", row: "Int | int", sum: int) -> Any:
+        """Where a sum is handed on."""
+        index = (self.memory.number(0) + block) * self.of.rows + row
+        return self.memory.own(self.totals + (index * len(stage.sums) + sum) * self.memory.vector)
+
+    def sums(self, stage: Stage, step: Int, first: Int, count: int, shift: Int | None = None) -> None:
+        """The sums of all rows of `count` blocks, to the stack from block `shift` on."""
+        start, size = self.memory.weights_at[stage]
+        weights = [start + (first + index) * size for index in range(count)]
+        at = self.memory.number(0)
+        starts: list[list[Lanes]] = [[] for _ in range(count)]
+        for biases in stage.biases:
+            values = [self.nothing] * count
+            for number, _ in enumerate(biases):
+                found = [self.weight(base + at) for base in weights]
+                values = [x + y for x, y in zip(values, found, strict=True)] if number else found
+                at = at + self.memory.vector
+            for index, value in enumerate(values):
+                starts[index].append(value)
+        totals = [[[Variable(x) for x in starts[i]] for _ in range(self.of.rows)] for i in range(count)]
+        at = at + len(stage.vectors) * self.memory.vector
+        for part in stage.loops:
+            self.products(part, step, [base + at for base in weights], totals)
+            units = self.memory.units[part.space or "inputs"]
+            at = at + units * (len(part.terms) * self.memory.vector)
+        for index, rows in enumerate(totals):
+            for row, sums in enumerate(rows):
+                for number, total in enumerate(sums):
+                    block = self.memory.number(index) if shift is None else shift
+                    self.total(stage, block, row, number).store(total.get())
+
+    def products(self, part: Loop, step: Int, weights: list[Int], totals: list[list[list[Variable]]]) -> None:
+        """One loop: add its terms to the sums of all rows."""
+        rows, terms, strands = range(self.of.rows), part.terms, part.strands
+        sums = [
+            [
+                [
+                    [
+                        totals[block][row][term.total]
+                        if strand == 0 and not term.fresh
+                        else Variable(self.nothing)
+                        for term in terms
+                    ]
+                    for strand in range(strands)
+                ]
+                for row in rows
+            ]
+            for block in range(len(weights))
+        ]
+        operands = list(dict.fromkeys(term.product.operand for term in terms))
+        read = {(o, row): self.operand(o, self.memory.number(row), step) for o in operands for row in rows}
+        size = len(terms) * self.memory.vector
+
+        def add(unit: Int, strand: int) -> None:
+            numbers = {key: place(unit) for key, place in read.items()}
+            for block, base in enumerate(weights):
+                for index, term in enumerate(terms):
+                    weight = self.weight(base + unit * size + index * self.memory.vector)
+                    for row in rows:
+                        total = sums[block][row][strand][index]
+                        total.set(weight.fma(numbers[term.product.operand, row], total.get()))
+
+        units = self.memory.units[part.space or "inputs"]
+        whole = units // strands
+        with loop(self.builder, whole) as index:
+            for strand in range(strands):
+                add(index * strands + strand, strand)
+        if strands > 1:
+            with loop(self.builder, units - whole * strands) as index:
+                add(whole * strands + index, 0)
+        for block in range(len(weights)):
+            for row in rows:
+                for strand in range(strands):
+                    for index, term in enumerate(terms):
+                        if strand or term.fresh:
+                            total = totals[block][row][term.total]
+                            total.set(total.get() + sums[block][row][strand][index].get())
+
+    def operand(self, index: int, row: Int, step: Int) -> Callable[[Int], Lanes]:
+        """Reads one unit of what is multiplied, for all lanes."""
+        memory, lanes = self.memory, self.of.lanes
+        if index == INPUT:
+            format, _ = memory.slots["x"]
+            place, stride = memory.place("x", row, step, 0), memory.strides["x"][1]
+        else:
+            node = self.program.nodes[index]
+            if node.op == "state":
+                address = memory.state_before(row, step) + memory.part_at[node.which]
+            else:
+                address = memory.row_scratch(row) + memory.kept_at[index]
+            place, stride = memory.own(address), memory.itemsize
+
+        def number(unit: Int) -> Lanes:
+            at = type(place)(place.format, "packed", place.address + unit * stride, place.stride)
+            return at.load(self.of.state, 1).pick([0] * lanes)
+
+        return number
+
+    def weight(self, address: Int) -> Lanes:
+        return self.memory.own(address).load(self.of.state, self.of.lanes)
+
+
+class _Units:
+    """Everything but the sums, for one row and one block of a stage."""
+
+    def __init__(self, tile: _Tile, stage: Stage, step: Int, block: Int, index: Int, row: Int) -> None:
+        self.tile, self.stage, self.step, self.block, self.row = tile, stage, step, block, row
+        self.index, self.memory, self.program = index, tile.memory, tile.program
+        self.values: dict[int, Lanes] = {}
+
+    def make(self) -> None:
+        """Compute what leaves the stage and put it where it belongs."""
+        for i in self.stage.made:
+            self.value(i)
+        for i in self.stage.made:
+            if i in self.memory.kept_at:
+                address = self.memory.row_scratch(self.row) + self.memory.kept_at[i]
+                self.own(address).store(self.value(i))
+            for part, node in enumerate(self.program.next):
+                if node == i:
+                    self.leave(part, self.value(i))
+            if self.tile.of.kernel == "cell_backward":
+                for position, node in enumerate(self.program.stored):
+                    if node == i:
+                        self.store("stored", self.memory.stored_first[position], self.value(i))
+
+    def leave(self, part: int, value: Lanes) -> None:
+        """A part of the carry after the step."""
+        first = self.memory.part_first[part]
+        if self.tile.of.kernel == "cell":
+            self.store("states", first, value)
+        elif "entered" in self.memory.slots:
+            self.store("entered", first, value)
+            # What comes before a reset has no part in what comes after.
+            value = either(self.memory.reset(self.row, self.step), self.tile.nothing, value)
+        # Zeros past the last unit: they would differ between walks that began at different steps.
+        inside = self.memory.inside(self.stage.space, self.block)
+        value = value if inside is None else inside.select(value, self.tile.nothing)
+        carry = self.memory.carry(self.row, self.step + 1)
+        self.own(carry + self.memory.part_at[part]).store(value)
+
+    def value(self, i: int) -> Lanes:
+        if i not in self.values:
+            self.values[i] = self.found(i, self.program.nodes[i])
+        return self.values[i]
+
+    def found(self, i: int, node: Node) -> Lanes:
+        state, lanes = self.tile.of.state, self.tile.of.lanes
+        match node.op:
+            case "state":
+                at = self.memory.state_before(self.row, self.step) + self.memory.part_at[node.which]
+                return self.own(at).load(state, lanes)
+            case "carry":
+                at = self.memory.carry(self.row, self.step) + self.memory.part_at[node.which]
+                return self.own(at).load(state, lanes)
+            case "given":
+                first = self.memory.part_first[node.which]
+                return self.memory.load("given", self.row, self.step, first, node.space, self.block)
+            case "vector":
+                start, size = self.memory.weights_at[self.stage]
+                before = sum(len(biases) for biases in self.stage.biases) + self.stage.vectors.index(i)
+                return self.tile.weight(start + self.block * size + before * self.memory.vector)
+        if self.program.layer_of[i] < self.stage.layer:
+            return self.own(self.memory.row_scratch(self.row) + self.memory.kept_at[i]).load(state, lanes)
+        if node.op == "sum":
+            number = self.stage.sums.index(node.which)
+            return self.tile.total(self.stage, self.index, self.row, number).load(state, lanes)
+        return ARITHMETIC[node.op](node, *[self.value(j) for j in node.arguments])
+
+    def own(self, start: Int) -> Any:
+        """The block's place in a space that begins at an address of the tile's own."""
+        return self.memory.own(start + self.block * self.memory.vector)
+
+    def store(self, name: str, first: Int, value: Lanes) -> None:
+        self.memory.store(name, self.row, self.step, first, self.stage.space, self.block, value)
