@@ -4,8 +4,9 @@
     python docs/write.py --check    only says which are not; `tests/test_docs.py` does the same
 
 Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "figures",
-promised and measured, "others", what was measured beside them, and "evidence" and "peers", what each way of solving a nonlinear
-recurrence came to, from the records under benchmarks/results.
+promised and measured, "others", what was measured beside them, "evidence" and "peers", what each way of solving a nonlinear
+recurrence came to, and "cells" and "sizes", what recurrent networks take and what everybody else's take, from the records under
+benchmarks/results.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def figures() -> str:
 
 def _records() -> list[Path]:
     # In the order in which operations came to be; within a machine's folder all of them.
-    order = [*capabilities.SIZES, "solve_recurrence"]
+    order = ["linear_recurrence", "matrix_recurrence", "associative_scan", "solve_recurrence", "cells"]
     paths = (ROOT / "benchmarks" / "results").glob("*/*.json")
     return sorted(
         (path for path in paths if path.stem in order),
@@ -239,6 +240,50 @@ def peers() -> str:
     return markdown(header, rows)
 
 
+def cells() -> str:
+    """What everybody takes for a recurrent network, case by case; how many times as fast ours is, and our walk step by step."""
+    rows = []
+    for path in _records():
+        if path.stem != "cells":
+            continue
+        for title, ways in json.loads(path.read_text())["seconds"].items():
+            if "seqpar" not in ways or title.startswith("more "):
+                continue
+            ours = ways["seqpar"]["median"]
+            for who, samples in ways.items():
+                speed = "" if who == "seqpar" else f"{samples['median'] / ours:.3g} x"
+                rows.append((title.partition(" ")[2], who, f"{samples['median'] * 1e3:.3g} ms", speed))
+    return markdown(("network", "who", "time (median)", "ours is faster by"), rows)
+
+
+def sizes() -> str:
+    """GRU and LSTM against torch.nn at many sizes."""
+    header = (
+        "cell",
+        "n",
+        "batch",
+        "T",
+        "what",
+        "time (median)",
+        "over torch.nn",
+        "over our walk step by step",
+    )
+    rows = [
+        (
+            row["cell"],
+            str(row["units"]),
+            str(row["batch"]),
+            f"{row['steps']:,}",
+            row["what"],
+            f"{row['seconds'] * 1e3:.3g} ms",
+            f"{row['over torch.nn']:.3g} x",
+            f"{row['over sequential']:.2f} x",
+        )
+        for row in _rows("cells")
+    ]
+    return markdown(header, rows)
+
+
 def _rows(table: str) -> Iterator[dict[str, Any]]:
     for path in _records():
         yield from json.loads(path.read_text()).get("tables", {}).get(table, [])
@@ -260,6 +305,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "others": others,
     "evidence": evidence,
     "peers": peers,
+    "cells": cells,
+    "sizes": sizes,
 }
 
 

@@ -1,6 +1,6 @@
 """Measure every promised figure of an operation in one run and write it down.
 
-    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence]
+    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence | cells]
 
 prints a table of promised and measured and writes benchmarks/results/<machine>/<operation>.json. What cannot run
 is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
@@ -15,6 +15,11 @@ from pathlib import Path
 
 from seqpar_bench import (
     accuracy,
+    cells,
+    cells_cases,
+    cells_memory,
+    cells_startup,
+    cells_table,
     coverage,
     matrices,
     overhead,
@@ -27,7 +32,8 @@ from seqpar_bench import (
 )
 from seqpar_bench.record import Record, profile_name
 
-Part = Callable[[Record, int], None]
+Part = Callable[..., None]
+"""Takes the record and the number of rounds; those of cells also how large the problems are."""
 
 OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
     "linear_recurrence": {
@@ -57,7 +63,19 @@ OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
         "4": (solving_memory.training_memory,),
         "5": (solving_evidence.newton_peers,),
     },
+    "cells": {
+        "1": (cells.torch_gru,),
+        "2": (cells.torch_gru_small,),
+        "3": (cells.jax_gru,),
+        "4": (cells.torch_lstm,),
+        "5": (cells.never_slower,),
+        "6": (cells_memory.training_memory,),
+        "7": (cells_startup.first_calls,),
+        "more": (cells_table.table,),
+    },
 }
+ASKED = {"more"}
+"""What takes long and holds no promised figure: measured with --more."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,9 +89,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help="figures to measure, for example 1,4 (default: all)")
     parser.add_argument("--rounds", type=int, default=21, help="samples of each time (default 21)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (default 2)")
+    parser.add_argument("--more", action="store_true", help="cells: other sizes too, in a table")
+    parser.add_argument("--quick", action="store_true", help="cells: tiny problems, to see that all runs")
     args = parser.parse_args(argv)
     parts = OPERATIONS[args.operation]
-    wanted = args.only.split(",") if args.only else list(parts)
+    if (args.quick or args.more) and args.operation != "cells":
+        parser.error("--quick and --more are for cells")
+    usual = [number for number in parts if args.more or number not in ASKED]
+    wanted = args.only.split(",") if args.only else usual
+    sizes = (cells_cases.QUICK,) if args.quick else ()
     if unknown := [number for number in wanted if number not in parts]:
         parser.error(f"--only: no figure {', '.join(unknown)}; there are {', '.join(parts)}")
     restrict(args.threads)
@@ -84,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
-                    part(record, args.rounds)
+                    part(record, args.rounds, *sizes)
             except Exception as error:
                 record.problems.append(f"{number}: {part.__name__}: {type(error).__name__}: {error}")
             # A kernel that fell back says so in a warning; a figure taken then must not look like the kernel's.
@@ -94,14 +118,14 @@ def main(argv: list[str] | None = None) -> int:
     print(record.table())
     for problem in record.problems:
         print(f"problem: {problem}")
-    if args.out is None and set(wanted) == set(parts):
+    if args.out is None and set(wanted) >= set(parts) - ASKED and not args.quick:
         args.out = Path("benchmarks/results") / profile_name() / f"{args.operation}.json"
     if args.out is not None:
         record.write(args.out)
         print(f"written: {args.out}")
     missed = [figure for figure in record.figures if not figure.reached]
     print(f"{len(record.figures) - len(missed)} of {len(record.figures)} figures reached")
-    return 1 if missed or record.problems else 0
+    return 1 if (missed and not args.quick) or record.problems else 0
 
 
 def restrict(threads: int) -> None:

@@ -35,17 +35,17 @@ def measure() -> dict[str, int]:
         step = torch.training_step(torch.solver(problem), problem, cotangent)
         if problem is small:  # loads what is loaded once
             step()
-    before = _forget_peak()
+    before = forget_peak()
     step()
-    return {"peak": _status("VmHWM") - before, "states": 4 * BATCH * STEPS * STATES}
+    return {"peak": status("VmHWM") - before, "states": 4 * BATCH * STEPS * STATES}
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """A size in bytes from the process's own status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) * 1024
