@@ -67,7 +67,7 @@ def test_wrong_answers_are_not_timed() -> None:
 @pytest.mark.parametrize(
     ("part", "numbers"),
     [
-        (cells.torch_gru, ["1"] * 9),
+        (cells.torch_gru, ["1"] * 8),
         (cells.torch_gru_small, ["2"] * 2),
         (cells.jax_gru, ["3"] * 7),
         (cells.torch_lstm, ["4"] * 3),
