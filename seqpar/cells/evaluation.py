@@ -332,7 +332,9 @@ def _lead(found: Array, like: Array, rank: int) -> tuple[int, ...]:
 def _product(xp: Any, operand: Array, delta: Array, like: Array) -> Array:
     """operand^T delta, summed over time and over all axes that the parameter does not have."""
     if all(n == 1 for n in like.shape[:-2]):
-        rows = xp.reshape(operand, (-1, operand.shape[-1]))
+        # An input that sequences share is a row for each of them.
+        each = xp.broadcast_to(operand, (*delta.shape[:-1], operand.shape[-1]))
+        rows = xp.reshape(each, (-1, each.shape[-1]))
         return xp.matrix_transpose(rows) @ xp.reshape(delta, (-1, delta.shape[-1]))
     each = xp.matrix_transpose(operand) @ delta
     return sum_to(xp, each, (*_lead(each, like, 2)[:-1], delta.shape[-1]))
