@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from seqpar.cells.adjoint import adjoint
 from seqpar.cells.operation import CellWalk
 from seqpar.dispatch.problem import Kernel, Layout, Problem, wrong_counts
 from seqpar_triton.configs import CellConfig, OnePassConfig
 from seqpar_triton.kernels import INTERPRETED_RANK, TritonKernel
-from seqpar_triton.limits import LARGEST_SPACE, MOST_SEGMENTS
+from seqpar_triton.limits import LARGEST_SPACE, MOST_SEGMENTS, SHARED_BYTES, padded
 
 if TYPE_CHECKING:
     from seqpar_triton.cell_bound import BoundCell
@@ -22,9 +23,13 @@ class CellKernel(TritonKernel):
         formats = {name for name in problem.dtypes if name is not None} - {"bool"}
         if len(formats) > 1 or not formats <= {"float32", "float64"}:
             return f"works in float32 or float64, not in {', '.join(sorted(formats))}"
-        for space, size in CellWalk(problem.options[-1], problem.options[-2]).sizes.items():
+        spec = CellWalk(problem.options[-1], problem.options[-2])
+        for space, size in spec.sizes.items():
             if size > LARGEST_SPACE:
                 return f"keeps at most {LARGEST_SPACE} units of a space in registers, and there are {size} {space}"
+        needed = weights_on_chip(spec, "float64" in formats, problem.operation.endswith("_backward"))
+        if needed > SHARED_BYTES:
+            return f"keeps weights in shared memory, {SHARED_BYTES} bytes at most, and these are {needed}"
         if "models" in problem.options and problem.rows > MOST_SEGMENTS:
             return f"has one launch for at most {MOST_SEGMENTS} models, and there may be {problem.rows}"
         if type(config.rows) is int and config.rows & (config.rows - 1):
@@ -54,6 +59,18 @@ class CellKernel(TritonKernel):
         from seqpar_triton.cell_arrays import function_of
 
         return function_of(self, spec, config, operands, results)
+
+
+def weights_on_chip(spec: CellWalk, wide: bool, backward: bool) -> int:
+    """Bytes of all gates of matrices, each in a tile padded to powers of two, and again where its transpose is multiplied by."""
+    program = adjoint(spec.cell) if backward else spec.cell
+    spaces = {p.name: (p.rows, p.columns) for p in program.parameters}
+    gates = {(p.name, p.gate, p.transposed) for made in program.sums for p in made.products}
+    sizes = spec.sizes
+    numbers = [
+        padded(sizes[rows]) * padded(sizes[columns]) for rows, columns in (spaces[g[0]] for g in gates)
+    ]
+    return sum(numbers) * (8 if wide else 4)
 
 
 class CellSequential(CellKernel):

@@ -12,14 +12,18 @@ from seqpar_triton.cell_kernel import kernel_of
 from seqpar_triton.cell_source import Slot, slots
 from seqpar_triton.configs import CellConfig
 from seqpar_triton.device import Device
-from seqpar_triton.limits import AXES, MOST_SEGMENTS
+from seqpar_triton.limits import AXES, MOST_SEGMENTS, padded
 from seqpar_triton.program import Call, Program
 
 Layouts = Mapping[str, Layout]
 
 MOST_ROWS = 16
 """Rows of one tile, where there are more than the GPU has processors."""
-WARPS = 4
+MOST_NUMBERS = 256
+"""Numbers of one gate in a tile. With one or two to a thread, ptxas has registers for every cell of 64 units."""
+MOST_WARPS = 8
+LEAST_WARPS = 4
+"""With fewer, a thread holds whole columns of the weights: 1,296 bytes of a GRU of 32 units spill."""
 STAGES = 2
 """Steps whose inputs are being loaded or used: a step takes longer than memory does."""
 
@@ -44,7 +48,8 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
             f"{models} models are more than the {MOST_SEGMENTS} that one launch can have"
         )
     rows = math.prod([walk.sizes[axis] for axis in inner]) // models
-    tile = config.rows or _tile(rows * models, device)
+    width = max(padded(size) for space, size in spec.sizes.items() if space != "inputs")
+    tile = config.rows or _tile(rows * models, width, device)
     strides: list[int] = []
     for slot in given:
         strides += _strides(slot, layouts, walk, inner)
@@ -57,7 +62,7 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
         writes=tuple(slot.name for slot in given[reads:]),
         integers=(walk.steps, rows, *(1, 1, *(walk.sizes[axis] for axis in inner))[-2:], *strides),
         constants={"ROWS": tile, "STAGES": config.stages or STAGES, "DIMS": len(inner)},
-        warps=config.warps or WARPS,
+        warps=config.warps or max(LEAST_WARPS, min(MOST_WARPS, tile * width // 32)),
     )
     parts = [
         {
@@ -103,9 +108,9 @@ def _strides(slot: Slot, layouts: Layouts, walk: Geometry, inner: list[int]) -> 
     return found
 
 
-def _tile(rows: int, device: Device) -> int:
+def _tile(rows: int, width: int, device: Device) -> int:
     """As few rows as leave no processor without a tile."""
     tile = 1
-    while tile < MOST_ROWS and tile * device.processors < rows:
+    while tile < min(MOST_ROWS, MOST_NUMBERS // width) and tile * device.processors < rows:
         tile *= 2
     return tile

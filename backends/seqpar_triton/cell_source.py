@@ -14,10 +14,7 @@ from typing import NamedTuple
 from seqpar.cells.adjoint import adjoint
 from seqpar.cells.operation import CellWalk
 from seqpar.cells.program import INPUT, Product, Program
-from seqpar_triton.limits import AXES
-
-SMALLEST = 16
-"""The fewest rows of a matrix that `tl.dot` multiplies by."""
+from seqpar_triton.limits import AXES, padded
 
 
 class Slot(NamedTuple):
@@ -48,11 +45,6 @@ def slots(backward: bool, resets: bool) -> tuple[Slot, ...]:
     if backward:
         return (*given, Slot("states"), Slot("g"), Slot("stored"), Slot("entered", timed=resets))
     return (*given, Slot("states"), Slot("sweeps", timed=False, units=False))
-
-
-def padded(size: int) -> int:
-    """The width of a tile of so many units."""
-    return max(SMALLEST, 1 << max(0, size - 1).bit_length())
 
 
 def source_of(walk: CellWalk, dtype: str, backward: bool, resets: bool) -> str:

@@ -16,3 +16,12 @@ AXES = 3
 """Axes beside time, after joining, that one launch walks; it follows the leading ones launch by launch."""
 TIMELESS = ("h0", "final", "g_final", "dh0")
 """Operands and results that lack the axis of time."""
+SHARED_BYTES = 216 << 10
+"""Of the shared memory of a processor what weights may take: 227 KiB on an H100, less what else a program puts there."""
+LEAST_MULTIPLIED = 16
+"""The fewest rows of a matrix that `tl.dot` multiplies by."""
+
+
+def padded(size: int) -> int:
+    """The width of a tile of so many units of a cell."""
+    return max(LEAST_MULTIPLIED, 1 << max(0, size - 1).bit_length())
