@@ -16,6 +16,7 @@ from seqpar_host.activations import above, relu, sigmoid, tanh
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.cell_memory import TileMemory
 from seqpar_host.cell_stages import Loop, Stage, stages
+from seqpar_host.formats import Place
 from seqpar_host.job import Job
 from seqpar_host.simd import FLOATS, I64, Int, Lanes, Variable, constant, either, loop
 from seqpar_host.untyped import cgutils, intrinsic
@@ -78,12 +79,14 @@ class _Tile:
             for stage in self.stages:
                 self.stage(stage, step)
         # After an odd number of steps the last carry is the one in the scratch.
-        with self.builder.if_then(memory.steps.mod(2).equals(1)):
-            with loop(self.builder, memory.number(self.of.rows)) as row:
-                source, target = memory.row_scratch(row), memory.row_address(row)
-                with loop(self.builder, memory.before_at // memory.vector) as index:
-                    value = memory.own(source + index * memory.vector).load(self.of.state, self.of.lanes)
-                    memory.own(target + index * memory.vector).store(value)
+        with (
+            self.builder.if_then(memory.steps.mod(2).equals(1)),
+            loop(self.builder, memory.number(self.of.rows)) as row,
+        ):
+            source, target = memory.row_scratch(row), memory.row_address(row)
+            with loop(self.builder, memory.before_at // memory.vector) as index:
+                value = memory.own(source + index * memory.vector).load(self.of.state, self.of.lanes)
+                memory.own(target + index * memory.vector).store(value)
 
     def enter(self, row: Int, step: Int) -> None:
         """Forward: h0 instead of the state, after a reset. Backward: the state that entered, out of the caller's memory."""
@@ -115,13 +118,13 @@ class _Tile:
             first = group * abreast
             count = (blocks - first).min(abreast)
             if abreast == 1:
-                self.sums(stage, step, first, 1)
+                self.sums(stage, step, first, [self.memory.number(0)])
             else:
                 with self.builder.if_else(count.equals(abreast)) as (all, some):
                     with all:
-                        self.sums(stage, step, first, abreast)
+                        self.sums(stage, step, first, [self.memory.number(i) for i in range(abreast)])
                     with some, loop(self.builder, count) as index:
-                        self.sums(stage, step, first + index, 1, index)
+                        self.sums(stage, step, first + index, [index])
             with (
                 loop(self.builder, count) as index,
                 loop(self.builder, self.memory.number(self.of.rows)) as row,
@@ -130,101 +133,88 @@ class _Tile:
 
     # --- sums ---
 
-    def total(self, stage: Stage, block: "Int | int", row: "Int | int", sum: int) -> Any:
+    def total(self, stage: Stage, block: Int, row: "Int | int", sum: int) -> Place:
         """Where a sum is handed on."""
-        index = (self.memory.number(0) + block) * self.of.rows + row
-        return self.memory.own(self.totals + (index * len(stage.sums) + sum) * self.memory.vector)
+        index = (block * self.of.rows + row) * len(stage.sums) + sum
+        return self.memory.own(self.totals + index * self.memory.vector)
 
-    def sums(self, stage: Stage, step: Int, first: Int, count: int, shift: Int | None = None) -> None:
-        """The sums of all rows of `count` blocks, to the stack from block `shift` on."""
-        start, size = self.memory.weights_at[stage]
-        weights = [start + (first + index) * size for index in range(count)]
-        at = self.memory.number(0)
-        starts: list[list[Lanes]] = [[] for _ in range(count)]
+    def sums(self, stage: Stage, step: Int, first: Int, shift: list[Int]) -> None:
+        """The sums of all rows, of the blocks from `first` on, to the stack as those of the blocks in `shift`."""
+        memory = self.memory
+        start, size = memory.weights_at[stage]
+        weights = [start + (first + index) * size for index in range(len(shift))]
+        # Of each block and row, of each sum.
+        pairs = [(block, row) for block in range(len(shift)) for row in range(self.of.rows)]
+        totals: dict[tuple[int, int], list[Variable]] = {pair: [] for pair in pairs}
+        at = memory.number(0)
         for biases in stage.biases:
-            values = [self.nothing] * count
-            for number, _ in enumerate(biases):
-                found = [self.weight(base + at) for base in weights]
-                values = [x + y for x, y in zip(values, found, strict=True)] if number else found
-                at = at + self.memory.vector
-            for index, value in enumerate(values):
-                starts[index].append(value)
-        totals = [[[Variable(x) for x in starts[i]] for _ in range(self.of.rows)] for i in range(count)]
-        at = at + len(stage.vectors) * self.memory.vector
+            for pair in pairs:
+                totals[pair].append(Variable(self.bias(weights[pair[0]] + at, len(biases))))
+            at = at + len(biases) * memory.vector
+        at = at + len(stage.vectors) * memory.vector
         for part in stage.loops:
             self.products(part, step, [base + at for base in weights], totals)
-            units = self.memory.units[part.space or "inputs"]
-            at = at + units * (len(part.terms) * self.memory.vector)
-        for index, rows in enumerate(totals):
-            for row, sums in enumerate(rows):
-                for number, total in enumerate(sums):
-                    block = self.memory.number(index) if shift is None else shift
-                    self.total(stage, block, row, number).store(total.get())
+            at = at + memory.units[part.space or "inputs"] * (len(part.terms) * memory.vector)
+        for block, row in pairs:
+            for number, total in enumerate(totals[block, row]):
+                self.total(stage, shift[block], row, number).store(total.get())
 
-    def products(self, part: Loop, step: Int, weights: list[Int], totals: list[list[list[Variable]]]) -> None:
-        """One loop: add its terms to the sums of all rows."""
-        rows, terms, strands = range(self.of.rows), part.terms, part.strands
-        sums = [
-            [
-                [
-                    [
-                        totals[block][row][term.total]
-                        if strand == 0 and not term.fresh
-                        else Variable(self.nothing)
-                        for term in terms
-                    ]
-                    for strand in range(strands)
-                ]
-                for row in rows
-            ]
-            for block in range(len(weights))
-        ]
-        operands = list(dict.fromkeys(term.product.operand for term in terms))
-        read = {(o, row): self.operand(o, self.memory.number(row), step) for o in operands for row in rows}
-        size = len(terms) * self.memory.vector
+    def bias(self, address: Int, count: int) -> Lanes:
+        """So many vectors of weights, added up."""
+        total = self.weight(address) if count else self.nothing
+        for number in range(1, count):
+            total = total + self.weight(address + number * self.memory.vector)
+        return total
+
+    def products(
+        self, part: Loop, step: Int, weights: list[Int], totals: dict[tuple[int, int], list[Variable]]
+    ) -> None:
+        """One loop: add its terms to the sums of all blocks and rows."""
+        strands = range(part.strands)
+        # In place of the sum itself, a term has a sum of its own if it is not the first there, and in further strands.
+        own = [(strand, i) for strand in strands for i, term in enumerate(part.terms) if strand or term.fresh]
+        apart = {pair: {key: Variable(self.nothing) for key in own} for pair in totals}
+        operands = dict.fromkeys(term.product.operand for term in part.terms)
+        rows = range(self.of.rows)
+        read = {(i, row): self.operand(i, self.memory.number(row), step) for i in operands for row in rows}
+        size = len(part.terms) * self.memory.vector
 
         def add(unit: Int, strand: int) -> None:
-            numbers = {key: place(unit) for key, place in read.items()}
+            numbers = {key: number(unit) for key, number in read.items()}
             for block, base in enumerate(weights):
-                for index, term in enumerate(terms):
-                    weight = self.weight(base + unit * size + index * self.memory.vector)
+                for i, term in enumerate(part.terms):
+                    weight = self.weight(base + unit * size + i * self.memory.vector)
                     for row in rows:
-                        total = sums[block][row][strand][index]
+                        total = apart[block, row].get((strand, i), totals[block, row][term.total])
                         total.set(weight.fma(numbers[term.product.operand, row], total.get()))
 
         units = self.memory.units[part.space or "inputs"]
-        whole = units // strands
+        whole = units // part.strands
         with loop(self.builder, whole) as index:
-            for strand in range(strands):
-                add(index * strands + strand, strand)
-        if strands > 1:
-            with loop(self.builder, units - whole * strands) as index:
-                add(whole * strands + index, 0)
-        for block in range(len(weights)):
-            for row in rows:
-                for strand in range(strands):
-                    for index, term in enumerate(terms):
-                        if strand or term.fresh:
-                            total = totals[block][row][term.total]
-                            total.set(total.get() + sums[block][row][strand][index].get())
+            for strand in strands:
+                add(index * part.strands + strand, strand)
+        if part.strands > 1:
+            with loop(self.builder, units - whole * part.strands) as index:
+                add(whole * part.strands + index, 0)
+        for pair, others in apart.items():
+            for (_, i), other in others.items():
+                total = totals[pair][part.terms[i].total]
+                total.set(total.get() + other.get())
 
-    def operand(self, index: int, row: Int, step: Int) -> Callable[[Int], Lanes]:
+    def operand(self, i: int, row: Int, step: Int) -> Callable[[Int], Lanes]:
         """Reads one unit of what is multiplied, for all lanes."""
-        memory, lanes = self.memory, self.of.lanes
-        if index == INPUT:
-            format, _ = memory.slots["x"]
-            place, stride = memory.place("x", row, step, 0), memory.strides["x"][1]
+        memory, stride = self.memory, Int(self.builder, I64(self.memory.itemsize))
+        if i == INPUT:
+            start, stride = memory.place("x", row, step, 0), memory.number(0) + memory.strides["x"][1]
+        elif self.program.nodes[i].op == "state":
+            part = self.program.nodes[i].which
+            start = memory.own(memory.state_before(row, step) + memory.part_at[part])
         else:
-            node = self.program.nodes[index]
-            if node.op == "state":
-                address = memory.state_before(row, step) + memory.part_at[node.which]
-            else:
-                address = memory.row_scratch(row) + memory.kept_at[index]
-            place, stride = memory.own(address), memory.itemsize
+            start = memory.own(memory.row_scratch(row) + memory.kept_at[i])
 
         def number(unit: Int) -> Lanes:
-            at = type(place)(place.format, "packed", place.address + unit * stride, place.stride)
-            return at.load(self.of.state, 1).pick([0] * lanes)
+            place = Place(start.format, "packed", start.address + unit * stride, stride)
+            return place.load(self.of.state, 1).pick([0] * self.of.lanes)
 
         return number
 
@@ -299,7 +289,7 @@ class _Units:
             return self.tile.total(self.stage, self.index, self.row, number).load(state, lanes)
         return ARITHMETIC[node.op](node, *[self.value(j) for j in node.arguments])
 
-    def own(self, start: Int) -> Any:
+    def own(self, start: Int) -> Place:
         """The block's place in a space that begins at an address of the tile's own."""
         return self.memory.own(start + self.block * self.memory.vector)
 

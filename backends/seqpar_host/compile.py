@@ -11,9 +11,9 @@ from numba import types
 from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 
+from seqpar_host import cell_conductor, cell_crew, cell_tile, matrix, walk
 from seqpar_host import handle as handling
 from seqpar_host import launch as launching
-from seqpar_host import cell_tile, matrix, walk
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.job import Address, Job, MatrixSpecialisation, Specialisation
 
@@ -88,6 +88,15 @@ def kernel_address(specialisation: Specialisation | MatrixSpecialisation | CellS
 def worker_address() -> int:
     with _lock:
         return _compile(launching.worker, Address("call"))
+
+
+@cache
+def conductor_addresses() -> tuple[int, int, int]:
+    """What walks cells: the worker of their plans, what its threads run, and what it runs for each model."""
+    functions = (cell_conductor.conduct, cell_crew.crew, cell_conductor.modeller)
+    with _lock:
+        conduct, crew, modeller = (_compile(function, Address("words")) for function in functions)
+    return conduct, crew, modeller
 
 
 @cache
