@@ -37,7 +37,7 @@ class Split:
             return [operation.axes(shape, time, name, meta) for name, meta in named if meta is not None]
 
         self.operands = axes(operation.operands, operands)
-        self.results = axes(operation.results, results)
+        self.results = axes(operation.written if summed else operation.results, results)
         self.whole = set(operation.whole(shape, time))
         if summed:
             self.whole |= {i for own in self.results for i in range(len(shape)) if i not in own}

@@ -15,8 +15,7 @@ from seqpar_triton.program import aligned, interpreted, launch, prepare
 
 def names_of(operation: str) -> tuple[str, ...]:
     """Operands, and what a kernel writes."""
-    known = operations[operation]
-    return (*known.operands, *(("stored", "entered") if operation == "cell_backward" else known.results))
+    return (*operations[operation].operands, *operations[operation].written)
 
 
 class BoundCell:

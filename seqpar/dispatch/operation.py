@@ -98,6 +98,11 @@ class Operation(ABC):
         """What a kernel over raw memory writes; `finish` turns it into the results."""
         return self.abstract(spec, operands)
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of what `raw` describes."""
+        return self.results
+
     def finish(
         self, xp: Any, spec: Any, operands: Sequence[Array | None], results: tuple[Array, ...]
     ) -> tuple[Array, ...]:
