@@ -3,7 +3,8 @@
     python docs/write.py            brings README.md and docs/*.md up to date
     python docs/write.py --check    only says which are not; `tests/test_docs.py` does the same
 
-Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "figures",
+Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "zoo", every cell with
+its parameters and equations; "figures",
 promised and measured, "others", what was measured beside them, "evidence" and "peers", what each way of solving a nonlinear
 recurrence came to, and "cells" and "sizes", what recurrent networks take and what everybody else's take, from the records under
 benchmarks/results.
@@ -17,11 +18,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import seqpar
+from seqpar.cells import Cell
+from seqpar.cells.program import Parameter
 from seqpar_bench import capabilities
 from seqpar_bench.tables import markdown
 
@@ -75,8 +79,21 @@ def _functions(module: Any) -> str:
     for name in module.__all__:
         thing = getattr(module, name)
         call = f"{name}(left, right)" if isinstance(thing, seqpar.monoids.Monoid) else _signature(name, thing)
-        parts.append(f"### `{module.__name__}.{call}`\n\n{_docstring(inspect.getdoc(thing) or '')}")
+        text = _equations(thing) if isinstance(thing, Cell) else _docstring(inspect.getdoc(thing) or "")
+        parts.append(f"### `{module.__name__}.{call}`\n\n{text}")
+        if inspect.isclass(thing):
+            parts += _methods(name, thing)
     return "\n\n".join(parts)
+
+
+def _methods(name: str, kind: type) -> Iterator[str]:
+    """The public methods of a class, each with its docstring."""
+    for method, thing in vars(kind).items():
+        known = inspect.isfunction(thing) or isinstance(thing, (property, cached_property))
+        if known and not method.startswith("_"):
+            call = _signature(method, thing) if inspect.isfunction(thing) else method
+            text = _docstring(inspect.getdoc(thing) or "")
+            yield f"#### `{name}.{call.replace('(self, ', '(').replace('(self)', '()')}`\n\n{text}"
 
 
 def _classes(module: Any) -> str:
@@ -127,6 +144,40 @@ def _docstring(text: str) -> str:
         else:
             out.append(line)
     return _fenced("\n".join(out).replace("``", "`"))
+
+
+def zoo() -> str:
+    """Every cell: a row of the table, and what its docstring says."""
+    known = [thing for name in seqpar.cells.__all__ if isinstance(thing := getattr(seqpar.cells, name), Cell)]
+    rows = [
+        (
+            f"`{cell.name}`",
+            "[" + ", ".join(cell.parts) + "]",
+            ", ".join(_parameter(p) for p in cell.program.parameters),
+            ", ".join(f"{name} = {value}" for name, value in cell.constants.items()),
+            str(cell.structure),
+            f"`{cell.torch.kind.removeprefix('torch.nn.')}`" if cell.torch else "",
+        )
+        for cell in known
+    ]
+    header = ("cell", "state", "parameters", "constants", "Jacobian", "torch.nn")
+    return "\n\n".join(
+        [markdown(header, rows), *(f"### `{cell.name}`\n\n{_equations(cell)}" for cell in known)]
+    )
+
+
+def _parameter(p: Parameter) -> str:
+    columns = f"{p.gates} {p.columns}" if p.gates > 1 else p.columns
+    text = f"`{p.name}` ({p.rows}, {columns})" if p.rows else f"`{p.name}` ({columns})"
+    return f"[{text}]" if p.optional else text
+
+
+def _equations(cell: Cell) -> str:
+    """A docstring, with the paragraphs that are equations as they stand."""
+    paragraphs = (inspect.getdoc(cell) or "").split("\n\n")
+    return "\n\n".join(
+        f"```text\n{text}\n```" if re.match(r"\w+'?(, \w+)* = ", text) else text for text in paragraphs
+    )
 
 
 EXAMPLE = re.compile(r"(?:^>>> .*(?:\n(?!\n).*)*\n*)+", re.MULTILINE)
@@ -307,6 +358,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "peers": peers,
     "cells": cells,
     "sizes": sizes,
+    "zoo": zoo,
 }
 
 

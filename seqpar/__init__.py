@@ -5,6 +5,7 @@
 array([1.   , 1.5  , 1.75 , 1.875])
 """
 
+from seqpar import cells as cells
 from seqpar import errors as errors
 from seqpar import monoids as monoids
 from seqpar.associative_scan import associative_scan
@@ -29,6 +30,7 @@ __all__ = [
     "ShootingConfig",
     "Verification",
     "associative_scan",
+    "cells",
     "errors",
     "explain",
     "linear_recurrence",

@@ -152,14 +152,20 @@ class Cell:
     ) -> Parameters:
         """Parameters to start from, drawn by NumPy: a seed gives the same numbers in every framework.
 
-        Args:
-            seed: A whole number, or a key of `jax.random`, whose parameters are arrays of JAX.
-            inputs, hidden: The sizes; further spaces, such as the `outputs` of `jordan`, are as large as `hidden` unless given.
-            like: An array of the framework, dtype and device that they are to have. By default they are float32.
-            scheme: "torch": all uniform within 1/sqrt(hidden), as in `torch.nn`. "orthogonal", as Flax has them: the state's
-                weights orthogonal, the input's LeCun normal, vectors zero. "glorot": weights uniform after Glorot & Bengio,
-                vectors zero. The u of `indrnn` is uniform from 0 to 1, under any scheme.
-            bias: False leaves out the vectors that can be left out.
+        Parameters
+        ----------
+        seed
+            A whole number, or a key of `jax.random`, whose parameters are arrays of JAX.
+        inputs, hidden
+            The sizes; further spaces, such as the `outputs` of `jordan`, are as large as `hidden` unless given.
+        like
+            An array of the framework, dtype and device that they are to have. By default they are float32.
+        scheme
+            "torch": all uniform within 1/sqrt(hidden), as in `torch.nn`. "orthogonal", as Flax has them: the state's weights
+            orthogonal, the input's LeCun normal, vectors zero. "glorot": weights uniform after Glorot & Bengio, vectors zero.
+            The u of `indrnn` is uniform from 0 to 1, under any scheme.
+        bias
+            False leaves out the vectors that can be left out.
         """
         between = {name: how.between for name, how in self.declared.items() if how.between is not None}
         given = {"inputs": inputs, "hidden": hidden, **sizes}
@@ -184,7 +190,7 @@ class Cell:
     def to_torch(
         self, params: Mapping[str, Array], layer: int | None = 0, reverse: bool = False
     ) -> Parameters:
-        """The entries of a state dict for one layer and direction; with `layer=None` under the names of GRUCell and its like.
+        """The entries of a state dict for one layer and direction; with ``layer=None`` under the names of GRUCell and its like.
 
         Where torch has two biases that are only ever added up, the first is their sum and the second zero.
         """

@@ -19,7 +19,8 @@ from seqpar.cells.language import matrix, tanh, vector
 def cornn(p: Any, state: Any, x: Any, dt: float, gamma: float, epsilon: float) -> Any:
     """The coupled oscillatory network (Rusch & Mishra 2021, arXiv:2010.00951); its state is [y | z], z the velocity of y.
 
-    z' = z + dt * (tanh(W x + U y + V z + b) - gamma * y - epsilon * z), y' = y + dt * z'
+    z' = z + dt * (tanh(W x + U y + V z + b) - gamma * y - epsilon * z)
+    y' = y + dt * z'
     """
     y, z = state
     z = z + dt * (tanh(p.w @ x + p.u @ y + p.v @ z + p.b) - gamma * y - epsilon * z)

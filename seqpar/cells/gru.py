@@ -17,7 +17,9 @@ from seqpar.cells.torch_layout import TorchLayout
 def gru(p: Any, h: Any, x: Any) -> Any:
     """The gated recurrent unit, as `torch.nn.GRU`, cuDNN, Flax and Keras compute it: r acts on the product of the state.
 
-    r = sigmoid(Wr x + Ur h + br), z = sigmoid(Wz x + Uz h + bz), n = tanh(Wn x + bn + r * (Un h + c)),
+    r = sigmoid(Wr x + Ur h + br)
+    z = sigmoid(Wz x + Uz h + bz)
+    n = tanh(Wn x + bn + r * (Un h + c))
     h' = (1 - z) * n + z * h
     """
     (wr, wz, wn), (ur, uz, un), (br, bz, bn) = p.w, p.u, p.b
@@ -36,7 +38,9 @@ def gru(p: Any, h: Any, x: Any) -> Any:
 def original_gru(p: Any, h: Any, x: Any) -> Any:
     """The gated recurrent unit of Cho et al. 2014 (arXiv:1406.1078): r acts on the state, before the product.
 
-    r = sigmoid(Wr x + Ur h + br), z = sigmoid(Wz x + Uz h + bz), n = tanh(Wn x + V (r * h) + bn),
+    r = sigmoid(Wr x + Ur h + br)
+    z = sigmoid(Wz x + Uz h + bz)
+    n = tanh(Wn x + V (r * h) + bn)
     h' = (1 - z) * n + z * h
 
     z keeps the state, as in that paper and in `gru`; Chung et al. 2014 write 1 - z for it.

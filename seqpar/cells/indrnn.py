@@ -15,8 +15,9 @@ from seqpar.cells.language import matrix, vector
     constants={"activation": "relu"},
 )
 def indrnn(p: Any, h: Any, x: Any, activation: str) -> Any:
-    """The independently recurrent network (Li et al. 2018, arXiv:1803.04831): each unit sees itself alone.
+    """The independently recurrent network (Li et al. 2018, arXiv:1803.04831): each unit sees itself alone;
+    `activation` is "relu" or "tanh".
 
-    h' = relu(W x + b + u * h), with `activation` "relu" or "tanh"
+    h' = relu(W x + b + u * h)
     """
     return activation_named(activation)(p.w @ x + p.b + p.u * h)

@@ -17,6 +17,7 @@ from seqpar.cells.language import matrix, tanh, vector
 def jordan(p: Any, y: Any, x: Any) -> Any:
     """The network of Jordan 1986, whose state is its output; there are as many outputs as the matrix V says.
 
-    h = tanh(W x + U y + b), y' = V h + c
+    h = tanh(W x + U y + b)
+    y' = V h + c
     """
     return p.v @ tanh(p.w @ x + p.u @ y + p.b) + p.c

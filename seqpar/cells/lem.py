@@ -18,8 +18,10 @@ from seqpar.cells.language import matrix, sigmoid, tanh, vector
 def lem(p: Any, state: Any, x: Any, dt: float) -> Any:
     """The long expressive memory (Rusch et al. 2022, arXiv:2110.04744); its state is [y | z].
 
-    s = dt * sigmoid(W1 x + U1 y + b1), t = dt * sigmoid(W2 x + U2 y + b2),
-    z' = (1 - s) * z + s * tanh(Wz x + Uz y + bz), y' = (1 - t) * y + t * tanh(Wy x + V z' + by)
+    s = dt * sigmoid(W1 x + U1 y + b1)
+    t = dt * sigmoid(W2 x + U2 y + b2)
+    z' = (1 - s) * z + s * tanh(Wz x + Uz y + bz)
+    y' = (1 - t) * y + t * tanh(Wy x + V z' + by)
     """
     y, z = state
     (w1, w2, wz, wy), (u1, u2, uz), (b1, b2, bz, by) = p.w, p.u, p.b

@@ -15,7 +15,9 @@ from seqpar.cells.language import matrix, sigmoid, tanh, vector
 def mgu(p: Any, h: Any, x: Any) -> Any:
     """The minimal gated unit (Zhou et al. 2016, arXiv:1603.09420): one gate, which resets and updates.
 
-    f = sigmoid(Wf x + U h + bf), n = tanh(Wn x + V (f * h) + bn), h' = (1 - f) * h + f * n
+    f = sigmoid(Wf x + U h + bf)
+    n = tanh(Wn x + V (f * h) + bn)
+    h' = (1 - f) * h + f * n
     """
     (wf, wn), (bf, bn) = p.w, p.b
     f = sigmoid(wf @ x + p.u @ h + bf)

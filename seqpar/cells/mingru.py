@@ -10,7 +10,9 @@ from seqpar.cells.language import matrix, sigmoid, vector
 def mingru(p: Any, h: Any, x: Any) -> Any:
     """The minimal GRU of Feng et al. 2024 (arXiv:2410.01201): gate and candidate do not see the state.
 
-    z = sigmoid(Wz x + bz), n = Wn x + bn, h' = (1 - z) * h + z * n
+    z = sigmoid(Wz x + bz)
+    n = Wn x + bn
+    h' = (1 - z) * h + z * n
 
     So it is a linear recurrence, and `seqpar.linear_recurrence(1 - z, z * n)` computes it too.
     """
