@@ -6,24 +6,23 @@ The public functions check their arguments; `seqpar.solving` solves, and each fr
 from __future__ import annotations
 
 import inspect
-import math
-import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from seqpar.cells import solving as cells
 from seqpar.cells.cell import Cell
+from seqpar.cells.form import form_of
+from seqpar.cells.prepared import PreparedCell
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import face
 from seqpar.dispatch.frameworks import binding_for
-from seqpar.dispatch.options import Request, check_wish, laid_over, requested
+from seqpar.dispatch.options import Request, laid_over
 from seqpar.dispatch.problem import Array
-from seqpar.dispatch.registry import check_backend
-from seqpar.errors import ConvergenceError, OptionError, unknown_name
+from seqpar.errors import ConvergenceError, OptionError
 from seqpar.recurrence_solution import RecurrenceSolution
+from seqpar.solving.asked import asked
 from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical, canonical
-from seqpar.solving.configs import check_config
 from seqpar.solving.explanation import RecurrenceExplanation, explanation
 from seqpar.solving.recurrence import Solved
 from seqpar.solving.wish import METHODS, Wish
@@ -36,7 +35,7 @@ A = TypeVar("A")
 def solve_recurrence(
     step: Callable[[Any, A, Any], A],
     x: Any,
-    h0: A,
+    h0: A | None,
     params: Any = None,
     *,
     axis: int = -2,
@@ -62,14 +61,15 @@ def solve_recurrence(
     ----------
     step
         ``step(params, h, x)``, from states (..., n) and inputs (..., m) to the next states (..., n), in the framework of the
-        arrays. It acts on any leading axes, each row by itself, and gives the same result each time; both are checked.
+        arrays. It acts on any leading axes, each row by itself, and gives the same result each time; both are checked. Or a cell
+        of `seqpar.cells`, for which there are compiled kernels.
     x
         Inputs (batch..., T, m), with time at `axis`; or a tree (tuples, lists, dicts, dataclasses) of such arrays, of which the
         step gets the tree of their values at t. An array with one axis is time alone. None for no inputs, with `length`.
     h0
-        The state before the first step, (n,) or (batch..., n). Batch axes of `x` and `h0` broadcast.
+        The state before the first step, (n,) or (batch..., n). Batch axes of `x` and `h0` broadcast. With a cell, None for zeros.
     params
-        Anything the step needs besides: a tree whose arrays get gradients. None is passed on as None.
+        Anything the step needs besides: a tree whose arrays get gradients. None is passed on as None. A cell takes a dict.
     axis
         The time axis, counted in the shape of each input and of the states.
     length
@@ -105,8 +105,9 @@ def solve_recurrence(
         tracing, and with a fixed number of sweeps (`ShootingConfig(sweeps=k)`), nothing can be raised.
     backend
         For the linear recurrences inside Newton's methods: None for the best one, or a backend's name. Others have no use for it.
+        A cell's kernels are a backend's too.
     config
-        A method's knobs: `seqpar.ShootingConfig` or `seqpar.NewtonConfig`.
+        A method's knobs: `seqpar.ShootingConfig` or `seqpar.NewtonConfig`; of a cell also those that `seqpar.explain` tells.
 
     Returns
     -------
@@ -119,6 +120,10 @@ def solve_recurrence(
     but the step, and after as many sweeps as there are chunks it is exact. Where chunks agree within a tolerance only, each is
     walked again from nearby, to measure what becomes of the difference; agreement is believed where that is little. NaN goes
     where the definition carries it.
+
+    A cell is walked by one kernel, in chunks or not: its states are those of walking step by step, to the bit, `sweeps` says what
+    was done, and gradients are of any order. `tol` above 0, `max_sweeps`, `guess`, `bounds` and Newton's methods take the way of
+    any other step.
 
     On a device small masks are read back in each sweep, none between sweeps with ``config=ShootingConfig(sweeps=k)``. The
     solution keeps what was solved, for `verify`; `copy.copy(solution)` does not.
@@ -136,15 +141,16 @@ def solve_recurrence(
     ((10000, 8), 'shooting', True)
     """
     given = dict(locals())
-    if hasattr(h0, "shape") and (binding := binding_for(type(h0))).compiling():
+    if isinstance(step, Cell):
+        exact: RecurrenceSolution[A] | None = cells.solution(given)
+        if exact is not None:
+            return exact
+    first = x if h0 is None else h0
+    if hasattr(first, "shape") and (binding := binding_for(type(first))).compiling():
         # A step of the user's is called by Python's loops, which a graph cannot hold.
         result: RecurrenceSolution[A] = solver_of(binding).outside_compiler(solve_recurrence, given)
         return result
-    call = _checked(**given)
-    cellular = cells.fused(call.problem.recurrence, call.wish, call.request)
-    if cellular is not None:
-        exact: RecurrenceSolution[A] = _solution(call.problem, cells.solve(cellular, call.problem.recurrence))
-        return exact
+    call = _checked(given)
     # The backend is for Newton's linear recurrences; those that estimate errors take what there is.
     backend = None if call.wish.method in ("auto", "sequential", "shooting") else call.request.backend
     with laid_over(Request(backend=backend, numerics=call.request.numerics)):
@@ -155,7 +161,9 @@ def solve_recurrence(
     return solution
 
 
-def recurrence(step: Callable[[Any, A, Any], A], x: Any, h0: A, params: Any = None, **options: Any) -> A:
+def recurrence(
+    step: Callable[[Any, A, Any], A], x: Any, h0: A | None, params: Any = None, **options: Any
+) -> A:
     """The states of ``h[t] = step(params, h[t-1], x[t])`` alone: `solve_recurrence`, of which it takes every option.
 
     With a method named under `jax.jit`, where nothing can be raised, states that did not converge look like any others: take
@@ -167,8 +175,22 @@ def recurrence(step: Callable[[Any, A, Any], A], x: Any, h0: A, params: Any = No
     >>> seqpar.recurrence(lambda _, h, x: 0.5 * h + x, np.ones((3, 1)), np.zeros(1)).ravel()
     array([1.  , 1.5 , 1.75])
     """
+    if isinstance(step, Cell) and options.keys() <= _DEFAULTS.keys():
+        exact: A | None = cells.states(
+            {"step": step, "x": x, "h0": h0, "params": params, **_DEFAULTS, **options}
+        )
+        if exact is not None:
+            return exact
     states: A = solve_recurrence(step, x, h0, params, **options).states
     return states
+
+
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(solve_recurrence).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+}
+"""The options of `solve_recurrence`."""
 
 
 class _Checked(NamedTuple):
@@ -177,80 +199,39 @@ class _Checked(NamedTuple):
     request: Request
 
 
-def _checked(
-    step: Any,
-    x: Any,
-    h0: Any,
-    params: Any,
-    axis: Any,
-    length: Any,
-    reverse: Any,
-    resets: Any,
-    method: Any,
-    jacobian: Any,
-    tol: Any,
-    max_sweeps: Any,
-    guess: Any,
-    bounds: Any,
-    throw: Any,
-    backend: Any,
-    config: Any,
-) -> _Checked:
-    check_wish(NAME, method, backend, config)
-    flag(NAME, "throw", throw)
-    request = requested(method, backend, config)
-    if request.method not in ("auto", *METHODS):
-        error = unknown_name(NAME, "method", request.method, ("auto", *METHODS))
-        if method == "auto":
-            error.add_note(
-                "The method comes from a block of seqpar.options; give method= to this call, or leave the block."
-            )
-        raise error
-    check_config(request.method, request.config)
-    check_backend(NAME, request.backend)
-    _check_numbers(tol, max_sweeps)
-    _check_jacobian(jacobian)
-    if method != "auto" and request.method == "sequential" and guess is not None:
-        raise OptionError(
-            f'{NAME}: guess= with method="sequential", which guesses nothing. Leave one of them out.'
-        )
+def _checked(given: Mapping[str, Any]) -> _Checked:
+    request = asked(**given)
+    step, h0, jacobian = given["step"], given["h0"], given["jacobian"]
     if isinstance(step, Cell):
-        h0 = cells.checked(step, x, h0, params)
-        jacobian = step.jacobian if jacobian == "auto" and request.method == "newton" else jacobian
-    problem = canonical(step, x, h0, params, axis, length, flag(NAME, "reverse", reverse), resets)
+        binding, form = form_of(*cells.arguments(given))
+        h0 = form.start(binding, given["x"]) if h0 is None else h0
+        if (
+            isinstance(jacobian, str)
+            and jacobian == "auto"
+            and getattr(request.config, "probes", None) is None
+        ):
+            jacobian = _of_cell(step, request.method)
+    reverse = flag(NAME, "reverse", given["reverse"])
+    problem = canonical(
+        step, given["x"], h0, given["params"], given["axis"], given["length"], reverse, given["resets"]
+    )
     wish = Wish(
         method=request.method,
         jacobian=jacobian,
-        tol=None if tol is None else float(tol),
-        max_sweeps=max_sweeps,
-        guess=problem.guess(guess),
-        bounds=_bounds(problem, bounds),
+        tol=None if given["tol"] is None else float(given["tol"]),
+        max_sweeps=given["max_sweeps"],
+        guess=problem.guess(given["guess"]),
+        bounds=_bounds(problem, given["bounds"]),
         config=request.config,
     )
     return _Checked(problem, wish, request)
 
 
-def _check_numbers(tol: Any, max_sweeps: Any) -> None:
-    if tol is not None and (
-        isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 <= float(tol) < math.inf
-    ):
-        raise OptionError(
-            f"{NAME}: tol={tol!r} is not a tolerance. Give a number of 0 or more, as a Python float."
-        )
-    if max_sweeps is not None and (
-        isinstance(max_sweeps, bool) or not hasattr(max_sweeps, "__index__") or max_sweeps < 1
-    ):
-        raise OptionError(f"{NAME}: max_sweeps={max_sweeps!r} is not a number of sweeps. Give 1 or more.")
-
-
-def _check_jacobian(jacobian: Any) -> None:
-    if callable(jacobian) or jacobian in ("auto", "dense", "diagonal", "none"):
-        return
-    if isinstance(jacobian, tuple) and len(jacobian) == 2 and jacobian[0] == "block":
-        if isinstance(jacobian[1], int) and not isinstance(jacobian[1], bool) and jacobian[1] >= 1:
-            return
-        raise OptionError(f"{NAME}: jacobian={jacobian!r}: blocks are of a whole number of 1 or more.")
-    raise unknown_name(NAME, "jacobian", jacobian, ("auto", "dense", "diagonal", "none", "('block', 2)"))
+def _of_cell(cell: Cell, method: str) -> Any:
+    """The Jacobian of a cell where "auto" was asked for: its pattern is known, and a whole one is written out."""
+    if method not in ("newton", "quasi_newton", "block_newton"):
+        return "auto"
+    return cell.jacobian if cell.structure == "dense" else cell.structure
 
 
 def _bounds(problem: Canonical, bounds: Any) -> tuple[Array, Array] | None:
@@ -333,19 +314,23 @@ class _Prepared(NamedTuple):
     """For `explain` and `vjp`."""
 
     call: _Checked
+    refused: tuple[str, ...] = ()
 
     @property
     def binding(self) -> Binding:
         return self.call.problem.recurrence.binding
 
     def explanation(self) -> RecurrenceExplanation:
-        return explanation(*self.call)
+        return explanation(*self.call, refused=self.refused)
 
 
 def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     bound = inspect.signature(solve_recurrence).bind(*args, **kwargs)
     bound.apply_defaults()
-    return _Prepared(_checked(**bound.arguments))
+    given = bound.arguments
+    if isinstance(given["step"], Cell):
+        return PreparedCell(function is recurrence, given, lambda why: _Prepared(_checked(given), why))
+    return _Prepared(_checked(given))
 
 
 face(solve_recurrence, _prepare)

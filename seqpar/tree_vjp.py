@@ -14,9 +14,16 @@ from seqpar.validation import COMPLEX, REAL
 
 
 def vjp_of_trees(
-    binding: Binding, function: Callable[..., Any], primals: Sequence[Any], options: dict[str, Any]
+    binding: Binding,
+    function: Callable[..., Any],
+    primals: Sequence[Any],
+    options: dict[str, Any],
+    rule: Callable[..., Any] | None = None,
 ) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """The result, and the function that pulls a tree of cotangents like it back to trees like the primals."""
+    """The result, and the function that pulls a tree of cotangents like it back to trees like the primals.
+
+    `rule(function, primals, options)` gives both where the framework has no reverse mode.
+    """
 
     def continuous(x: Any) -> bool:
         return hasattr(x, "dtype") and binding.dtype_name(x.dtype) in (*REAL, *COMPLEX)
@@ -40,6 +47,9 @@ def vjp_of_trees(
         return [y for y, wanted in zip(results, differentiable, strict=True) if wanted]
 
     own = binding.vjp(of_leaves, [leaves[i] for i in places], {})
+    if own is None and rule is not None:
+        found: tuple[Any, Callable[[Any], tuple[Any, ...]]] = rule(function, primals, options)
+        return found
     if own is None:
         raise OptionError(
             f"vjp: {binding.framework} has no derivatives of its own, and those of {function.__name__} go through the function "

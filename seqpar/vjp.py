@@ -54,7 +54,7 @@ def vjp(
         )
     call = prepare(function, *primals, **options)
     if not isinstance(call, Call):
-        return vjp_of_trees(call.binding, function, primals, options)
+        return vjp_of_trees(call.binding, function, primals, options, getattr(call, "vjp", None))
     own = call.binding.vjp(function, primals, options)
     if own is not None:
         return own
@@ -65,10 +65,10 @@ def vjp(
         _check_structure(given, cotangent)
         if isinstance(given, tuple):
             checked: Any = tuple(
-                _cotangent(call.binding, *each) for each in zip(given, cotangent, strict=True)
+                checked_cotangent(call.binding, *each) for each in zip(given, cotangent, strict=True)
             )
         else:
-            checked = _cotangent(call.binding, given, cotangent)
+            checked = checked_cotangent(call.binding, given, cotangent)
         grads = _operand_gradients(call, results, call.unshape(checked))
         return tuple(_restore(call, *each) for each in zip(grads, call.operands, primals, strict=False))
 
@@ -89,7 +89,7 @@ def _check_structure(result: Any, cotangent: Any) -> None:
         )
 
 
-def _cotangent(binding: Binding, result: Array, cotangent: Any) -> Array | None:
+def checked_cotangent(binding: Binding, result: Array, cotangent: Any) -> Array | None:
     """A cotangent in the dtype of its result, checked against it before any kernel reads it."""
     if cotangent is None:
         return None

@@ -5,7 +5,7 @@ binds a primitive (see `primitives`), and the kernel is chosen when the primitiv
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
 from typing import Any
@@ -24,7 +24,7 @@ from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.recurrence import Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
-from seqpar_jax import lowering, primitives, solving
+from seqpar_jax import eager, lowering, primitives, solving
 from seqpar_jax.solving_stepper import JaxStepper
 
 
@@ -135,6 +135,16 @@ class JaxBinding:
     def solve(self, recurrence: Recurrence, wish: Wish) -> Solved:
         return solving.solve(self, recurrence, wish)
 
+    def beneath(self, x: Array) -> Array | None:
+        return None
+
+    def as_one_program(
+        self, function: Callable[..., Any], static: Any, key: Hashable, arrays: Sequence[Any]
+    ) -> Any:
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(arrays)):
+            return function(static, *arrays)
+        return _program(eager.Keyed(partial(function, static), (function, key)))(*arrays)
+
     def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
         return solving.plan_by_shapes(recurrence, wish)
 
@@ -159,7 +169,14 @@ def _compiled(
     return jax.jit(run)
 
 
+@lru_cache(maxsize=4096)
+def _program(keyed: eager.Keyed) -> Callable[..., Any]:
+    """A function of arrays under jit, for eager calls."""
+    return jax.jit(lambda *arrays: keyed.function(*arrays))
+
+
 on_invalidate(_compiled.cache_clear)
+on_invalidate(_program.cache_clear)
 
 _SOLUTION = tuple(f.name for f in fields(RecurrenceSolution) if f.name not in ("history", "problem"))
 """What of a solution passes through transformations."""

@@ -5,7 +5,7 @@
 * `torch.compile`, `torch.export`, fake tensors and tensor subclasses: the operators of `seqpar_torch.operators`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from seqpar_torch.internals import (
     older_vmap,
     transformed,
     value_known,
+    values_of,
 )
 from seqpar_torch.memory import DTYPES, NAMES, empty, resolved
 from seqpar_torch.reverse import pull_back
@@ -173,6 +174,14 @@ class TorchBinding:
         from seqpar_torch.solving import solve  # nothing of the solvers is loaded for other operations
 
         return solve(recurrence, wish)
+
+    def beneath(self, x: Tensor) -> Tensor | None:
+        return values_of(x)
+
+    def as_one_program(
+        self, function: Callable[..., Any], static: Any, key: Hashable, arrays: Sequence[Any]
+    ) -> Any:
+        return function(static, *arrays)
 
     def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> None:
         return None

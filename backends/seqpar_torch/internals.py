@@ -108,6 +108,13 @@ def value_known(x: Tensor) -> bool:
     return has_memory(x)
 
 
+def values_of(x: Tensor) -> Tensor | None:
+    """The tensor in host memory below every transform, all that vmap has more of included; None where there is none."""
+    while is_wrapped(x):
+        x = _unwrapped(x)
+    return x if has_memory(x) and x.device.type == "cpu" else None
+
+
 def without_values(x: Tensor) -> bool:
     """Is it a shape alone, on the meta device or of a mode of fake tensors?"""
     while is_wrapped(x):

@@ -6,7 +6,7 @@ its own, so that the solver can be called as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from seqpar.dispatch.binding import Binding
@@ -33,6 +33,14 @@ class Solver(Protocol):
     def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Call a function where the framework's compiler does not read it, between two graphs."""
 
+    def beneath(self, x: Array) -> Array | None:
+        """The values of x that lie below every transform; None where they are not known yet, or lie on another device."""
+
+    def as_one_program(
+        self, function: Callable[..., Any], static: Any, key: Hashable, arrays: Sequence[Any]
+    ) -> Any:
+        """`function(static, *arrays)`, compiled as a whole where the framework does that; equal keys mean equal programs."""
+
     def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
         """The automatic choice where it reads shapes alone: method, config, reason. None where it reads values."""
 
@@ -56,6 +64,14 @@ class PlainSolver:
 
     def outside_compiler(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         return function(**arguments)
+
+    def beneath(self, x: Array) -> Array | None:
+        return x
+
+    def as_one_program(
+        self, function: Callable[..., Any], static: Any, key: Hashable, arrays: Sequence[Any]
+    ) -> Any:
+        return function(static, *arrays)
 
     def plan_by_shapes(self, recurrence: Recurrence, wish: Wish) -> tuple[str, Any, str] | None:
         return None

@@ -105,16 +105,16 @@ def canonical(
     if len(h0.shape) == 0:
         raise ShapeError(f"{NAME}: h0 is 0-dimensional. Give a state of shape (n,), or (batch, n).")
     floating(NAME, "h0", binding.dtype_name(h0.dtype))
-    steps, split = _steps(leaves, names, axis, length)
-    batch = _batch(h0, leaves, names, split)
+    steps, split = steps_of(leaves, names, axis, length)
+    batch = batch_of(tuple(h0.shape), leaves, names, split)
     count = 1
     for size in batch:
         count *= size
     inputs = [_input(xp, leaf, split_of, batch, count) for leaf, split_of in zip(leaves, split, strict=True)]
     n = int(h0.shape[-1])
     start = xp.reshape(xp.broadcast_to(h0, (*batch, n)), (count, n))
-    order = _order(axis, len(batch) + 2)
-    mask = None if resets is None else _mask(binding, resets, batch, steps, order, count)
+    order = order_of(axis, len(batch) + 2)
+    mask = None if resets is None else mask_of(binding, resets, batch, steps, order, count)
     if reverse:
         inputs = [xp.flip(leaf, axis=1) for leaf in inputs]
         mask = None if mask is None else xp.flip(mask, axis=1)
@@ -133,7 +133,7 @@ def canonical(
     return Canonical(recurrence, reverse, batch, order)
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
     """Axes of one input: time, batch, features."""
 
     time: int
@@ -153,14 +153,14 @@ def _binding(leaves: list[Any], names: list[str], h0: Any, resets: Any) -> Bindi
     return binding
 
 
-def _steps(leaves: list[Any], names: list[str], axis: Any, length: Any) -> tuple[int, list[_Split]]:
+def steps_of(leaves: list[Any], names: list[str], axis: Any, length: Any) -> tuple[int, list[Split]]:
     """The number of steps, and the axes of each input."""
     split, steps, first = [], None, ""
     for name, leaf in zip(names, leaves, strict=True):
         rank = len(leaf.shape)
         time = time_axis(NAME, 0 if rank == 1 else axis, tuple(leaf.shape))
         rest = tuple(i for i in range(rank) if i != time)
-        split.append(_Split(time, rest[:-1], rest[-1:]))
+        split.append(Split(time, rest[:-1], rest[-1:]))
         if steps is None:
             steps, first = int(leaf.shape[time]), name
         elif steps != leaf.shape[time]:
@@ -181,24 +181,25 @@ def _steps(leaves: list[Any], names: list[str], axis: Any, length: Any) -> tuple
     return steps, split
 
 
-def _batch(h0: Array, leaves: list[Any], names: list[str], split: list[_Split]) -> Shape:
+def batch_of(h0: Shape, leaves: list[Any], names: list[str], split: list[Split]) -> Shape:
     """The common shape of all axes that are neither time nor state."""
-    batch, told = tuple(int(m) for m in h0.shape[:-1]), f"h0.shape={tuple(h0.shape)}"
+    batch, told = h0[:-1], [("h0", h0)]
     for name, leaf, axes in zip(names, leaves, split, strict=True):
         own = tuple(int(leaf.shape[i]) for i in axes.batch)
         rank = max(len(batch), len(own))
         wide, other = pad(batch, rank), pad(own, rank)
         if any(m != k and 1 not in (m, k) for m, k in zip(wide, other, strict=True)):
+            shapes = ", ".join(f"{of}.shape={shape}" for of, shape in told)
             raise ShapeError(
                 f"{NAME}: {name}.shape={tuple(leaf.shape)} has the batch axes {own}, which do not broadcast against {batch} of "
-                f"{told}. Every input is (batch..., time, features) and h0 (batch..., n)."
+                f"{shapes}. Every input is (batch..., time, features) and h0 (batch..., n)."
             )
         batch = tuple(k if m == 1 else m for m, k in zip(wide, other, strict=True))
-        told += f", {name}.shape={tuple(leaf.shape)}"
+        told.append((name, tuple(leaf.shape)))
     return batch
 
 
-def _input(xp: Any, leaf: Array, split: _Split, batch: Shape, count: int) -> Array:
+def _input(xp: Any, leaf: Array, split: Split, batch: Shape, count: int) -> Array:
     """(batch, steps, ...)."""
     order = (*split.batch, split.time, *split.features)
     if order != tuple(range(len(order))):
@@ -209,7 +210,7 @@ def _input(xp: Any, leaf: Array, split: _Split, batch: Shape, count: int) -> Arr
     return leaf if len(batch) == 1 else xp.reshape(leaf, (count, *rest))
 
 
-def _order(axis: Any, rank: int) -> tuple[int, ...]:
+def order_of(axis: Any, rank: int) -> tuple[int, ...]:
     """Axes (batch..., time, state) in the order in which time stands at `axis`."""
     if not -rank <= axis < rank:
         raise ShapeError(
@@ -220,7 +221,7 @@ def _order(axis: Any, rank: int) -> tuple[int, ...]:
     return tuple(others)
 
 
-def _mask(
+def mask_of(
     binding: Binding, resets: Array, batch: Shape, steps: int, order: tuple[int, ...], count: int
 ) -> Array:
     """(batch, steps), from the shape of the states without their last axis."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seqpar.dispatch.options import Request, laid_over
@@ -31,6 +31,8 @@ class RecurrenceExplanation:
     provenance: str
     backend: str = "reference"
     """Steps of a user's run as code of their framework."""
+    refused: tuple[str, ...] = ()
+    """Of a cell the kernels that do not take the call, and why."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -43,11 +45,18 @@ class RecurrenceExplanation:
             least = min(cost for _, cost in self.predictions)
             told = ", ".join(f"{name} {cost / least:.2g}" for name, cost in self.predictions)
             lines.append(f"  predicted times, relative: {told}")
+        lines += [f"  not {kernel}" for kernel in self.refused]
         return "\n".join(lines)
 
 
-def explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceExplanation:
+def explanation(
+    problem: Canonical, wish: Wish, request: Request, refused: tuple[str, ...] = ()
+) -> RecurrenceExplanation:
     """What would run, and why; the automatic choice walks the first steps for it, as it would in the call."""
+    return replace(_explanation(problem, wish, request), refused=refused)
+
+
+def _explanation(problem: Canonical, wish: Wish, request: Request) -> RecurrenceExplanation:
     rec = problem.recurrence
     dtype = rec.binding.dtype_name(rec.h0.dtype)
     where = f"{rec.binding.framework} on {rec.binding.device(rec.h0)}"
