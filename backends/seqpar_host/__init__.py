@@ -5,6 +5,7 @@ Importing this package is cheap; numba is loaded when a kernel is first bound.
 
 from typing import TYPE_CHECKING
 
+from seqpar_host.configs import CellShootingConfig as CellShootingConfig
 from seqpar_host.configs import ChunkedConfig as ChunkedConfig
 from seqpar_host.configs import SequentialConfig as SequentialConfig
 

@@ -18,7 +18,7 @@ from seqpar.cells.program import Parameter, Program
 from seqpar_host.cell_job import ITEMSIZE, walked
 from seqpar_host.cell_stages import Stage, stages
 from seqpar_host.launch import peek
-from seqpar_host.untyped import intrinsic, register_jitable
+from seqpar_host.untyped import intrinsic, routine
 
 COPY_WORDS = 9
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -101,7 +101,7 @@ def _zero_short(typing: Any, target: Any) -> Any:
     return types.void(types.int64), generate
 
 
-@register_jitable
+@routine
 def pack(words: int, source: int, target: int) -> None:
     """Pack the row of all parameters at `source` to `target`, as the words of a layout at `words` say."""
     copies, itemsize = peek(words), peek(words + 8)

@@ -13,3 +13,13 @@ class ChunkedConfig:
     """Time cut into chunks that are walked at once, for a few long rows on four cores or more."""
 
     chunk: int = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellShootingConfig:
+    """Chunks of so many steps, walked at once and corrected to the bit.
+
+    None: as the beginning of each sequence shows how fast it forgets where it started, or in order if it does not.
+    """
+
+    chunk: int | None = None

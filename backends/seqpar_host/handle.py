@@ -7,8 +7,8 @@ the frame itself announces are checked at every call.
 from seqpar_host.job import number
 from seqpar_host.launch import CALL_WORDS, ask_for_huge_pages, call, peek, poke, stack, start
 
-PLAN, THREADS, VERSION, MESSAGE, OPERANDS, RESULTS, TABLE = range(7)
-METADATA_EXTENSION, EXECUTE, INTERNAL = 1, 3, 13
+PLAN, THREADS, VERSION, MESSAGE, NO_MEMORY, OPERANDS, RESULTS, TABLE = range(8)
+METADATA_EXTENSION, EXECUTE, EXHAUSTED, INTERNAL = 1, 3, 8, 13
 LOW = 0xFFFFFFFF
 FRAME_EXTENSION, FRAME_API, FRAME_STAGE, FRAME_ARGS, FRAME_RETS = 1, 2, 4, 5, 10
 LIST_BYTES, BUFFER_BYTES = 40, 48
@@ -58,13 +58,16 @@ def handle(frame: int, target: int) -> int:
                     # XLA allocates results afresh and this kernel touches them first: 64 MB cost 35 ms in small pages, 8 in huge.
                     first = (memory + PAGE - 1) // PAGE * PAGE
                     ask_for_huge_pages(first, (memory + size - first) // PAGE * PAGE)
-    if not sound:
-        api = peek(frame + 8 * FRAME_API)
-        error = stack(ERROR_WORDS)
-        poke(error, 8 * ERROR_WORDS)
-        poke(error + 8, 0)
-        poke(error + 16, peek(words + 8 * MESSAGE))
-        poke(error + 24, INTERNAL)
-        return call(peek(api + 48), error)
-    poke(block, peek(words + 8 * PLAN))
-    return start(block, peek(words + 8 * THREADS))
+    message, code = peek(words + 8 * MESSAGE), INTERNAL
+    if sound:
+        poke(block, peek(words + 8 * PLAN))
+        if start(block, peek(words + 8 * THREADS)) == 0:
+            return 0
+        message, code = peek(words + 8 * NO_MEMORY), EXHAUSTED
+    api = peek(frame + 8 * FRAME_API)
+    error = stack(ERROR_WORDS)
+    poke(error, 8 * ERROR_WORDS)
+    poke(error + 8, 0)
+    poke(error + 16, message)
+    poke(error + 24, code)
+    return call(peek(api + 48), error)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import seqpar
 from seqpar.dispatch.geometry import row_major
-from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem
+from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem, wrong_counts
 from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
 from seqpar.validation import COMPLEX, REAL
-from seqpar_host.configs import ChunkedConfig, SequentialConfig
+from seqpar_host.configs import CellShootingConfig, ChunkedConfig, SequentialConfig
 
 if TYPE_CHECKING:
     from seqpar_host.plan import Plan
@@ -25,7 +25,10 @@ def host_backend() -> Backend:
     return Backend(
         name="host",
         version=seqpar.__version__,
-        kernels=lambda: (Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
+        kernels=lambda: (
+            *(Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
+            *(CellSequential(), CellShooting(), CellBackward(), CellShootingBackward()),
+        ),
     )
 
 
@@ -45,7 +48,7 @@ class HostKernel(Kernel):
         odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
         return f"has no format for {', '.join(map(str, odd))}" if odd else None
 
-    def plan(self, spec: Any, layouts: Sequence[Layout | None]) -> "Plan":
+    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
         """The words that launch the kernel on memory laid out so."""
         from seqpar_host.plan import make_plan
 
@@ -56,13 +59,14 @@ class HostKernel(Kernel):
         from seqpar_host.launch import MOST_SLOTS
         from seqpar_host.threads import thread_limit
 
-        plan, run = self.plan(spec, layouts), launcher()
+        plan, run = self.plan(spec, config, layouts), launcher()
         words, alone = plan.address, plan.threads == 1
         absent = (0,) * (MOST_SLOTS - len(layouts))
 
         def launch(addresses: Sequence[int], threads: int | None = None) -> None:
             # That the closure holds the plan keeps its words alive.
-            run(words, 1 if alone else min(plan.threads, thread_limit(threads)), *addresses, *absent)
+            if run(words, 1 if alone else min(plan.threads, thread_limit(threads)), *addresses, *absent):
+                raise MemoryError(f"{self.operation}: no memory for what {self.label} notes down.")
 
         return launch
 
@@ -76,10 +80,10 @@ class HostKernel(Kernel):
     ) -> int:
         from seqpar_host.xla import xla_handler, xla_version
 
-        made_for = (self.kernel, spec, tuple(operands), tuple(results))
+        made_for = (self.kernel, spec, config, tuple(operands), tuple(results))
         layouts = [None if x is None else row_major(*x) for x in (*operands, *results)]
         return xla_handler(
-            made_for, lambda: self.plan(spec, layouts), layouts, len(operands), xla_version(include)
+            made_for, lambda: self.plan(spec, config, layouts), layouts, len(operands), xla_version(include)
         )
 
 
@@ -134,7 +138,7 @@ class MatrixKernel(HostKernel):
     config = SequentialConfig
     xla = ("cpu",)
 
-    def plan(self, spec: Any, layouts: Sequence[Layout | None]) -> "Plan":
+    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
         from seqpar_host.matrix_plan import make_matrix_plan
 
         return make_matrix_plan(self.kernel, spec, layouts)
@@ -150,3 +154,60 @@ class MatrixBackward(MatrixKernel):
     operation = "matrix_recurrence_backward"
     kernel = "matrix_backward"
     summary = "the whole vjp in one pass over time"
+
+
+class CellKernel(HostKernel):
+    """A kernel of a cell's walk. All of them give the same bits, forward and backward, whatever the chunks and threads."""
+
+    xla = ("cpu",)
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        floats = {name for name in problem.dtypes if name not in (None, "bool")}
+        if len(floats) > 1 or not floats <= {"float32", "float64"}:
+            return (
+                f"works in float32 or in float64, and the operands are {', '.join(sorted(map(str, floats)))}"
+            )
+        return wrong_counts(config) or super().refuses(problem, config)
+
+
+class CellSequential(CellKernel):
+    operation = "cell"
+    method = "sequential"
+    config = SequentialConfig
+    kernel = "cell"
+    summary = "step by step; sequences in parallel"
+
+    def rank(self, problem: Problem) -> float:
+        return 11.0
+
+    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
+        from seqpar_host.cell_plan import make_cell_plan
+        from seqpar_host.cell_words import IN_ORDER
+
+        return make_cell_plan(self.kernel, spec, IN_ORDER, 0, layouts)
+
+
+class CellShooting(CellKernel):
+    operation = "cell"
+    method = "shooting"
+    config = CellShootingConfig
+    kernel = "cell"
+    summary = "chunks at once where a cell forgets its start, and corrected to the bits of a walk in order"
+
+    def plan(self, spec: Any, config: CellShootingConfig, layouts: Sequence[Layout | None]) -> "Plan":
+        from seqpar_host.cell_plan import make_cell_plan
+        from seqpar_host.cell_words import AUTO, IN_CHUNKS
+
+        if config.chunk is None:
+            return make_cell_plan(self.kernel, spec, AUTO, 0, layouts)
+        return make_cell_plan(self.kernel, spec, IN_CHUNKS, config.chunk, layouts)
+
+
+class CellBackward(CellSequential):
+    operation = "cell_backward"
+    kernel = "cell_backward"
+
+
+class CellShootingBackward(CellShooting):
+    operation = "cell_backward"
+    kernel = "cell_backward"

@@ -4,8 +4,9 @@
 kernel here or on threads made for this one call: starting and joining one takes 50 microseconds, a pool would break under
 fork or with several Python threads. Threads pull tasks from a counter, so which thread does what changes no bit.
 
-Words of a plan: kernel, worker, tasks, grain, steps, extent, block, cached, rows, columns, slots, dims, sizes of the dims,
-then per slot (offset, bytes per step, per position of the extent, per row, per column, per index of each dim).
+Words of a plan: kernel, worker, tasks (CONDUCTED: the worker starts threads itself, and what follows is its own), grain,
+steps, extent, block, cached, rows, columns, slots, dims, sizes of the dims, then per slot (offset, bytes per step, per position
+of the extent, per row, per column, per index of each dim).
 Words of a call: plan, counter, pointers of the slots (0 where absent).
 """
 
@@ -18,9 +19,10 @@ from llvmlite import ir
 from numba import types
 
 from seqpar_host.job import HEADER, PER_SLOT, number
-from seqpar_host.untyped import cgutils, intrinsic, register_jitable
+from seqpar_host.untyped import cgutils, intrinsic, routine
 
 KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, CACHED, ROWS, COLUMNS, N_SLOTS, N_DIMS, SIZES = range(13)
+CONDUCTED = -1
 MOST_SLOTS = 10
 MOST_THREADS = 256
 JOB_WORDS = HEADER + PER_SLOT * MOST_SLOTS
@@ -195,12 +197,15 @@ def launch(
     return start(words, threads)
 
 
-@register_jitable
+@routine
 def start(words: int, threads: int) -> int:
-    """Run the call whose plan and pointers are in `words`."""
+    """Run the call whose plan and pointers are in `words`; not 0 if there was no memory for it."""
     handles = stack(MOST_THREADS)
-    poke(words + 8, 0)
     work = peek(peek(words) + 8 * WORKER)
+    if peek(peek(words) + 8 * TASKS) == CONDUCTED:
+        poke(words + 8, threads)
+        return call(work, words)
+    poke(words + 8, 0)
     started = 0
     for index in range(min(threads, MOST_THREADS) - 1):
         if start_thread(handles + 8 * index, work, words) != 0:

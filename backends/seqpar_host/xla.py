@@ -4,8 +4,8 @@ XLA calls a handler with the address of an XLA_FFI_CallFrame (xla/ffi/api/c_api.
 the buffers' pointers from it and launches a plan. It is compiled once, so each plan gets a trampoline of four
 instructions that adds the address of its own words:
 
-    words of a target: plan, threads, version, message, operands, results, then per operand or result
-    (slot, elements, bytes if a result)
+    words of a target: plan, threads, version, message, message if memory is short, operands, results, then per operand or
+    result (slot, elements, bytes if a result)
 """
 
 import ctypes
@@ -21,10 +21,10 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from seqpar.dispatch.geometry import ITEMSIZE
 from seqpar.dispatch.problem import Layout
 from seqpar.errors import BackendError
 from seqpar_host.compile import handle_address
-from seqpar_host.formats import FORMATS
 from seqpar_host.plan import Plan
 from seqpar_host.threads import thread_limit
 
@@ -44,6 +44,9 @@ STRUCTS = {
 _MESSAGE = ctypes.create_string_buffer(
     b"seqpar: XLA called a host kernel with a frame or buffers other than it was made for. "
     b"Choose backend='xla' and report the versions of jaxlib and seqpar."
+)
+_NO_MEMORY = ctypes.create_string_buffer(
+    b"seqpar: there is no memory for what a host kernel notes down. Give it fewer rows at a time, or method='sequential'."
 )
 _lock = threading.Lock()
 _kept: list[Any] = []
@@ -97,14 +100,14 @@ def xla_handler(
 def _make(plan: Plan, layouts: Sequence[Layout | None], count: int, version: tuple[int, int]) -> int:
     present = [slot for slot, layout in enumerate(layouts) if layout is not None]
     words = [plan.address, min(plan.threads, thread_limit()), version[0] | version[1] << 32]
-    words += [ctypes.addressof(_MESSAGE)]
+    words += [ctypes.addressof(_MESSAGE), ctypes.addressof(_NO_MEMORY)]
     words += [sum(slot < count for slot in present), sum(slot >= count for slot in present)]
     for slot in present:
         layout = layouts[slot]
         assert layout is not None
         elements = math.prod(layout.shape)
         # Only results may be memory that nobody has touched yet.
-        words += [slot, elements, elements * FORMATS[layout.dtype].itemsize if slot >= count else 0]
+        words += [slot, elements, elements * ITEMSIZE[layout.dtype] if slot >= count else 0]
     array = np.array(words, dtype=np.int64)
     _kept.extend([plan, array])
     return _trampoline(handle_address(), array.ctypes.data)

@@ -13,6 +13,7 @@ from seqpar.dispatch.problem import Layout
 
 ITEMSIZE = {
     "bool": 1,
+    "int32": 4,
     "float16": 2,
     "bfloat16": 2,
     "float32": 4,
