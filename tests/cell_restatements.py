@@ -143,7 +143,8 @@ class Case(NamedTuple):
         """Parameters of float64, twice as large as usual, so that gates leave their middle."""
         sizes = {"outputs": n + 2} if self.cell.parts == ("outputs",) else {}
         found = self.cell.init(seed, m, n, like=np.zeros(0), bias=bias, **sizes)
-        return {name: 2 * value for name, value in found.items()}
+        # But not u of indrnn: beyond 1 its states grow without end.
+        return {n: v if self.cell.declared[n].between else 2 * v for n, v in found.items()}
 
 
 def _case(cell: cells.Cell, restated: Restatement, **constants: Any) -> Case:

@@ -97,7 +97,11 @@ def _needed(whole: Program) -> Program:
 def _check(program: Program) -> None:
     """What a program needs besides arithmetic that works out."""
     products = [p for made in program.sums for p in made.products]
-    if "inputs" in program.parts or all(p.operand != INPUT for p in products):
+    if "inputs" in program.parts:
+        raise DefinitionError(
+            'has a part of the state of "inputs" units, which are those of x. Name its space otherwise.'
+        )
+    if all(p.operand != INPUT for p in products):
         raise DefinitionError('does not depend on x. The state takes it through a matrix("inputs", ...).')
     elementwise = {node.name for node in program.vectors()}
     biases = {b.name for made in program.sums for b in made.biases}

@@ -222,5 +222,6 @@ def test_what_a_cell_cannot_do_is_said_when_its_program_is_read_off(
 
 
 def test_a_state_of_inputs_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="does not depend on x"):
-        assert cell("inputs", w=matrix("inputs", "inputs"))(lambda p, h, x: p.w @ h).program
+    square = matrix("inputs", "inputs")
+    with pytest.raises(DefinitionError, match='has a part of the state of "inputs" units'):
+        assert cell("inputs", w=square, u=square)(lambda p, h, x: tanh(p.w @ x + p.u @ h)).program
