@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from pickle import PicklingError
 from typing import Any
 
 from seqpar.cells import evaluation, initial, parameters
@@ -70,7 +71,19 @@ class Cell:
 
     def __reduce__(self) -> Any:
         # By where it is written, as functions are: the definition itself goes by the name that the cell has taken.
-        return _found, (self.definition.__module__, self.definition.__qualname__, dict(self.constants))
+        where = self.definition.__module__, self.definition.__qualname__, dict(self.constants)
+        try:
+            same = _found(*where) == self
+        except (ImportError, AttributeError):
+            same = False
+        if not same:
+            raise PicklingError(
+                f"cells.{self.name}: importing {'.'.join(where[:2])} does not give it. Define the cell at the top of a module."
+            )
+        return _found, where
+
+    def __deepcopy__(self, _: Any) -> Cell:
+        return self
 
     def using(self, **constants: Any) -> Cell:
         """The same cell with other constants: ``cells.cornn.using(dt=0.01)``."""

@@ -13,6 +13,8 @@ from cell_restatements import CASES, Case
 from seqpar import cells
 from seqpar.cells import evaluation, operation
 from seqpar.cells.adjoint import adjoint
+from seqpar.cells.cell import cell
+from seqpar.cells.language import matrix
 from seqpar.cells.program import read
 
 UNITS = (1, 3, 8, 33)
@@ -199,6 +201,16 @@ def test_copies_of_a_cell_are_equal_to_it(case: Case) -> None:
         assert again == case.cell
         assert hash(again) == hash(case.cell)
         assert again.constants == case.cell.constants
+
+
+def test_a_cell_made_inside_a_function_is_copied_but_not_pickled() -> None:
+    @cell(w=matrix("inputs"))
+    def local(p: Any, h: Any, x: Any) -> Any:
+        return 0.5 * h + p.w @ x
+
+    assert copy.deepcopy([local]) == [local]
+    with pytest.raises(pickle.PicklingError, match="Define the cell at the top of a module"):
+        pickle.dumps(local)
 
 
 def test_cells_with_equal_constants_are_equal_and_others_are_not() -> None:
