@@ -7,6 +7,7 @@ the kernels run on host memory, slowly, on request only: that is for tests.
 import seqpar
 from seqpar.dispatch.registry import Backend
 from seqpar_triton.configs import CellConfig as CellConfig
+from seqpar_triton.configs import CellShootingConfig as CellShootingConfig
 from seqpar_triton.configs import OnePassConfig as OnePassConfig
 from seqpar_triton.configs import WalkConfig as WalkConfig
 

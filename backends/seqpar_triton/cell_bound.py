@@ -34,7 +34,7 @@ class BoundCell:
         self.compiled: dict[int, Any] = {}
 
     def __call__(self, addresses: Sequence[int], threads: int | None = None) -> None:
-        there = dict(zip(names_of(self.operation), addresses, strict=True))
+        there = dict(zip((*names_of(self.operation), *self.scratch), addresses, strict=True))
         for moved in self.plan.parts:
             known = aligned(addresses) and aligned(list(moved.values()))
             launch(self.plan.program, there, moved, self.compiled if known else None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from seqpar.cells.adjoint import adjoint
 from seqpar.cells.operation import CellWalk
 from seqpar.dispatch.problem import Kernel, Layout, Problem, wrong_counts
-from seqpar_triton.configs import CellConfig, OnePassConfig
+from seqpar_triton.configs import CellConfig, CellShootingConfig, OnePassConfig
 from seqpar_triton.kernels import INTERPRETED_RANK, TritonKernel
 from seqpar_triton.limits import LARGEST_SPACE, MOST_SEGMENTS, SHARED_BYTES, padded
 
@@ -38,7 +38,10 @@ class CellKernel(TritonKernel):
         return why or wrong_counts(config, what="positive whole number")
 
     def rank(self, problem: Problem) -> float:
-        return 10.0 if problem.device == "cuda" else INTERPRETED_RANK
+        if problem.device != "cuda":
+            return INTERPRETED_RANK
+        # The kernel with chunks walks step by step where that is the better choice.
+        return 9.0 if self.config is CellShootingConfig else 10.0
 
     def programs(  # type: ignore[override]
         self, spec: CellWalk, config: CellConfig, layouts: Sequence[Layout | None]
@@ -85,4 +88,18 @@ class CellBackward(CellKernel):
     summary = "what every step of the way back stores, in one walk"
 
 
-CELLS: tuple[Kernel, ...] = (CellSequential(), CellBackward())
+class CellShooting(CellKernel):
+    operation = "cell"
+    method = "shooting"
+    config = CellShootingConfig
+    summary = "the same with time in chunks, walked at once and again until they fit together to the bit: for few long sequences"
+
+
+class CellShootingBackward(CellKernel):
+    operation = "cell_backward"
+    method = "shooting"
+    config = CellShootingConfig
+    summary = "what every step of the way back stores, with time in chunks"
+
+
+CELLS: tuple[Kernel, ...] = (CellSequential(), CellShooting(), CellBackward(), CellShootingBackward())

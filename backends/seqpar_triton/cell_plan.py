@@ -9,8 +9,8 @@ from seqpar.cells.operation import CellWalk
 from seqpar.dispatch.geometry import ITEMSIZE, Geometry, geometry
 from seqpar.dispatch.problem import Layout
 from seqpar_triton.cell_kernel import kernel_of
-from seqpar_triton.cell_source import Slot, slots
-from seqpar_triton.configs import CellConfig
+from seqpar_triton.cell_source import LAST_PHASE, SCRATCH, Slot, slots
+from seqpar_triton.configs import CellConfig, CellShootingConfig
 from seqpar_triton.device import Device
 from seqpar_triton.limits import AXES, MOST_SEGMENTS, padded
 from seqpar_triton.program import Call, Program
@@ -21,9 +21,14 @@ MOST_ROWS = 16
 """Rows of one tile, where there are more than the GPU has processors."""
 MOST_NUMBERS = 256
 """Numbers of one gate in a tile. With one or two to a thread, ptxas has registers for every cell of 64 units."""
-MOST_WARPS = 8
-LEAST_WARPS = 4
+WARPS = 4
 """With fewer, a thread holds whole columns of the weights: 1,296 bytes of a GRU of 32 units spill."""
+WARPS_OF_MANY = 8
+"""For the largest tiles of more than 32 units, and on the way back: a thread has not registers for two numbers of each gate."""
+BLOCK = 16
+"""Steps after which a chunk is compared with what it was."""
+SHORTEST_CHUNK = 256
+"""Two walks of a GRU or LSTM meet, to the bit, after 40 to 90 steps; what is walked twice is at most so much of a chunk."""
 STAGES = 2
 """Steps whose inputs are being loaded or used: a step takes longer than memory does."""
 
@@ -49,21 +54,37 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
         )
     rows = math.prod([walk.sizes[axis] for axis in inner]) // models
     width = max(padded(size) for space, size in spec.sizes.items() if space != "inputs")
-    tile = config.rows or _tile(rows * models, width, device)
+    chunk = _chunk(walk.steps, rows * models, width, config, device)
+    chunks = -(-walk.steps // chunk)
+    tile = config.rows or _tile(rows * models * chunks, width, device)
+    many = tile * width >= MOST_NUMBERS and (backward or width > 32)
     strides: list[int] = []
     for slot in given:
         strides += _strides(slot, layouts, walk, inner)
     formats = {name: layout.dtype for name, layout in layouts.items()}
+    state, sequences = formats["x"], rows * models
+    scratch: dict[str, tuple[tuple[int, ...], str]] = {}
+    if chunks > 1:
+        scratch["marks"] = (chunks, sequences, -(-chunk // BLOCK), spec.state), state
+        scratch["ends"] = (LAST_PHASE + 1, chunks, sequences, spec.state), state
+        scratch["flags"] = (LAST_PHASE + 1,), "int32"
     reads = 6 if backward else 4
-    call = Call(
-        kernel=kernel_of(spec, formats["x"], backward, "resets" in layouts),
-        grid=(-(-rows // tile), models, 1),
-        reads=tuple(slot.name for slot in given[:reads]),
-        writes=tuple(slot.name for slot in given[reads:]),
-        integers=(walk.steps, rows, *(1, 1, *(walk.sizes[axis] for axis in inner))[-2:], *strides),
-        constants={"ROWS": tile, "STAGES": config.stages or STAGES, "DIMS": len(inner)},
-        warps=config.warps or max(LEAST_WARPS, min(MOST_WARPS, tile * width // 32)),
-    )
+    calls = []
+    for phase in range(LAST_PHASE + 1 if chunks > 1 else 1):
+        together = 1 if phase == LAST_PHASE else chunks
+        block = BLOCK if chunks > 1 else chunk
+        sizes = (*(1, 1, *(walk.sizes[axis] for axis in inner))[-2:], rows * together, chunk, block, chunks)
+        calls.append(
+            Call(
+                kernel=kernel_of(spec, state, backward, "resets" in layouts),
+                grid=(-(-rows * together // tile), models, 1),
+                reads=tuple(slot.name for slot in given[:reads]),
+                writes=(*(slot.name for slot in given[reads:]), *SCRATCH),
+                integers=(walk.steps, rows, *sizes, chunks // together, phase, *strides),
+                constants={"ROWS": tile, "STAGES": config.stages or STAGES, "DIMS": len(inner)},
+                warps=config.warps or (WARPS_OF_MANY if many else WARPS),
+            )
+        )
     parts = [
         {
             name: ITEMSIZE.get(formats[name], 4)
@@ -72,7 +93,8 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
         }
         for index in itertools.product(*(range(walk.sizes[axis]) for axis in leading))
     ]
-    return Plan(Program(calls=(call,), formats=formats), parts)
+    formats |= {name: dtype for name, (_, dtype) in scratch.items()}
+    return Plan(Program(calls=tuple(calls), formats=formats, scratch=scratch, segments=chunks), parts)
 
 
 def _walk(layouts: Layouts, given: tuple[Slot, ...]) -> Geometry:
@@ -106,6 +128,18 @@ def _strides(slot: Slot, layouts: Layouts, walk: Geometry, inner: list[int]) -> 
         layout = layouts[slot.name]
         found.append(0 if layout.shape[-1] == 1 else layout.strides[-1] // ITEMSIZE[layout.dtype])
     return found
+
+
+def _chunk(steps: int, sequences: int, width: int, config: CellConfig, device: Device) -> int:
+    """Steps of a chunk: all of them, unless chunks were asked for, or pay."""
+    if not isinstance(config, CellShootingConfig):
+        return steps
+    if config.chunk is not None:
+        return min(steps, -(-config.chunk // BLOCK) * BLOCK)
+    # Walkers that the GPU has room for at once.
+    room = device.processors * min(MOST_ROWS, MOST_NUMBERS // width)
+    chunk = max(SHORTEST_CHUNK, -(-steps * sequences // (room * BLOCK)) * BLOCK)
+    return chunk if 2 * chunk <= steps else steps
 
 
 def _tile(rows: int, width: int, device: Device) -> int:

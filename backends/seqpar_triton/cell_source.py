@@ -1,20 +1,28 @@
-"""From a cell's program to the text of its kernel: one line of Triton for each node, in the order of the program.
+"""From a cell's program to the text of its kernel, which walks time, or the chunks that time is cut into.
 
-Every program of the grid has a tile of rows: sequences that share their weights, at most ROWS. It loads the weights once, and
-walks time with the states of its rows in registers. A matrix product is `tl.dot` in plain float32 (or float64); what follows from
-the input alone is added up first, so that the products of the state are all that a step waits for.
+A *walker* is one sequence on one chunk. Every program of the grid has a tile of walkers that share their weights; it loads the
+weights once and keeps the states of its walkers in registers. Products are `tl.dot` in plain float32 (or float64).
 
-Sizes of spaces and the places of weights are written into the text. Strides and the numbers of steps and rows are parameters.
+With time in chunks the same kernel is launched several times, in phases:
+
+    0           every chunk is walked at once, the first from where it starts and the others from zeros; every `block` steps the
+                carry, the state or on the way back its gradient, is written to `marks`, at the end of the chunk to `ends`
+    1, 2        again from what the phase before found at the end of the chunk before, until the carry equals, to the bit, the
+                mark that it passes: from there on all is as it was. A chunk that never does so raises a flag
+    3           if the flag of phase 2 is up, one chunk after the other, in as many turns as there are chunks, in the same way
+
+Without a flag a phase has nothing to do: then every chunk was last walked from the end of the one before, as that still is. So
+the result is that of one walk, bit for bit, whatever the cell does.
 """
 
-from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 from seqpar.cells.adjoint import adjoint
 from seqpar.cells.operation import CellWalk
-from seqpar.cells.program import INPUT, Product, Program
+from seqpar_triton.cell_step import StepText, starts_of
 from seqpar_triton.limits import AXES, padded
+
+LAST_PHASE = 3
 
 
 class Slot(NamedTuple):
@@ -35,7 +43,8 @@ class Slot(NamedTuple):
         )
 
 
-SIZES = ("steps", "rows", "n1", "n2")
+SCRATCH = ("marks", "ends", "flags")
+SIZES = ("steps", "rows", "n1", "n2", "walkers", "chunk", "block", "chunks", "turns", "phase")
 CONSTANTS = ("ROWS", "STAGES", "DIMS")
 
 
@@ -47,259 +56,211 @@ def slots(backward: bool, resets: bool) -> tuple[Slot, ...]:
     return (*given, Slot("states"), Slot("sweeps", timed=False, units=False))
 
 
-def source_of(walk: CellWalk, dtype: str, backward: bool, resets: bool) -> str:
-    """The kernel of a cell."""
-    return _Text(walk, dtype, backward, resets).text()
-
-
 def name_of(backward: bool) -> str:
     return "cell_backward" if backward else "cell_forward"
 
 
-class _Text:
+def source_of(walk: CellWalk, dtype: str, backward: bool, resets: bool) -> str:
+    """The kernel of a cell."""
+    return _WalkText(walk, dtype, backward, resets).text()
+
+
+class _WalkText(StepText):
     """A kernel while it is written."""
 
     def __init__(self, walk: CellWalk, dtype: str, backward: bool, resets: bool) -> None:
-        self.of, self.sizes = walk.cell, walk.sizes
-        self.program: Program = adjoint(self.of) if backward else self.of
+        super().__init__(walk.cell, adjoint(walk.cell) if backward else walk.cell, walk.sizes, dtype)
         self.backward, self.resets = backward, resets
-        self.state, self.wide = f"tl.{dtype}", dtype == "float64"
-        self.lines: list[str] = []
-        self.bare: set[str] = set()
-        """Tiles whose padding was made zero in this step."""
-
-    def line(self, text: str, depth: int = 1) -> None:
-        self.lines.append("    " * depth + text)
+        self.part_starts = starts_of([self.sizes[space] for space in self.of.parts])
+        self.parts = list(enumerate(zip(self.of.parts, self.part_starts, strict=True)))
+        self.units = walk.state
+        self.bits = "tl.int64" if self.wide else "tl.int32"
 
     def text(self) -> str:
         given = slots(self.backward, self.resets)
-        parameters = [slot.name for slot in given]
-        parameters += [*SIZES, *(stride for slot in given for stride in slot.strides)]
+        parameters = [*(slot.name for slot in given), *SCRATCH, *SIZES]
+        parameters += [stride for slot in given for stride in slot.strides]
         parameters += [f"{name}: tl.constexpr" for name in CONSTANTS]
-        self.line(f"def {name_of(self.backward)}({', '.join(parameters)}):", 0)
-        self.places(given)
+        self.depth = 0
+        self.line(f"def {name_of(self.backward)}({', '.join(parameters)}):")
+        self.depth = 1
+        self.places()
         self.weights()
-        self.walk()
+        self.turns()
         return "\n".join(self.lines) + "\n"
 
-    # --- before the walk ------------------------------------------------------------------------------------------------
+    # --- memory ---------------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def starts(self) -> tuple[int, ...]:
-        """The first number of each part in a state."""
-        return _starts([self.sizes[space] for space in self.of.parts])
-
-    def places(self, given: Sequence[Slot]) -> None:
-        self.line("row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)")
-        self.line("there = (row < rows)[:, None]")
-        # Rows of one model are neighbours in this order of all sequences.
+    def places(self) -> None:
+        self.line("walker = tl.program_id(0) * ROWS + tl.arange(0, ROWS)")
+        self.line("there = (walker < walkers)[:, None]")
+        # Sequences of one model are neighbours in this order of all of them.
         self.line("model = tl.program_id(1).to(tl.int64) * rows")
-        self.line("index = model + row")
-        for slot in given:
+        self.line("index = model + walker % rows")
+        for slot in slots(self.backward, self.resets):
             if slot.name == "resets" and not self.resets:
                 continue
-            what = "model" if slot.name == "weights" else "index"
+            what, across = ("model", "") if slot.name == "weights" else ("index", "[:, None]")
             axes = ", ".join(f"{slot.name}_{axis}" for axis in range(AXES))
-            place = f"{slot.name} + offsets({what}, n1, n2, {axes}, DIMS, 1)"
-            self.line(f"{slot.name}_at = {place}" + ("" if slot.name == "weights" else "[:, None]"))
+            self.line(f"{slot.name}_at = {slot.name} + offsets({what}, n1, n2, {axes}, DIMS, 1){across}")
         for space, size in self.sizes.items():
             self.line(f"{space}_units = tl.arange(0, {padded(size)})[None, :]")
             self.line(f"in_{space} = there & ({space}_units < {size})")
-        for part in range(len(self.of.parts)):
-            self.line(f"start_{part} = {self.loaded('h0', self.of.parts[part], self.starts[part])}")
-
-    def at(self, slot: str, space: str, start: int) -> str:
-        """Addresses of a tile of a slot."""
-        shift = f"({start} + {space}_units)" if start else f"{space}_units"
-        return f"{slot}_at + {shift}.to(tl.int64) * {slot}_unit"
+        for part, (space, start) in self.parts:
+            self.line(f"h0_part{part} = {self.loaded('h0', space, start)}")
 
     def loaded(self, slot: str, space: str, start: int, step: str = "", mask: str = "") -> str:
-        """A tile, as text."""
-        when = f" + ({step}).to(tl.int64) * {slot}_step" if step else ""
+        """A tile of an operand, as text; `mask` besides the units that are there."""
         inside = f"in_{space} & {mask}" if mask else f"in_{space}"
-        return f"tl.load({self.at(slot, space, start)}{when}, mask={inside}, other=0.0).to({self.state})"
+        return f"tl.load({self.at(slot, space, start, step)}, mask={inside}, other=0.0).to({self.state})"
 
-    def kept(self, slot: str, space: str, start: int, value: str, step: str, depth: int) -> None:
-        """Store a tile."""
-        when = f" + ({step}).to(tl.int64) * {slot}_step" if step else ""
-        self.line(f"tl.store({self.at(slot, space, start)}{when}, {value}, mask=in_{space})", depth)
+    def keep(self, slot: str, space: str, start: int, value: str, step: str, mask: str) -> None:
+        self.line(f"tl.store({self.at(slot, space, start, step)}, {value}, mask=in_{space} & {mask})")
 
-    def weights(self) -> None:
-        """Every gate that is used, in a tile of its own."""
-        parameters = {p.name: p for p in self.of.parameters}
-        starts = dict(
-            zip(parameters, _starts([_count(p.shape(self.sizes)) for p in parameters.values()]), strict=True)
+    def at(self, slot: str, space: str, start: int, step: str) -> str:
+        units = f"({start} + {space}_units)" if start else f"{space}_units"
+        when = f" + {step} * {slot}_step" if step else ""
+        return f"{slot}_at{when} + {units}.to(tl.int64) * {slot}_unit"
+
+    # --- chunks ---------------------------------------------------------------------------------------------------------
+
+    def turns(self) -> None:
+        self.line("sequences = tl.num_programs(1).to(tl.int64) * rows")
+        self.line("if flags is not None:")
+        self.depth += 1
+        self.line("flag = tl.load(flags + tl.maximum(phase - 1, 0), mask=phase > 0, other=1)")
+        self.line("turns = tl.where(flag == 0, 0, turns)")
+        self.line("each = tl.arange(0, 4)")
+        self.line("tl.store(flags + each, (each == 0).to(tl.int32), mask=(each >= 0) & (phase == 0))")
+        self.depth -= 1
+        for part, (space, _) in self.parts:
+            nothing = f"tl.zeros((ROWS, {padded(self.sizes[space])}), {self.state})"
+            self.line(f"first{part} = {nothing if self.backward else f'h0_part{part}'}")
+            self.line(f"end{part} = first{part}")
+        self.line("for turn in range(0, turns):")
+        self.depth += 1
+        self.enter_chunk()
+        self.line("done = phase * 0")
+        self.line("going = chunk > 0")
+        self.line("while going:")
+        self.depth += 1
+        self.blocks()
+        self.depth -= 1
+        self.leave_chunk()
+        self.depth -= 1
+        if not self.backward:
+            self.line("tl.store(sweeps_at, phase + 1, mask=there & (turns > 0))")
+
+    def scratch(self, base: str, space: str, start: int) -> str:
+        return f"{base} + ({start} + {space}_units)"
+
+    def enter_chunk(self) -> None:
+        self.line("place = (walker // rows + turn)[:, None]")
+        self.line("begin = place.to(tl.int64) * chunk")
+        self.line("settled = there == 0")
+        for part, _ in self.parts:
+            self.line(f"carry{part} = first{part}")
+        self.line("if flags is not None:")
+        self.depth += 1
+        # Of the phase before: where the chunk before ended, and this one.
+        self.line("before = (phase - 1).to(tl.int64) * chunks + place")
+        self.line(f"came = ends + ((before - 1) * sequences + index[:, None]) * {self.units}")
+        self.line("asked = (place > 0) & (phase > 0) & (turn == 0)")
+        self.line(
+            f"marked = marks + (place * sequences + index[:, None]) * tl.cdiv(chunk, block) * {self.units}"
         )
-        for p in sorted({(p.name, p.gate, p.transposed) for s in self.program.sums for p in s.products}):
-            name, gate, transposed = p
-            parameter = parameters[name]
-            rows, columns = self.sizes[parameter.rows], self.sizes[parameter.columns]
-            line, lane = parameter.gates * columns, 1
-            if transposed:
-                rows, columns, line, lane = columns, rows, lane, line
-            start = starts[name] + gate * self.sizes[parameter.columns]
-            self.line(
-                f"{_gate(*p)} = gate_of(weights_at, weights_unit, {start}, {line}, {lane}, {rows}, {columns}, "
-                f"{padded(rows)}, {padded(columns)}, {self.state})"
-            )
-        vectors = {(b.name, b.gate) for s in self.program.sums for b in s.biases}
-        vectors |= {(node.name, node.which) for node in self.program.vectors()}
-        for name, gate in sorted(vectors):
-            columns = self.sizes[parameters[name].columns]
-            self.line(
-                f"{_gate(name, gate)} = gate_of(weights_at, weights_unit, {starts[name] + gate * columns}, 0, 1, 1, "
-                f"{columns}, 1, {padded(columns)}, {self.state})"
-            )
+        for part, (space, start) in self.parts:
+            came = f"tl.load({self.scratch('came', space, start)}, mask=in_{space} & asked, other=0.0)"
+            self.line(f"came{part} = tl.where(turn > 0, end{part}, {came})")
+            self.line(f"carry{part} = tl.where(place > 0, came{part}, first{part})")
+        self.depth -= 1
+
+    def blocks(self) -> None:
+        """Some steps, and whether the carry is then what it was after them in an earlier phase."""
+        self.line("if flags is not None:")
+        self.depth += 1
+        self.line(f"mark = marked + (done // block) * {self.units}")
+        for part, (space, start) in self.parts:
+            old = f"tl.load({self.scratch('mark', space, start)}, mask=in_{space} & (phase > 0), other=0.0)"
+            self.line(f"old{part} = {old}")
+        self.depth -= 1
+        self.line("for step in tl.range(done, tl.minimum(done + block, chunk), num_stages=STAGES):")
+        self.depth += 1
+        self.step()
+        self.depth -= 1
+        self.line("done += block")
+        self.line("going = done < chunk")
+        self.line("if flags is not None:")
+        self.depth += 1
+        self.line("same = there & (phase > 0)")
+        for part, (space, start) in self.parts:
+            bits = f"carry{part}.to({self.bits}, bitcast=True) == old{part}.to({self.bits}, bitcast=True)"
+            self.line(f"same = same & (tl.min(({bits}).to(tl.int32), axis=1, keep_dims=True) != 0)")
+            self.line(f"tl.store({self.scratch('mark', space, start)}, carry{part}, mask=in_{space})")
+        self.line("settled = settled | same")
+        self.line("left = tl.max(tl.max(tl.where(settled, 0, 1), axis=1), axis=0)")
+        self.line("going = going & (left > 0)")
+        self.depth -= 1
+
+    def leave_chunk(self) -> None:
+        if self.backward and not self.resets:
+            for part, (space, start) in self.parts:
+                last = "(place == chunks - 1) & (settled == 0)"
+                self.keep("entered", space, start, f"carry{part}", "", last)
+        self.line("if flags is not None:")
+        self.depth += 1
+        self.line(f"ended = ends + (before * sequences + index[:, None]) * {self.units}")
+        self.line(f"ending = ended + chunks.to(tl.int64) * sequences * {self.units}")
+        for part, (space, start) in self.parts:
+            known = f"tl.load({self.scratch('ended', space, start)}, mask=in_{space} & settled, other=0.0)"
+            self.line(f"end{part} = tl.where(settled, {known}, carry{part})")
+            self.line(f"tl.store({self.scratch('ending', space, start)}, end{part}, mask=in_{space})")
+        self.line("left = tl.max(tl.max(tl.where(settled, 0, 1), axis=1), axis=0)")
+        self.line("tl.store(flags + phase, 1, mask=(phase > 0) & (left > 0))")
+        self.depth -= 1
 
     # --- a step ---------------------------------------------------------------------------------------------------------
 
-    def walk(self) -> None:
-        parts = range(len(self.of.parts))
-        for part, space in enumerate(self.of.parts):
-            nothing = f"tl.zeros((ROWS, {padded(self.sizes[space])}), {self.state})"
-            self.line(f"carry_{part} = {nothing if self.backward else f'start_{part}'}")
-        self.line("for step in tl.range(0, steps, num_stages=STAGES):")
-        self.line("at = steps - 1 - step" if self.backward else "at = step", 2)
+    def step(self) -> None:
+        self.line("ahead = begin + step")
+        self.line("timely = ahead < steps")
+        self.line("at = steps - 1 - ahead" if self.backward else "at = ahead")
         if self.uses_input:
-            self.line(f"x_tile = {self.loaded('x', 'inputs', 0, 'at')}", 2)
+            self.line(f"x_tile = {self.loaded('x', 'inputs', 0, 'at', 'timely')}")
         if self.resets:
-            self.line(
-                "drop = tl.load(resets_at + at.to(tl.int64) * resets_step, mask=there, other=0) != 0", 2
-            )
-        for part in parts:
-            self.enter(part)
-        for i in range(len(self.program.nodes)):
-            self.line(f"v{i} = {self.value(i)}", 2)
-        for part, space in enumerate(self.of.parts):
-            self.line(f"next_{part} = {self.masked(self.program.next[part], space)}", 2)
+            self.line("drop = tl.load(resets_at + at * resets_step, mask=there & timely, other=0) != 0")
+        for part, (space, start) in self.parts:
+            self.enter(part, space, start)
+        self.nodes()
+        for part, (space, _) in self.parts:
+            self.line(f"next{part} = {self.masked(self.program.next[part], space)}")
         if self.backward:
             self.leave_backward()
         else:
-            for part, space in enumerate(self.of.parts):
-                self.kept("states", space, self.starts[part], f"next_{part}", "at", 2)
-        for part in parts:
-            self.line(f"carry_{part} = next_{part}", 2)
-        if not self.backward:
-            self.line("tl.store(sweeps_at, 1, mask=there)")
-        elif not self.resets:
-            for part, space in enumerate(self.of.parts):
-                self.kept("entered", space, self.starts[part], f"carry_{part}", "", 1)
+            for part, (space, start) in self.parts:
+                self.keep("states", space, start, f"next{part}", "at", "timely")
+        for part, _ in self.parts:
+            # The last chunk may be shorter than the others, which are walked beside it.
+            self.line(f"carry{part} = tl.where(timely, next{part}, carry{part})")
 
-    @property
-    def uses_input(self) -> bool:
-        return any(p.operand == INPUT for s in self.program.sums for p in s.products)
-
-    def enter(self, part: int) -> None:
-        """The state before the step, and on the way back the two gradients of the state after it."""
-        space, start = self.of.parts[part], self.starts[part]
+    def enter(self, part: int, space: str, start: int) -> None:
+        """The state before the step, and on the way back the two portions of the gradient of the state after it."""
+        state = f"carry{part}"
         if self.backward:
-            self.line(f"state_{part} = {self.loaded('states', space, start, 'at - 1', '(at > 0)')}", 2)
-            self.line(f"state_{part} = tl.where(at > 0, state_{part}, start_{part})", 2)
-            self.line(f"given_{part} = {self.loaded('g', space, start, 'at')}", 2)
-        else:
-            self.line(f"state_{part} = carry_{part}", 2)
+            earlier = self.loaded("states", space, start, "(at - 1)", "timely & (at > 0)")
+            state = f"tl.where(at > 0, {earlier}, h0_part{part})"
+            self.line(f"given_{part} = {self.loaded('g', space, start, 'at', 'timely')}")
+            self.line(f"carry_{part} = carry{part}")
+        self.line(f"state_{part} = {state}")
         if self.resets:
-            self.line(f"state_{part} = tl.where(drop, start_{part}, state_{part})", 2)
+            self.line(f"state_{part} = tl.where(drop, h0_part{part}, state_{part})")
 
     def leave_backward(self) -> None:
-        starts = _starts([self.sizes[self.program.nodes[i].space] for i in self.program.stored])
+        starts = starts_of([self.sizes[self.program.nodes[i].space] for i in self.program.stored])
         for i, start in zip(self.program.stored, starts, strict=True):
-            space = self.program.nodes[i].space
-            self.kept("stored", space, start, self.tile(i), "at", 2)
+            self.keep("stored", self.program.nodes[i].space, start, self.tile(i), "at", "timely")
         if self.resets:
-            for part, space in enumerate(self.of.parts):
-                self.kept("entered", space, self.starts[part], f"next_{part}", "at", 2)
+            for part, (space, start) in self.parts:
+                self.keep("entered", space, start, f"next{part}", "at", "timely")
                 # Nothing passes a reset, whatever it is.
-                self.line(f"next_{part} = tl.where(drop, 0.0, next_{part})", 2)
-
-    def value(self, i: int) -> str:
-        """What computes a node."""
-        node = self.program.nodes[i]
-        a, b = (*(f"v{j}" for j in node.arguments), "", "")[:2]
-        match node.op:
-            case "state" | "carry" | "given":
-                return f"{node.op}_{node.which}"
-            case "vector":
-                return _gate(node.name, node.which)
-            case "sum":
-                return self.sum(node.which)
-            case "add":
-                return f"{a} + {b}"
-            case "subtract":
-                return f"{a} - {b}"
-            case "multiply":
-                return f"{a} * {b}"
-            case "negative":
-                return f"-{a}"
-            case "scale":
-                return f"{a} * {_literal(node.number)}"
-            case "shift":
-                return f"{a} + {_literal(node.number)}"
-            case "sigmoid" | "tanh":
-                return f"{node.op}({a}, {self.wide})"
-            case "relu":
-                # By selection: NaN stays NaN.
-                return f"tl.where({a} < 0.0, 0.0, {a})"
-            case "step":
-                return f"({a} > 0.0).to({self.state})"
-            case op:
-                raise NotImplementedError(f"{op} in a cell's kernel")
-
-    def sum(self, which: int) -> str:
-        """Biases first, then products of the input, then those of what the step computes."""
-        made = self.program.sums[which]
-        shape = f"(ROWS, {padded(self.sizes[made.space])})"
-        total = " + ".join(_gate(bias.name, bias.gate) for bias in made.biases)
-        text = f"tl.broadcast_to({total}, {shape})" if total else f"tl.zeros({shape}, {self.state})"
-        for product in sorted(made.products, key=lambda p: p.operand != INPUT):
-            text = f"times({text}, {self.operand(product)}, {_gate(*_key(product))})"
-        return text
-
-    def operand(self, product: Product) -> str:
-        if product.operand == INPUT:
-            return "x_tile"
-        node = self.program.nodes[product.operand]
-        # States and gradients are loaded or carried with zeros in their padding.
-        if node.op in ("state", "carry", "given"):
-            return f"v{product.operand}"
-        return self.masked(product.operand, node.space)
-
-    def masked(self, i: int, space: str) -> str:
-        """A node with zeros in its padding."""
-        if self.sizes[space] == padded(self.sizes[space]):
-            return self.tile(i)
-        name = f"bare{i}"
-        if name not in self.bare:
-            self.bare.add(name)
-            self.line(f"{name} = tl.where({space}_units < {self.sizes[space]}, {self.tile(i)}, 0.0)", 2)
-        return name
-
-    def tile(self, i: int) -> str:
-        """A node as a whole tile: what is made of vectors alone has one row."""
-        node = self.program.nodes[i]
-        return f"tl.broadcast_to(v{i}, (ROWS, {padded(self.sizes[node.space])}))"
-
-
-def _starts(sizes: Sequence[int]) -> tuple[int, ...]:
-    return tuple(sum(sizes[:i]) for i in range(len(sizes)))
-
-
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for n in shape:
-        count *= n
-    return count
-
-
-def _key(product: Product) -> tuple[str, int, bool]:
-    return product.name, product.gate, product.transposed
-
-
-def _gate(name: str, gate: int, transposed: bool = False) -> str:
-    """The name of a tile of weights."""
-    return f"{name}_gate{gate}" + ("_turned" if transposed else "")
-
-
-def _literal(number: float) -> str:
-    """A number as Triton reads it, infinities and NaN too."""
-    return repr(number) if number - number == 0 else f'float("{number}")'
+                self.line(f"next{part} = tl.where(drop, 0.0, next{part})")

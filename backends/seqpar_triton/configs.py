@@ -35,3 +35,11 @@ class CellConfig:
     """Steps whose inputs are being loaded or used."""
     warps: int | None = None
     """Warps of one program, a power of two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellShootingConfig(CellConfig):
+    """The same with time in chunks that are walked at once, and again until they fit together to the bit."""
+
+    chunk: int | None = None
+    """Steps of a chunk, rounded up to a multiple of 16."""

@@ -8,10 +8,13 @@ pytest.importorskip("triton")
 from seqpar import cells
 from seqpar.cells.cell import cell
 from seqpar.cells.language import matrix, relu, sigmoid, tanh, vector
-from seqpar.cells.operation import sequential
+from seqpar.cells.operation import packed, sequential, walk_of
+from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.problem import Problem
-from seqpar_triton.cell_kernels import CELLS
-from seqpar_triton.configs import CellConfig
+from seqpar_triton.cell_kernels import CELLS, CellShooting, CellShootingBackward
+from seqpar_triton.cell_plan import plan
+from seqpar_triton.configs import CellConfig, CellShootingConfig
+from seqpar_triton.device import NOMINAL
 from seqpar_triton.program import interpreted
 from triton_cell_calls import check, problem, walk, walk_back, wide
 
@@ -33,12 +36,12 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "n={} m={} batch={} T={}".format(*size))
 @by_name
-def test_every_size_equals_the_definition(of, size, resets):
+def test_every_size_equals_the_definition(of, size):
     n, m, batch, steps = size
-    check(*problem(of, n, m, (batch,), steps, resets=resets))
+    check(*problem(of, n, m, (batch,), steps))
+    check(*problem(of, n, m, (batch,), min(steps, 3), resets=True))
 
 
 @pytest.mark.parametrize("of", ZOO, ids=repr)
@@ -66,8 +69,6 @@ def of_two_sizes(p, state, x):
 
 @pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
 def test_a_cell_of_ones_own_equals_the_definition(resets):
-    from seqpar.cells.operation import packed, walk_of
-
     rng = np.random.default_rng(1)
     sizes = {"inputs": 4, "hidden": 5, "memory": 19}
     spec = walk_of(of_two_sizes.program, sizes)
@@ -153,8 +154,6 @@ def of_tanh(p, h, x):
 
 def one_step(of, values):
     """The function of a cell without matrices, of float32 numbers."""
-    from seqpar.cells.operation import walk_of
-
     spec = walk_of(of.program, {"hidden": 64, "inputs": 1})
     h0 = np.resize(np.asarray(values, "float32"), (-(-len(values) // 64), 64))
     one = np.concatenate([np.zeros((1, 64), np.float32), np.ones((1, 64), np.float32)], -1)
@@ -195,9 +194,85 @@ def test_every_config_equals_the_definition(rows, stages, warps):
     check(*problem(cells.gru, 5, 3, (5,), 7, resets=True), config)
 
 
+# --- time in chunks ---------------------------------------------------------------------------------------------------
+
+CHUNKED = CellShooting(), CellShootingBackward()
+CUT = CellShootingConfig(rows=4, chunk=32)
+WHOLE = CellConfig(rows=4)
+
+
+def both_ways(spec, operands):
+    """The passes over the states, after both ways of walking were found to give the same bits."""
+    states, once = walk(spec, operands, WHOLE)
+    found, passes = walk(spec, operands, CUT, CHUNKED[0])
+    assert np.array_equal(found, states, equal_nan=True)
+    assert (once == 1).all()
+    g = np.random.default_rng(9).standard_normal(states.shape).astype("float32")
+    gradients = [
+        walk_back(spec, operands, states, g, config, kernel)
+        for config, kernel in ((WHOLE, None), (CUT, CHUNKED[1]))
+    ]
+    for x, y in zip(*gradients, strict=True):
+        assert np.array_equal(x, y, equal_nan=True)
+    return set(passes.ravel())
+
+
+def test_chunks_of_what_forgets_fit_together_after_one_or_two_passes_more():
+    assert both_ways(*problem(cells.gru, 5, 3, (2,), 100)) <= {2, 3}
+
+
+def test_chunks_of_a_state_of_two_parts_with_resets_give_the_same_bits():
+    assert both_ways(*problem(cells.lstm, 5, 3, (2,), 70, resets=True)) <= {2, 3}
+
+
+def test_chunks_that_never_fit_together_are_walked_in_order():
+    spec, operands = problem(cells.elman, 20, 3, (2,), 100)
+    operands[3] = operands[3] * np.float32(3)
+    assert both_ways(spec, operands) == {4}
+
+
+def test_chunks_pass_nan_on():
+    spec, operands = problem(cells.gru, 5, 3, (2,), 70)
+    operands[0][1, 10] = np.nan
+    both_ways(spec, operands)
+
+
+def test_chunks_of_every_model_are_walked_with_its_own_weights():
+    spec, operands = problem(cells.elman, 5, 3, (2, 2), 70, models=(2, 1))
+    assert both_ways(spec, operands) <= {2, 3}
+
+
+def test_chunks_equal_the_definition():
+    check(*problem(cells.gru, 5, 3, (2,), 70), CUT, CHUNKED)
+
+
+def planned(steps, batch, n=32, config=None):
+    """Chunks that time is cut into on an H100."""
+    spec, operands = problem(cells.gru, n, 8, (1,), 1)
+    shapes = {
+        "x": (batch, steps, 8),
+        "h0": (batch, n),
+        "weights": operands[3].shape,
+        "states": (batch, steps, n),
+    }
+    layouts = {name: row_major(shape, "float32") for name, shape in shapes.items()}
+    layouts["sweeps"] = row_major((batch,), "int32")
+    made = plan(spec, layouts, config or CellShootingConfig(), NOMINAL, False)
+    return made.program.segments
+
+
+def test_time_is_cut_where_sequences_are_few_and_long():
+    assert planned(400, 16) == 1
+    assert planned(100_000, 4096) == 1
+    assert planned(17_984, 16) == 71
+    assert 900 < planned(1_000_000, 1) < 1100
+    assert planned(1_000_000, 1, config=CellConfig()) == 1
+    assert planned(1000, 1, config=CellShootingConfig(chunk=100)) == 9
+
+
 def asked(kernel, **changed):
     """Why a kernel refuses a problem that it would take but for these changes."""
-    config = changed.pop("config", CellConfig())
+    config = changed.pop("config", kernel.config())
     spec, _ = problem(cells.gru, changed.pop("n", 8), changed.pop("m", 8), (1,), 1)
     facts = {
         "operation": kernel.operation,
