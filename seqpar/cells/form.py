@@ -168,8 +168,8 @@ def form_of(
     steps, (split,) = steps_of([x], ["x"], axis, length)
     if x.shape[split.features[0]] != m:
         raise ShapeError(
-            f"{NAME}: x.shape={tuple(x.shape)} has {x.shape[split.features[0]]} numbers in a step, and the parameters of "
-            f"cells.{cell.name} are for {m} inputs. {wanted}"
+            f"{NAME}: x.shape={tuple(x.shape)}, axis={axis}: {x.shape[split.features[0]]} numbers in a step, and the parameters "
+            f"of cells.{cell.name} are for {m} inputs. {wanted}"
         )
     if h0 is not None and (len(h0.shape) == 0 or h0.shape[-1] != n):
         raise ShapeError(

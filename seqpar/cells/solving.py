@@ -28,7 +28,7 @@ from seqpar.errors import ArrayTypeError, NotEligibleError
 from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.asked import asked
 from seqpar.solving.bindings import Solver, solver_of
-from seqpar.solving.configs import ShootingConfig
+from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.wish import METHODS
 
 NAME = "solve_recurrence"
@@ -215,10 +215,11 @@ def route_of(given: Given) -> Route | None:
 
 def _own_config(given: Given) -> bool:
     """Is config= one of a kernel's, as `explain` told it?"""
-    return any(
-        type(given["config"]) is kernel.config
-        for kernel in kernels("cell", binding_for(type(given["x"])).framework)
-    )
+    config = given["config"]
+    if config is None or isinstance(config, (ShootingConfig, NewtonConfig)):
+        return False
+    framework = binding_for(type(given["x"])).framework
+    return any(type(config) is kernel.config for kernel in kernels("cell", framework))
 
 
 def _with_knobs(problem: Problem, request: Request) -> Request:

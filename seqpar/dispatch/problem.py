@@ -51,7 +51,8 @@ class Problem:
 
     def __str__(self) -> str:
         dtypes = ", ".join(name or "-" for name in self.dtypes)
-        options = f" {' '.join(self.options)}" if self.options else ""
+        # A program among them is pages long.
+        options = "".join(f" {word}" for word in self.options if len(word) <= 60)
         traced = " traced" if self.traced else ""
         return (
             f"{self.operation} (outer={self.outer}, time={self.time}, inner={self.inner}) [{dtypes}] "
