@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 
 from seqpar.cells.program import INPUT, Node
 from seqpar_host.activations import above, relu, sigmoid, tanh
@@ -21,8 +22,8 @@ from seqpar_host.job import Job
 from seqpar_host.simd import FLOATS, I64, Int, Lanes, Variable, constant, either, loop
 from seqpar_host.untyped import cgutils, intrinsic
 
-# Blocks whose sums are made at once, by rows: the sums of one row of one block wait for the latency of multiply-add.
-ABREAST = {1: 2, 2: 1, 4: 1}
+# Blocks of a single row whose sums are made at once: those of one wait for the latency of multiply-add.
+ABREAST = 2
 
 ARITHMETIC: dict[str, Callable[..., Lanes]] = {
     "add": lambda _, x, y: x + y,
@@ -46,6 +47,8 @@ def kernel(job: int) -> int:
 @intrinsic
 def _emit(typing: Any, job: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # Loops stay as they are written: unrolled once more they are no faster and take a third longer to compile.
+        builder.function.attributes.add("optsize")
         _Tile(builder, signature.args[0].specialisation, Int(builder, args[0])).walk()
         return I64(0)
 
@@ -64,7 +67,7 @@ class _Tile:
         # Sums of all rows and blocks of a stage, on the stack, so that one piece of code serves for what comes of them.
         most = max(1, *(len(stage.sums) for stage in self.stages))
         kind = ir.VectorType(FLOATS[of.state], of.lanes)
-        room = cgutils.alloca_once(builder, kind, size=most * of.rows * ABREAST[of.rows])
+        room = cgutils.alloca_once(builder, kind, size=most * of.rows * ABREAST)
         self.totals = Int(builder, builder.ptrtoint(room, I64))
 
     @property
@@ -113,38 +116,49 @@ class _Tile:
 
     def stage(self, stage: Stage, step: Int) -> None:
         """Block after block, some of them abreast as long as there are as many."""
-        blocks, abreast = self.memory.blocks[stage.space], ABREAST[self.of.rows]
+        memory, rows = self.memory, self.of.rows
+        blocks, (abreast, together) = memory.blocks[stage.space], self.at_once(stage)
+
+        def sums(first: Int, shift: list[Int]) -> None:
+            with loop(self.builder, memory.number(rows // together)) as group:
+                self.sums(stage, step, first, shift, [group * together + i for i in range(together)])
+
         with loop(self.builder, (blocks + (abreast - 1)) // abreast) as group:
             first = group * abreast
             count = (blocks - first).min(abreast)
             if abreast == 1:
-                self.sums(stage, step, first, [self.memory.number(0)])
+                sums(first, [memory.number(0)])
             else:
                 with self.builder.if_else(count.equals(abreast)) as (all, some):
                     with all:
-                        self.sums(stage, step, first, [self.memory.number(i) for i in range(abreast)])
+                        sums(first, [memory.number(i) for i in range(abreast)])
                     with some, loop(self.builder, count) as index:
-                        self.sums(stage, step, first + index, [index])
-            with (
-                loop(self.builder, count) as index,
-                loop(self.builder, self.memory.number(self.of.rows)) as row,
-            ):
+                        sums(first + index, [index])
+            with loop(self.builder, count) as index, loop(self.builder, memory.number(rows)) as row:
                 _Units(self, stage, step, first + index, index, row).make()
 
     # --- sums ---
 
-    def total(self, stage: Stage, block: Int, row: "Int | int", sum: int) -> Place:
+    def at_once(self, stage: Stage) -> tuple[int, int]:
+        """Blocks and rows of which sums are made at once: such that they stay in registers, and that they are enough not to
+        wait for the latency of multiply-add."""
+        size = self.memory.vector * max([len(part.terms) * part.strands for part in stage.loops], default=1)
+        most = max(1, register_bytes() * 3 // 4 // size)
+        together = max(rows for rows in (1, 2, 4) if rows <= min(most, self.of.rows))
+        return (ABREAST if self.of.rows == 1 and most >= ABREAST else 1), together
+
+    def total(self, stage: Stage, block: Int, row: Int, sum: int) -> Place:
         """Where a sum is handed on."""
         index = (block * self.of.rows + row) * len(stage.sums) + sum
         return self.memory.own(self.totals + index * self.memory.vector)
 
-    def sums(self, stage: Stage, step: Int, first: Int, shift: list[Int]) -> None:
-        """The sums of all rows, of the blocks from `first` on, to the stack as those of the blocks in `shift`."""
+    def sums(self, stage: Stage, step: Int, first: Int, shift: list[Int], rows: list[Int]) -> None:
+        """The sums of these rows, of the blocks from `first` on, to the stack as those of the blocks in `shift`."""
         memory = self.memory
         start, size = memory.weights_at[stage]
         weights = [start + (first + index) * size for index in range(len(shift))]
         # Of each block and row, of each sum.
-        pairs = [(block, row) for block in range(len(shift)) for row in range(self.of.rows)]
+        pairs = [(block, row) for block in range(len(shift)) for row in range(len(rows))]
         totals: dict[tuple[int, int], list[Variable]] = {pair: [] for pair in pairs}
         at = memory.number(0)
         for biases in stage.biases:
@@ -153,11 +167,11 @@ class _Tile:
             at = at + len(biases) * memory.vector
         at = at + len(stage.vectors) * memory.vector
         for part in stage.loops:
-            self.products(part, step, [base + at for base in weights], totals)
+            self.products(part, step, [base + at for base in weights], rows, totals)
             at = at + memory.units[part.space or "inputs"] * (len(part.terms) * memory.vector)
         for block, row in pairs:
             for number, total in enumerate(totals[block, row]):
-                self.total(stage, shift[block], row, number).store(total.get())
+                self.total(stage, shift[block], rows[row], number).store(total.get())
 
     def bias(self, address: Int, count: int) -> Lanes:
         """So many vectors of weights, added up."""
@@ -167,7 +181,12 @@ class _Tile:
         return total
 
     def products(
-        self, part: Loop, step: Int, weights: list[Int], totals: dict[tuple[int, int], list[Variable]]
+        self,
+        part: Loop,
+        step: Int,
+        weights: list[Int],
+        rows: list[Int],
+        totals: dict[tuple[int, int], list[Variable]],
     ) -> None:
         """One loop: add its terms to the sums of all blocks and rows."""
         strands = range(part.strands)
@@ -175,8 +194,7 @@ class _Tile:
         own = [(strand, i) for strand in strands for i, term in enumerate(part.terms) if strand or term.fresh]
         apart = {pair: {key: Variable(self.nothing) for key in own} for pair in totals}
         operands = dict.fromkeys(term.product.operand for term in part.terms)
-        rows = range(self.of.rows)
-        read = {(i, row): self.operand(i, self.memory.number(row), step) for i in operands for row in rows}
+        read = {(i, row): self.operand(i, at, step) for i in operands for row, at in enumerate(rows)}
         size = len(part.terms) * self.memory.vector
 
         def add(unit: Int, strand: int) -> None:
@@ -184,7 +202,7 @@ class _Tile:
             for block, base in enumerate(weights):
                 for i, term in enumerate(part.terms):
                     weight = self.weight(base + unit * size + i * self.memory.vector)
-                    for row in rows:
+                    for row in range(len(rows)):
                         total = apart[block, row].get((strand, i), totals[block, row][term.total])
                         total.set(weight.fma(numbers[term.product.operand, row], total.get()))
 
@@ -220,6 +238,14 @@ class _Tile:
 
     def weight(self, address: Int) -> Lanes:
         return self.memory.own(address).load(self.of.state, self.of.lanes)
+
+
+def register_bytes() -> int:
+    """What all vector registers of the processor hold that is compiled for."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    if not str(triple).startswith(("x86", "i386", "i686")):
+        return 32 * 16
+    return 32 * 64 if "+avx512f" in features else 16 * 32 if "+avx" in features else 16 * 16
 
 
 class _Units:

@@ -1,5 +1,10 @@
 """The host's tiles of cells, called directly: equal to the definition to rounding, and to each other to the last bit."""
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,10 +66,7 @@ SIZES = [
     (70, 13),
 ]
 CASES = [("gru", "float32", *sizes) for sizes in SIZES] + [
-    (name, dtype, *sizes)
-    for name in PROGRAMS
-    for dtype in ("float32", "float64")
-    for sizes in ((5, 2), (48, 9))
+    case for name in PROGRAMS for case in ((name, "float32", 48, 9), (name, "float64", 5, 2))
 ]
 
 
@@ -264,3 +266,36 @@ def test_nothing_is_written_beside_the_results(name: str) -> None:
     states, _ = problem.forward(out=room[:, :, 20 : 20 + n])
     np.testing.assert_array_equal(states, problem.forward()[0])
     assert (room[:, :, :20] == 7).all() and (room[:, :, 20 + n :] == 7).all()
+
+
+ELSEWHERE = """
+import sys
+sys.path[:0] = {paths!r}
+import numpy as np
+from test_host_tile import Problem
+
+for name in ("gru", "mgu"):
+    problem = Problem(name, 21, 5, "float32", resets=True)
+    states, _ = problem.forward(4)
+    stored, _, entered = problem.backward(states, 4)
+    sys.stdout.buffer.write(states.tobytes() + stored.tobytes() + entered.tobytes())
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the other CPUs are x86")
+@pytest.mark.parametrize(("cpu", "features"), [("x86-64", ""), ("haswell", "+avx2,+fma,+f16c,+avx")])
+def test_tiles_for_older_cpus_have_the_same_bits(cpu: str, features: str) -> None:
+    here = Path(__file__).parent
+    script = ELSEWHERE.format(paths=[str(here), str(here.parent)])
+    environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    expected = b""
+    for name in ("gru", "mgu"):
+        problem = Problem(name, 21, 5, "float32", resets=True)
+        states, _ = problem.forward()
+        stored, _, entered = problem.backward(states)
+        assert entered is not None
+        expected += states.tobytes() + stored.tobytes() + entered.tobytes()
+    assert done.stdout == expected
