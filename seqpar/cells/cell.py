@@ -109,6 +109,12 @@ class Cell:
         xp, sizes = self._checked(params, h, x)
         return evaluation.jacobian(xp, self.program, params, h, x, sizes)
 
+    def faster(self, own: Any, binding: Any, step: Any, params: Any, like: Array) -> Any:
+        """What the solvers call instead of a framework's own stepper of this cell."""
+        from seqpar.cells.stepping import stepper_of
+
+        return stepper_of(own, binding, self, step.params.tree_of(params), like)
+
     def _checked(self, params: Mapping[str, Array], h: Array, x: Array) -> tuple[Any, dict[str, int]]:
         sizes = self.sizes(params)
         n = self.program.state_size(sizes)

@@ -257,7 +257,7 @@ class _Backward(_Spec):
     operands = ("x", "h0", "resets", "weights", "states", "g")
     results = ("dx", "dh0", "dweights")
     differentiable = (False,) * 6
-    written = ("stored", "entered")  # type: ignore[assignment]
+    written = ("stored", "entered")
 
     def abstract(self, spec: CellWalk, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         x, h0, _, weights = operands[:4]

@@ -59,7 +59,10 @@ class Recurrence:
         return int(self.h0.shape[-1])
 
     def stepper(self) -> Stepper:
-        return solver_of(self.binding).stepper(self.step, self.params)
+        own = solver_of(self.binding).stepper(self.step, self.params)
+        # A step may know a faster way for walks of itself, as cells do.
+        faster = getattr(self.step.function, "faster", None)
+        return own if faster is None else faster(own, self.binding, self.step, self.params, self.h0)
 
     def part(self, start: int, stop: int, entry: Array | None = None) -> Recurrence:
         """The steps from `start` to before `stop`, entered in the state `entry`."""
