@@ -53,7 +53,8 @@ def function_of(
             if x is not None
         }
         for call in program.calls:
-            memory |= zip(call.writes, run(call, memory, shapes), strict=True)
+            written = [name for name in call.writes if name in shapes]
+            memory |= zip(written, run(call, memory, shapes), strict=True)
         return tuple([memory[name] for name in names_of(kernel.operation)[len(operation.operands) :]])
 
     return function

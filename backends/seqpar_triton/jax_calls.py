@@ -28,19 +28,41 @@ LARGEST = 2**31 - 1
 def call_triton(call: Call, memory: Mapping[str, Any], shapes: Shapes) -> Sequence[Any]:
     """What a call writes, as traced arrays."""
     jax_triton = imported()
-    reads = [name for name in call.reads if name in memory]
-    results = [jax.ShapeDtypeStruct(*shapes[name]) for name in call.writes]
+    passed = Passed.of(call, memory, shapes)
+    formats = {name: shapes[name][1] for name in (*passed.reads, *passed.writes)}
     written: Sequence[Any] = jax_triton.triton_call(
-        *[memory[name] for name in reads],
+        *[memory[name] for name in (*passed.reads, *passed.changed)],
         *call.integers,
-        kernel=adapted(call, {name: shapes[name][1] for name in (*reads, *call.writes)}),
-        out_shape=results,
+        kernel=adapted(call, formats, len(passed.changed)),
+        out_shape=[jax.ShapeDtypeStruct(*shapes[name]) for name in passed.writes],
         grid=call.grid,
         name=f"seqpar_{call.kernel.__name__}",
         num_warps=call.warps,
+        input_output_aliases=passed.aliases,
         **call.constants,
     )
     return written
+
+
+class Passed(NamedTuple):
+    """Names of what goes into a call of XLA's and comes out of it."""
+
+    reads: list[str]
+    changed: list[str]
+    """Of what is written those that an earlier call has written: their memory goes in too, and comes out as it is then."""
+    writes: list[str]
+
+    @staticmethod
+    def of(call: Call, memory: Mapping[str, Any], shapes: Shapes) -> "Passed":
+        return Passed(
+            [name for name in call.reads if name in memory],
+            [name for name in call.writes if name in memory],
+            [name for name in call.writes if name in shapes],
+        )
+
+    @property
+    def aliases(self) -> dict[int, int]:
+        return {len(self.reads) + i: self.writes.index(name) for i, name in enumerate(self.changed)}
 
 
 @cache
@@ -63,11 +85,14 @@ def imported() -> Any:
     return jax_triton
 
 
-def adapted(call: Call, formats: Mapping[str, str]) -> Any:
-    """The kernel of a call as jax-triton calls it, for memory of these formats and integers as wide as those of the call."""
+def adapted(call: Call, formats: Mapping[str, str], changed: int = 0) -> Any:
+    """The kernel of a call as jax-triton calls it, for memory of these formats and integers as wide as those of the call.
+
+    `changed`: how many pieces of memory go in that come out again, and are passed twice.
+    """
     memory = tuple([formats.get(name) for name in (*call.reads, *call.writes)])
     wide = tuple([not -LARGEST <= n <= LARGEST for n in call.integers])
-    return _adapted(_Pattern(call.kernel, len(call.reads), memory, wide, tuple(call.constants)))
+    return _adapted(_Pattern(call.kernel, len(call.reads), memory, wide, tuple(call.constants), changed))
 
 
 class _Pattern(NamedTuple):
@@ -80,6 +105,8 @@ class _Pattern(NamedTuple):
     wide: tuple[bool, ...]
     """Which integers need 64 bits."""
     constants: tuple[str, ...]
+    changed: int = 0
+    """Pointers passed among those to read that are among those to write as well."""
 
 
 @cache
@@ -101,7 +128,9 @@ def source_of(pattern: _Pattern) -> str:
     there = [name for name, dtype in zip(pointers, pattern.memory, strict=True) if dtype]
     reads = [name for name in pointers[: pattern.reads] if name in there]
     writes = [name for name in there if name not in reads]
-    parameters = [*reads, *integers, *writes, *(f"{name}: tl.constexpr" for name in pattern.constants)]
+    changed = [f"changed{i}" for i in range(pattern.changed)]
+    constants = [f"{name}: tl.constexpr" for name in pattern.constants]
+    parameters = [*reads, *changed, *integers, *writes, *constants]
 
     def pointer(name: str, dtype: str | None) -> str:
         # Masks are read as bytes.

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from seqpar.dispatch.geometry import ITEMSIZE
+from seqpar_triton.jax_calls import Passed
 from seqpar_triton.program import Call, Program, launch
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
@@ -31,18 +32,24 @@ _kept: list[Any] = []
 
 def interpret(call: Call, memory: Mapping[str, Any], shapes: Shapes) -> Sequence[Any]:
     """What a call writes, as traced arrays."""
-    reads = [name for name in call.reads if name in memory]
+    passed = Passed.of(call, memory, shapes)
     target = f"seqpar {call.kernel.__name__} interpreted {len(_kept)}"
-    _register(target, call, [*reads, *call.writes], shapes)
-    results = [jax.ShapeDtypeStruct(*shapes[name]) for name in call.writes]
-    written: Sequence[Any] = jax.ffi.ffi_call(target, results)(*[memory[name] for name in reads])
+    _register(target, call, passed, shapes)
+    results = [jax.ShapeDtypeStruct(*shapes[name]) for name in passed.writes]
+    made = jax.ffi.ffi_call(target, results, input_output_aliases=passed.aliases)
+    written: Sequence[Any] = made(*[memory[name] for name in (*passed.reads, *passed.changed)])
     return written
 
 
-def _register(target: str, call: Call, names: Sequence[str], shapes: Shapes) -> None:
+def _register(target: str, call: Call, passed: Passed, shapes: Shapes) -> None:
     version = _version()
+    names = [*passed.reads, *passed.changed, *passed.writes]
     program = Program(calls=(call,), formats={name: shapes[name][1] for name in names})
-    sizes = {name: math.prod(shapes[name][0]) * ITEMSIZE.get(shapes[name][1], 4) for name in call.writes}
+    sizes = {
+        name: math.prod(shapes[name][0]) * ITEMSIZE.get(shapes[name][1], 4)
+        for name in passed.writes
+        if name not in passed.changed
+    }
 
     def handle(frame: int) -> int | None:
         extension = _word(frame + 8)
