@@ -7,7 +7,7 @@ again from where the one before it ended, until it meets its first walk. What is
     conduct     the worker that launch.py calls for such a plan: models one after the other, or one on each thread
     modeller    takes models until none is left, and for each packs its weights and chooses the way
 
-The automatic way: as many sequences as rows fit on the threads, and short ones, go in order. Else each sequence begins beside a
+The automatic way: two sequences or more for each thread go in order. Else each sequence begins beside a
 ghost (cell_crew.py). Where the two do not meet soon (chaos, long memory, a last bit that never settles), it goes on in order.
 """
 
@@ -31,14 +31,12 @@ from seqpar_host.memory import (
 )
 from seqpar_host.untyped import routine
 
-# A thread takes 50 microseconds to start and join.
-THREAD_NANOSECONDS = 100_000
-# Probing and correcting take about as long as 250 steps of a row, and starting threads twice 100 microseconds.
-FEWEST_STEPS, LEAST_NANOSECONDS = 1024, 300_000
 # A ghost may take a sixteenth of all steps, but so many at least, and at most: a probe in vain costs 8 percent.
 SHARE, LEAST_PROBE, MOST_PROBE = 16, 128, 4096
 # Chunks shorter than a few times the steps that sequences take to meet would be walked twice for the most part.
 MEETINGS = 4
+# Two rows in a tile are as fast as four, each, so chunks pay where threads have one sequence, or one has a sixth more to do.
+UNEVEN = 6
 ROUNDS = 2  # of correcting all chunks at once
 OUT_OF_MEMORY = 1
 MODELLER_WORDS = 6  # plan, call, counter, threads of each, status
@@ -113,7 +111,7 @@ def walk_model(orders: int) -> int:
     chunks, method = 1, get(plan, w.METHOD)
     if method == w.IN_CHUNKS:
         chunks = quotient(steps + get(plan, w.CHUNK) - 1, get(plan, w.CHUNK))
-    if method == w.AUTO and steps >= FEWEST_STEPS and steps * get(plan, w.NANOSECONDS) >= LEAST_NANOSECONDS:
+    if method == w.AUTO:
         chunks = chunks_for(orders, sequences, steps, w.MARK)
     if chunks <= 1:
         run(orders, w.WALK, sequences, 0, steps)
@@ -128,7 +126,7 @@ def walk_model(orders: int) -> int:
     put(orders, w.LEDGER, ledger)
     put(orders, w.FRONTS, ledger + line_of(ledger_bytes))
     if method == w.AUTO:
-        put(orders, w.LIMIT, max(LEAST_PROBE, min(quotient(steps, SHARE), MOST_PROBE)))
+        put(orders, w.LIMIT, min(steps - 1, max(LEAST_PROBE, min(quotient(steps, SHARE), MOST_PROBE))))
         run(orders, w.PROBE, sequences, 0, LEAST_PROBE)
         met, first = 0, 0
         for sequence in range(sequences):
@@ -156,10 +154,12 @@ def walk_model(orders: int) -> int:
 @routine
 def chunks_for(orders: int, sequences: int, steps: int, meeting: int) -> int:
     """Chunks of each sequence with which rows fill the tiles of all threads; 1 if sequences alone do."""
-    places = w.HEIGHT * get(orders, w.THREADS)
-    if sequences >= 2 * places:
+    threads = get(orders, w.THREADS)
+    most = quotient(sequences + threads - 1, threads)
+    if most >= 2 and UNEVEN * most * threads <= (UNEVEN + 1) * sequences:
         return 1
-    common, rest = places, sequences
+    places, rest = w.HEIGHT * threads, sequences
+    common = places
     while rest != 0:
         common, rest = rest, common - quotient(common, rest) * rest
     return min(quotient(places, common), quotient(steps, MEETINGS * max(w.MARK, meeting)))
@@ -254,7 +254,7 @@ def told(orders: int) -> None:
 def run(orders: int, kind: int, items: int, codes: int, steps: int) -> None:
     """One phase, of items that take so many steps each, on as many threads as that is worth."""
     plan, handles, started = get(orders, w.PLAN), stack(MOST_THREADS), 0
-    threads = quotient(items * max(1, steps) * get(plan, w.NANOSECONDS), THREAD_NANOSECONDS)
+    threads = quotient(items * max(1, steps) * get(plan, w.NANOSECONDS), get(plan, w.WORTH))
     threads = max(1, min(threads, items, get(orders, w.THREADS), MOST_THREADS))
     put(orders, w.KIND, kind)
     put(orders, w.COUNTER, 0)

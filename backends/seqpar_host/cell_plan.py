@@ -12,7 +12,6 @@ from seqpar.dispatch.problem import Layout
 from seqpar.errors import BackendError
 from seqpar_host import cell_job
 from seqpar_host import cell_words as w
-from seqpar_host.cell_conductor import FEWEST_STEPS, LEAST_NANOSECONDS, THREAD_NANOSECONDS
 from seqpar_host.cell_job import CELL_SLOTS, PER_SLOT, CellSpecialisation, padded
 from seqpar_host.cell_weights import layout as packing
 from seqpar_host.compile import conductor_addresses, kernel_address
@@ -31,6 +30,10 @@ TIMELESS, UNITLESS, WRITTEN = (
 )
 # Of a step of a row. A GRU of 32 units and inputs has 25 KB of weights and takes 140 to 240.
 NANOSECONDS, BYTES_PER_NANOSECOND = 40, 160
+# A thread takes 50 microseconds to start and join.
+THREAD_NANOSECONDS = 100_000
+# Probing and correcting take about as long as 250 steps of a row, and starting threads twice 100 microseconds.
+FEWEST_STEPS, LEAST_NANOSECONDS = 1024, 300_000
 
 
 @dataclass
@@ -59,9 +62,9 @@ def make_cell_plan(
     lanes = cell_job.lanes_for(max(sizes[space] for space in program.parts), state)
     packed, copies = packing(kernel, program, sizes, lanes, state)
     nanoseconds = NANOSECONDS + packed // BYTES_PER_NANOSECOND
-    cut = method == w.IN_CHUNKS and chunk < steps
-    cut |= method == w.AUTO and steps >= FEWEST_STEPS and steps * nanoseconds >= LEAST_NANOSECONDS
-    tallest = max(1, w.HEIGHT if cut else min(w.HEIGHT, count))
+    if method == w.AUTO and (steps < FEWEST_STEPS or steps * nanoseconds < LEAST_NANOSECONDS):
+        method = w.IN_ORDER
+    tallest = min(w.HEIGHT, max(1, count)) if method == w.IN_ORDER else w.HEIGHT
     entries, ghost = _entries(kernel, operands, steps, len(models) + len(sequences))
     words = [0] * w.PLAN_WORDS
     words[w.CONDUCTOR], words[w.CREW], words[w.MODELLER] = conductor_addresses()
@@ -71,7 +74,7 @@ def make_cell_plan(
             words[word] = kernel_address(_specialisation(kernel, spec, operands, lanes, height))
     words[w.TALLEST], words[w.METHOD], words[w.CHUNK] = tallest, method, chunk
     words[w.BACKWARD], words[w.TIME] = int(kernel == "cell_backward"), steps
-    words[w.NANOSECONDS], words[w.PACKED] = nanoseconds, packed
+    words[w.NANOSECONDS], words[w.WORTH], words[w.PACKED] = nanoseconds, THREAD_NANOSECONDS, packed
     words[w.MODELS], words[w.SEQUENCES] = math.prod(models), count
     words[w.MODEL_DIMS], words[w.SEQUENCE_DIMS] = len(models), len(sequences)
     words[w.ITEMSIZE], words[w.STATE] = ITEMSIZE[state], spec.state
@@ -108,8 +111,9 @@ def _operands(kernel: str, layouts: Sequence[Layout | None]) -> tuple[dict[str, 
         step = strides.pop(len(lead)) if len(sizes) > len(lead) and name not in TIMELESS else 0
         others = [0 if n == 1 else s for n, s in zip(sizes, strides, strict=False)]
         found[name] = _Operand(pointer, layout.dtype, others, step, size if units == 1 else unit, units)
-    if found["states"].unit == 0 and "given" in found:
-        raise BackendError("cell_backward: states whose numbers all lie in one place.")
+    if kernel == "cell_backward" and found["states"].unit == 0 and math.prod(whole.shape):
+        # No start of a sequence can be laid out like that (see `remember` in cell_crew.py).
+        raise BackendError("cell_backward: the numbers of each state all lie in one place. Copy the states.")
     return found, lead, steps
 
 

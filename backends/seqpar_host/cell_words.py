@@ -28,7 +28,8 @@ PART_TABLE, ENTRY_TABLE, SIZE_TABLE, JOB_TABLE, LAYOUT_TABLE = range(
     40, 45
 )  # words from the plan to its tables
 TALLEST = 45  # rows of the tallest tile that was compiled
-PLAN_WORDS = 46
+WORTH = 46  # nanoseconds of work that a thread is worth
+PLAN_WORDS = 47
 AUTO, IN_ORDER, IN_CHUNKS = range(3)  # methods
 
 # A plan's table of entries: the slots of the tile, and then the start of a sequence, its weights, what the start of a ghost is
