@@ -98,5 +98,6 @@ def same(one: Any, other: Any) -> bool:
     one, other = np.array(one), np.array(other)
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    one[np.isnan(one)] = other[np.isnan(other)] = np.nan
+    if one.dtype.kind == "f":
+        one[np.isnan(one)] = other[np.isnan(other)] = np.nan
     return one.tobytes() == other.tobytes()

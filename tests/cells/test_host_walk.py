@@ -298,9 +298,8 @@ def test_four_python_threads_at_once_get_the_same_bits() -> None:
     right, wrong = forward(walk)[0], []
 
     def work() -> None:
-        for _ in range(10):
-            if not same(forward(walk, "shooting")[0], right):
-                wrong.append(True)
+        again = (forward(walk, "shooting")[0] for _ in range(10))
+        wrong.extend(states for states in again if not same(states, right))
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
