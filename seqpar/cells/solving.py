@@ -196,6 +196,8 @@ def route_of(given: Given) -> Route | None:
     """
     request = asked(own=_own_config(given), **given)
     binding, form = form_of(*arguments(given))
+    for x in (given["x"], given["h0"], given["resets"], *given["params"].values()):
+        binding.facts(x)  # refuses what has no strides, or no shape yet
     if not (form.walks and _one_walk(given, request.method, request.config)):
         return None
     problem = problem_of(binding, form, given["x"], given["resets"])

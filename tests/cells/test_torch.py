@@ -1,0 +1,382 @@
+"""Cells in PyTorch: values, gradients of every kind, transforms, modules, precision, workers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqpar
+from cell_restatements import CASES, Case
+from cell_walks import GRU, HIDDEN, INPUTS, LSTM, data, loop, marks, near
+from seqpar import cells
+from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError
+
+torch = pytest.importorskip("torch")
+
+# PyTorch warns about itself at the first use of forward mode.
+forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+every_cell = pytest.mark.parametrize("case", CASES, ids=repr)
+two_cells = pytest.mark.parametrize("case", [GRU, LSTM], ids=repr)
+
+
+def given(case: Case = GRU, leaf: bool = True, **sizes: Any) -> tuple[dict[str, Any], Any, Any]:
+    """Parameters, inputs and first states as tensors, leaves of a graph unless it is not wanted."""
+    params, x, h0 = data(case, **sizes)
+
+    def made(array: Any) -> Any:
+        return torch.tensor(array, requires_grad=leaf)
+
+    return {name: made(p) for name, p in params.items()}, made(x), made(h0)
+
+
+def weight(states: Any) -> Any:
+    """Something to multiply states by, so that every one counts."""
+    return torch.tensor(np.random.default_rng(9).standard_normal(states.shape), dtype=states.dtype)
+
+
+def gradients(states: Any, of: list[Any], **options: Any) -> Any:
+    return torch.autograd.grad((states * weight(states)).sum(), of, **options)
+
+
+def agree(found: Any, wanted: Any, digits: float = 1e-11) -> None:
+    assert len(found) == len(wanted)
+    for x, y in zip(found, wanted, strict=True):
+        near(x.detach(), y.detach(), digits)
+
+
+@every_cell
+def test_values_and_gradients_are_those_of_autograd_through_the_loop(case: Case) -> None:
+    params, x, h0 = given(case)
+    of = [x, h0, *params.values()]
+    found, wanted = seqpar.recurrence(case.cell, x, h0, params), loop(torch, case, params, x, h0)
+    near(found.detach(), wanted.detach())
+    agree(gradients(found, of), gradients(wanted, of))
+
+
+@every_cell
+def test_in_float32_gradients_keep_their_precision(case: Case) -> None:
+    params, x, h0 = given(case, dtype=np.float32)
+    of = [x, h0, *params.values()]
+    wide = [v.detach().double().requires_grad_() for v in of]
+    again = dict(zip(params, wide[2:], strict=True))
+    found = gradients(seqpar.recurrence(case.cell, x, h0, params), of)
+    assert {g.dtype for g in found} == {torch.float32}
+    agree([g.double() for g in found], gradients(loop(torch, case, again, wide[0], wide[1]), wide), 2e-5)
+
+
+@two_cells
+@pytest.mark.parametrize("reverse", [False, True], ids=["", "reverse"])
+@pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
+@pytest.mark.parametrize("shared", [False, True], ids=["", "one state for all"])
+def test_gradients_with_options(case: Case, reverse: bool, resets: bool, shared: bool) -> None:
+    params, x, h0 = given(case, batch=(3,))
+    h0 = h0[0].detach().requires_grad_() if shared else h0
+    starts = marks((3,)) if resets else None
+    mask = None if starts is None else torch.tensor(starts)
+    of = [x, h0, *params.values()]
+    found = seqpar.recurrence(case.cell, x, h0, params, reverse=reverse, resets=mask)
+    wanted = loop(torch, case, params, x, h0, starts, reverse)
+    near(found.detach(), wanted.detach())
+    agree(gradients(found, of), gradients(wanted, of))
+
+
+def test_chunks_give_the_gradients_of_walking_step_by_step() -> None:
+    params, x, h0 = given(GRU, batch=(1,), steps=3000)
+    half = {name: p.detach() / 2 for name, p in params.items()}
+    found = []
+    for method in ("sequential", "shooting"):
+        leaves = {name: p.clone().requires_grad_() for name, p in half.items()}
+        states = seqpar.recurrence(cells.gru, x, h0, leaves, method=method)
+        found.append([states, *gradients(states, [x, h0, *leaves.values()])])
+    agree(found[1], found[0], 1e-13)
+    assert torch.equal(found[1][0], found[0][0])
+
+
+def test_the_final_state_has_gradients_and_what_is_said_of_it_has_none() -> None:
+    params, x, h0 = given(LSTM)
+    of = [x, h0, *params.values()]
+    solution = seqpar.solve_recurrence(cells.lstm, x, h0, params)
+    assert not any(v.requires_grad for v in (solution.residual, solution.error_estimate, solution.converged))
+    assert solution.method_name == "sequential"
+    agree(gradients(solution.final, of), gradients(loop(torch, LSTM, params, x, h0)[:, -1], of))
+
+
+def test_a_solution_outlives_its_graph_and_is_verified() -> None:
+    params, x, h0 = given(GRU)
+    solution = seqpar.solve_recurrence(cells.gru, x, h0, params)
+    assert not solution.problem.x.requires_grad
+    found = seqpar.verify(solution)
+    assert (found.error, found.agrees) == (0.0, True)
+
+
+def test_backward_may_run_twice_and_through_itself() -> None:
+    params, x, h0 = given(GRU, steps=7)
+    of = [x, h0, *params.values()]
+
+    def second(states: Any) -> Any:
+        first = gradients(states.sin(), of, create_graph=True)
+        return gradients(sum((g * weight(g)).sum() for g in first), of)
+
+    states = seqpar.recurrence(cells.gru, x, h0, params)
+    once = gradients(states, of, retain_graph=True)
+    agree(gradients(states, of), once, 0)
+    found = second(seqpar.recurrence(cells.gru, x, h0, params))
+    agree(found, second(loop(torch, GRU, params, x, h0)))
+
+
+@forward_mode
+@two_cells
+@pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
+def test_finite_differences_agree_to_the_second_order(case: Case, resets: bool) -> None:
+    params, x, h0 = given(case, batch=(1,), steps=4, hidden=2)
+    mask = torch.tensor([[False, False, True, False]]) if resets else None
+
+    def function(x: Any, h0: Any, *weights: Any) -> Any:
+        return seqpar.recurrence(case.cell, x, h0, dict(zip(params, weights, strict=True)), resets=mask)
+
+    of = (x, h0, *params.values())
+    assert torch.autograd.gradcheck(function, of, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, of)
+
+
+class Net(torch.nn.Module):
+    """A cell's parameters as those of a module, with something behind."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        params, _, _ = given(case, leaf=False)
+        self.case = case
+        self.walk = torch.nn.ParameterDict({name: torch.nn.Parameter(p) for name, p in params.items()})
+        self.out = torch.nn.Linear(HIDDEN, 1, dtype=torch.float64)
+
+    def forward(self, x: Any, plain: bool = False) -> Any:
+        params = dict(self.walk.items())
+        if plain:
+            states = loop(torch, self.case, params, x)
+        else:
+            states = seqpar.recurrence(self.case.cell, x, None, params)
+        return self.out(self.case.cell.output(states))
+
+
+@two_cells
+def test_a_module_learns_as_it_does_with_the_loop(case: Case) -> None:
+    losses: list[list[float]] = []
+    for plain in (False, True):
+        torch.manual_seed(0)
+        net, x = Net(case), given(case, leaf=False)[1]
+        optimizer = torch.optim.Adam(net.parameters(), 0.05)
+        losses.append([])
+        for _ in range(12):
+            loss = (net(x, plain) - x.sum(-1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+    near(losses[0], losses[1], 1e-9)
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_a_module_of_torch_gives_its_params_as_a_dict() -> None:
+    net = Net(GRU)
+    found = seqpar.recurrence(cells.gru, given(GRU, leaf=False)[1], None, dict(net.walk))
+    assert found.requires_grad
+
+
+class TestTransforms:
+    """torch.func and forward mode."""
+
+    @two_cells
+    @pytest.mark.parametrize("what", ["x", "h0", "params", "all"])
+    def test_vmap_is_one_call_after_the_other(self, case: Case, what: str) -> None:
+        params, x, h0 = given(case, leaf=False)
+        several = [torch.stack([v, 0.5 * v, v - 0.1]) for v in (x, h0, *params.values())]
+        mapped = {"x": [0], "h0": [1], "params": [*range(2, len(several))], "all": [*range(len(several))]}[
+            what
+        ]
+        taken = [v if i in mapped else v[0] for i, v in enumerate(several)]
+        dims = tuple(0 if i in mapped else None for i in range(len(several)))
+
+        def function(x: Any, h0: Any, *weights: Any) -> Any:
+            return seqpar.recurrence(case.cell, x, h0, dict(zip(params, weights, strict=True)))
+
+        found = torch.func.vmap(function, dims)(*taken)
+        for i in range(3):
+            one = [v[i] if d == 0 else v for v, d in zip(taken, dims, strict=True)]
+            wanted = loop(torch, case, dict(zip(params, one[2:], strict=True)), one[0], one[1])
+            near(found[i], wanted)
+
+    @two_cells
+    def test_gradients_of_each_sample_and_of_each_model(self, case: Case) -> None:
+        params, x, h0 = given(case, leaf=False)
+
+        def loss(walk: Any, params: Any, x: Any, h0: Any) -> Any:
+            states = walk(params, x, h0)
+            return (states * weight(states)).sum()
+
+        def ours(params: Any, x: Any, h0: Any) -> Any:
+            return seqpar.recurrence(case.cell, x, h0, params)
+
+        def plain(params: Any, x: Any, h0: Any) -> Any:
+            return loop(torch, case, params, x, h0)
+
+        def each(walk: Any) -> Any:
+            return torch.func.grad(lambda *given: loss(walk, *given), (0, 1, 2))
+
+        samples = torch.func.vmap(each(ours), (None, 0, 0))(params, x, h0)
+        models = {name: torch.stack([p, 0.7 * p]) for name, p in params.items()}
+        zoo = torch.func.vmap(each(ours), (0, None, None))(models, x, h0)
+        for i in range(2):
+            one = each(plain)(params, x[i], h0[i])
+            agree([g[i] for g in _leaves(samples)], _leaves(one))
+            other = each(plain)({name: p[i] for name, p in models.items()}, x, h0)
+            agree([g[i] for g in _leaves(zoo)], _leaves(other))
+
+    @forward_mode
+    def test_forward_mode_and_jacobians(self) -> None:
+        params, x, h0 = given(GRU, leaf=False, steps=6)
+
+        def ours(x: Any, h0: Any, u: Any) -> Any:
+            return seqpar.recurrence(cells.gru, x, h0, {**params, "u": u})
+
+        def plain(x: Any, h0: Any, u: Any) -> Any:
+            return loop(torch, GRU, {**params, "u": u}, x, h0)
+
+        primals = x, h0, params["u"]
+        tangents = tuple(weight(v) for v in primals)
+        agree(torch.func.jvp(ours, primals, tangents), torch.func.jvp(plain, primals, tangents))
+        for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+            agree(jacobian(ours, (0, 1, 2))(*primals), jacobian(plain, (0, 1, 2))(*primals))
+
+        def total(walk: Any) -> Any:
+            return torch.func.hessian(lambda h: walk(x, h, params["u"]).sin().sum())
+
+        near(total(ours)(h0), total(plain)(h0), 1e-11)
+
+    def test_gradients_in_batches(self) -> None:
+        params, x, h0 = given(GRU)
+        of = [x, h0, *params.values()]
+        several = torch.stack([weight(x[..., :1]), weight(x[..., :1]) + 1]) * torch.ones(
+            HIDDEN, dtype=x.dtype
+        )
+
+        def batched(states: Any) -> Any:
+            return torch.autograd.grad(states, of, several, is_grads_batched=True)
+
+        agree(batched(seqpar.recurrence(cells.gru, x, h0, params)), batched(loop(torch, GRU, params, x, h0)))
+
+    def test_a_solution_passes_through_vmap(self) -> None:
+        params, x, h0 = given(GRU, leaf=False)
+        found = torch.func.vmap(lambda x: seqpar.solve_recurrence(cells.gru, x, h0[0], params))(x)
+        assert found.method_name == "sequential"
+        near(found.states, loop(torch, GRU, params, x, h0[:1]))
+        near(found.final, found.states[:, -1])
+        assert found.converged.all()
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return list(torch.utils._pytree.tree_leaves(tree))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_goes_the_way_of_any_step_and_has_gradients(dtype: str) -> None:
+    params, x, h0 = given(GRU, leaf=False)
+    of = [v.to(getattr(torch, dtype)).requires_grad_() for v in (x, h0, *params.values())]
+    found = seqpar.recurrence(cells.gru, of[0], of[1], dict(zip(params, of[2:], strict=True)))
+    assert found.dtype == of[0].dtype
+    wide = [v.detach().double().requires_grad_() for v in of]
+    wanted = loop(torch, GRU, dict(zip(params, wide[2:], strict=True)), wide[0], wide[1])
+    digits = 0.01 if dtype == "float16" else 0.08
+    near(found.detach().double(), wanted.detach(), digits)
+    agree([g.double() for g in gradients(found, of)], gradients(wanted, wide), 4 * digits)
+
+
+def test_autocast_changes_nothing() -> None:
+    params, x, h0 = given(GRU, dtype=np.float32)
+    wanted = seqpar.recurrence(cells.gru, x, h0, params)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = seqpar.recurrence(cells.gru, x, h0, params)
+        grads = gradients(found, [x, *params.values()])
+        with torch.no_grad():
+            bare = seqpar.recurrence(cells.gru, x, h0, params)
+    assert torch.equal(found, wanted)
+    assert torch.equal(bare, wanted)
+    agree(grads, gradients(wanted, [x, *params.values()]), 0)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=["no_grad", "inference_mode"])
+def test_without_gradients_there_is_no_graph(mode: Any) -> None:
+    params, x, h0 = given(GRU)
+    with mode():
+        found = seqpar.recurrence(cells.gru, x, h0, params)
+    assert not found.requires_grad
+    near(found, loop(torch, GRU, params, x, h0).detach())
+
+
+def test_gradients_of_some_arguments_alone() -> None:
+    params, x, h0 = given(GRU, leaf=False)
+    wanted = gradients(loop(torch, GRU, params, x.requires_grad_(), h0), [x])
+    agree(gradients(seqpar.recurrence(cells.gru, x, h0, params), [x]), wanted)
+
+
+def test_lazy_views_are_read_as_what_they_mean() -> None:
+    params, x, h0 = given(GRU, leaf=False)
+    pairs = torch.view_as_complex(torch.stack([x, -x], -1))
+    lazy = pairs.conj().imag
+    assert lazy.is_neg()
+    near(seqpar.recurrence(cells.gru, lazy, h0, params), loop(torch, GRU, params, x, h0))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda p, x, h: (p, x.numpy(), h), ArrayTypeError, "numpy array and .* torch array"),
+        (lambda p, x, h: ({**p, "u": p["u"].numpy()}, x, h), ArrayTypeError, "of torch and params.* of numpy"),
+        (lambda p, x, h: (p, x.to(torch.complex128), h), DtypeError, "complex128"),
+        (lambda p, x, h: (p, x.int(), h), DtypeError, "x.dtype=int32"),
+        (lambda p, x, h: (p, x, h.float()), DtypeError, "h0 float32"),
+        (lambda p, x, h: ({k: v.to("meta") for k, v in p.items()}, x, h), ArrayTypeError, "on meta"),
+        (lambda p, x, h: (p, x.to_sparse(), h), ArrayTypeError, "sparse_coo tensor has no strides"),
+    ],
+)  # fmt: skip
+def test_what_does_not_belong_together_is_named(change: Any, error: type[Exception], message: str) -> None:
+    params, x, h0 = change(*given(GRU, leaf=False))
+    with pytest.raises(error, match=message):
+        seqpar.recurrence(cells.gru, x, h0, params)
+
+
+def test_a_backend_that_cannot_says_why() -> None:
+    params, x, h0 = given(GRU, leaf=False)
+    narrow = {name: p.half() for name, p in params.items()}
+    with pytest.raises(NotEligibleError, match=r"host\.sequential: .*float16"):
+        seqpar.recurrence(cells.gru, x.half(), h0.half(), narrow, backend="host")
+
+
+def test_forked_workers_walk_after_the_parent_did() -> None:
+    program = f"""
+        import torch, seqpar
+        from torch.utils.data import DataLoader, Dataset
+        from seqpar import cells
+
+        params = cells.gru.init(0, {INPUTS}, {HIDDEN}, like=torch.zeros(0))
+        x = torch.randn(4, 3000, {INPUTS}, generator=torch.Generator().manual_seed(0))
+
+        class Data(Dataset):
+            def __len__(self): return 4
+            def __getitem__(self, i): return seqpar.recurrence(cells.gru, x[i], None, params)
+
+        if __name__ == "__main__":
+            whole = seqpar.recurrence(cells.gru, x, None, {{k: p.requires_grad_() for k, p in params.items()}})
+            whole.sum().backward()
+            params = {{k: p.detach() for k, p in params.items()}}
+            loader = DataLoader(Data(), batch_size=2, num_workers=2, multiprocessing_context="fork")
+            print(torch.equal(torch.cat(list(loader)), whole.detach()))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True"
