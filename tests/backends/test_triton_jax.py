@@ -29,6 +29,7 @@ if not import_module("triton").knobs.runtime.interpret:
 import jax.numpy as jnp  # noqa: E402
 
 from jax_loop import MATRIX, Recurrence, each  # noqa: E402
+from like_jax_triton import LikeJaxTriton  # noqa: E402
 from seqpar_triton import WalkConfig, jax_arrays, jax_calls, kernels  # noqa: E402
 
 
@@ -287,45 +288,6 @@ def test_without_a_pytorch_for_cuda_the_driver_itself_describes_the_device(
 
 
 # --- as jax-triton is given them --------------------------------------------------------------------------------------
-
-
-def spoilt(shape: tuple[int, ...], dtype: Any) -> Any:
-    """New memory with every bit set: NaN, or -1. A launch starts from zeros here, so what neither writes differs."""
-    x = np.empty(shape, dtype)
-    x.reshape(-1).view(np.uint8).fill(255)
-    return x
-
-
-class LikeJaxTriton:
-    """jax-triton's convention on NumPy arrays: inputs and integers as they come, then outputs, then constants by name."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def triton_call(
-        self,
-        *given: Any,
-        kernel: Any,
-        out_shape: Sequence[Any],
-        grid: tuple[int, ...],
-        name: str,
-        num_warps: int,
-        enable_fp_fusion: bool = True,
-        **constants: Any,
-    ) -> list[Any]:
-        from seqpar_triton.program import Pointer
-
-        assert all(type(x) is int or isinstance(x, np.ndarray) for x in given)
-        assert all(1 <= n < 2**16 or i == 0 for i, n in enumerate(grid))
-        hash(tuple(constants.items()))  # parameters of an equation in JAX
-        outputs = [spoilt(x.shape, x.dtype) for x in out_shape]
-
-        def pointer(x: Any) -> Any:
-            return Pointer(x.ctypes.data, x.dtype.name) if isinstance(x, np.ndarray) else x
-
-        kernel[grid](*map(pointer, given), *map(pointer, outputs), num_warps=num_warps, **constants)
-        self.names.append(name)
-        return outputs
 
 
 def as_jax_triton(monkeypatch: pytest.MonkeyPatch) -> LikeJaxTriton:
