@@ -11,7 +11,8 @@ from seqpar.cells.program import INPUT, Bias, Product, Program
 from seqpar_host.cell_job import kept
 
 ABREAST = 4
-"""Sums that a row of a block adds up at once, at least: multiply-add waits for itself for four steps."""
+"""Sums that a row of a block adds up at once, at least: multiply-add has a latency of four cycles. A tanh network of 32 units
+takes 60 ns a step, with one sum 73, with eight 61."""
 
 
 class Term(NamedTuple):

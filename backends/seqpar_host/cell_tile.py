@@ -3,6 +3,9 @@
 Vectors hold neighbouring units. A block is one vector of units of a stage (cell_stages.py): its sums are made for all rows at
 once, so that each vector of weights is loaded once for them; then, row by row, everything else of those units. What a row
 computes, in which order and with which multiply-adds, does not depend on the rows and blocks that are made beside it.
+
+A GRU of 32 units and inputs, float32, on one core of Zen 4: a step takes 173 ns for one row, 151 and 146 a row for two and
+four at once, backward 332, 232 and 220. Its 384 multiply-adds of whole vectors alone are 104, at one each cycle.
 """
 
 from collections.abc import Callable
@@ -21,9 +24,6 @@ from seqpar_host.formats import Place
 from seqpar_host.job import Job
 from seqpar_host.simd import FLOATS, I64, Int, Lanes, Variable, constant, either, loop
 from seqpar_host.untyped import cgutils, intrinsic
-
-# Blocks of a single row whose sums are made at once: those of one wait for the latency of multiply-add.
-ABREAST = 2
 
 ARITHMETIC: dict[str, Callable[..., Lanes]] = {
     "add": lambda _, x, y: x + y,
@@ -64,10 +64,10 @@ class _Tile:
         self.builder, self.of, self.program = builder, of, of.walked
         self.memory = TileMemory(builder, of, words)
         self.stages = stages(self.program)
-        # Sums of all rows and blocks of a stage, on the stack, so that one piece of code serves for what comes of them.
+        # The sums of a block, of all rows, on the stack, so that one piece of code serves for what comes of them.
         most = max(1, *(len(stage.sums) for stage in self.stages))
         kind = ir.VectorType(FLOATS[of.state], of.lanes)
-        room = cgutils.alloca_once(builder, kind, size=most * of.rows * ABREAST)
+        room = cgutils.alloca_once(builder, kind, size=most * of.rows)
         self.totals = Int(builder, builder.ptrtoint(room, I64))
 
     @property
@@ -115,63 +115,45 @@ class _Tile:
                 memory.own(target + memory.part_at[part] + block * memory.vector).store(value)
 
     def stage(self, stage: Stage, step: Int) -> None:
-        """Block after block, some of them abreast as long as there are as many."""
-        memory, rows = self.memory, self.of.rows
-        blocks, (abreast, together) = memory.blocks[stage.space], self.at_once(stage)
-
-        def sums(first: Int, shift: list[Int]) -> None:
-            with loop(self.builder, memory.number(rows // together)) as group:
-                self.sums(stage, step, first, shift, [group * together + i for i in range(together)])
-
-        with loop(self.builder, (blocks + (abreast - 1)) // abreast) as group:
-            first = group * abreast
-            count = (blocks - first).min(abreast)
-            if abreast == 1:
-                sums(first, [memory.number(0)])
-            else:
-                with self.builder.if_else(count.equals(abreast)) as (all, some):
-                    with all:
-                        sums(first, [memory.number(i) for i in range(abreast)])
-                    with some, loop(self.builder, count) as index:
-                        sums(first + index, [index])
-            with loop(self.builder, count) as index, loop(self.builder, memory.number(rows)) as row:
-                _Units(self, stage, step, first + index, index, row).make()
+        """Block after block."""
+        builder, rows = self.builder, self.memory.number(self.of.rows)
+        together = self.together(stage)
+        with loop(builder, self.memory.blocks[stage.space]) as block:
+            with loop(builder, rows // together) as group:
+                self.sums(stage, step, block, [group * together + i for i in range(together)])
+            with loop(builder, rows) as row:
+                _Units(self, stage, step, block, row).make()
 
     # --- sums ---
 
-    def at_once(self, stage: Stage) -> tuple[int, int]:
-        """Blocks and rows of which sums are made at once: such that they stay in registers, and that they are enough not to
-        wait for the latency of multiply-add."""
+    def together(self, stage: Stage) -> int:
+        """Rows of which sums are made at once: as many as stay in registers beside the weights."""
         size = self.memory.vector * max([len(part.terms) * part.strands for part in stage.loops], default=1)
+        # On AVX2 four rows of a GRU take 160 ns by twos and 219 at once, of an LSTM 268 one by one and 310 at once.
         most = max(1, register_bytes() * 3 // 4 // size)
-        together = max(rows for rows in (1, 2, 4) if rows <= min(most, self.of.rows))
-        return (ABREAST if self.of.rows == 1 and most >= ABREAST else 1), together
+        return max(rows for rows in (1, 2, 4) if rows <= min(most, self.of.rows))
 
-    def total(self, stage: Stage, block: Int, row: Int, sum: int) -> Place:
-        """Where a sum is handed on."""
-        index = (block * self.of.rows + row) * len(stage.sums) + sum
-        return self.memory.own(self.totals + index * self.memory.vector)
+    def total(self, stage: Stage, row: Int, sum: int) -> Place:
+        """Where a sum of the block is handed on."""
+        return self.memory.own(self.totals + (row * len(stage.sums) + sum) * self.memory.vector)
 
-    def sums(self, stage: Stage, step: Int, first: Int, shift: list[Int], rows: list[Int]) -> None:
-        """The sums of these rows, of the blocks from `first` on, to the stack as those of the blocks in `shift`."""
+    def sums(self, stage: Stage, step: Int, block: Int, rows: list[Int]) -> None:
+        """The sums of a block, of these rows, to the stack."""
         memory = self.memory
         start, size = memory.weights_at[stage]
-        weights = [start + (first + index) * size for index in range(len(shift))]
-        # Of each block and row, of each sum.
-        pairs = [(block, row) for block in range(len(shift)) for row in range(len(rows))]
-        totals: dict[tuple[int, int], list[Variable]] = {pair: [] for pair in pairs}
-        at = memory.number(0)
+        at = start + block * size
+        totals: list[list[Variable]] = [[] for _ in rows]
         for biases in stage.biases:
-            for pair in pairs:
-                totals[pair].append(Variable(self.bias(weights[pair[0]] + at, len(biases))))
+            for sums in totals:
+                sums.append(Variable(self.bias(at, len(biases))))
             at = at + len(biases) * memory.vector
         at = at + len(stage.vectors) * memory.vector
         for part in stage.loops:
-            self.products(part, step, [base + at for base in weights], rows, totals)
+            self.products(part, step, at, rows, totals)
             at = at + memory.units[part.space or "inputs"] * (len(part.terms) * memory.vector)
-        for block, row in pairs:
-            for number, total in enumerate(totals[block, row]):
-                self.total(stage, shift[block], rows[row], number).store(total.get())
+        for row, sums in zip(rows, totals, strict=True):
+            for number, total in enumerate(sums):
+                self.total(stage, row, number).store(total.get())
 
     def bias(self, address: Int, count: int) -> Lanes:
         """So many vectors of weights, added up."""
@@ -181,30 +163,24 @@ class _Tile:
         return total
 
     def products(
-        self,
-        part: Loop,
-        step: Int,
-        weights: list[Int],
-        rows: list[Int],
-        totals: dict[tuple[int, int], list[Variable]],
+        self, part: Loop, step: Int, weights: Int, rows: list[Int], totals: list[list[Variable]]
     ) -> None:
-        """One loop: add its terms to the sums of all blocks and rows."""
+        """One loop: add its terms to the sums of all rows."""
         strands = range(part.strands)
         # In place of the sum itself, a term has a sum of its own if it is not the first there, and in further strands.
         own = [(strand, i) for strand in strands for i, term in enumerate(part.terms) if strand or term.fresh]
-        apart = {pair: {key: Variable(self.nothing) for key in own} for pair in totals}
+        apart = [{key: Variable(self.nothing) for key in own} for _ in rows]
         operands = dict.fromkeys(term.product.operand for term in part.terms)
-        read = {(i, row): self.operand(i, at, step) for i in operands for row, at in enumerate(rows)}
+        read = [{i: self.operand(i, row, step) for i in operands} for row in rows]
         size = len(part.terms) * self.memory.vector
 
         def add(unit: Int, strand: int) -> None:
-            numbers = {key: number(unit) for key, number in read.items()}
-            for block, base in enumerate(weights):
-                for i, term in enumerate(part.terms):
-                    weight = self.weight(base + unit * size + i * self.memory.vector)
-                    for row in range(len(rows)):
-                        total = apart[block, row].get((strand, i), totals[block, row][term.total])
-                        total.set(weight.fma(numbers[term.product.operand, row], total.get()))
+            numbers = [{i: number(unit) for i, number in of_row.items()} for of_row in read]
+            for i, term in enumerate(part.terms):
+                weight = self.weight(weights + unit * size + i * self.memory.vector)
+                for row, sums in enumerate(totals):
+                    total = apart[row].get((strand, i), sums[term.total])
+                    total.set(weight.fma(numbers[row][term.product.operand], total.get()))
 
         units = self.memory.units[part.space or "inputs"]
         whole = units // part.strands
@@ -214,9 +190,9 @@ class _Tile:
         if part.strands > 1:
             with loop(self.builder, units - whole * part.strands) as index:
                 add(whole * part.strands + index, 0)
-        for pair, others in apart.items():
+        for sums, others in zip(totals, apart, strict=True):
             for (_, i), other in others.items():
-                total = totals[pair][part.terms[i].total]
+                total = sums[part.terms[i].total]
                 total.set(total.get() + other.get())
 
     def operand(self, i: int, row: Int, step: Int) -> Callable[[Int], Lanes]:
@@ -251,9 +227,9 @@ def register_bytes() -> int:
 class _Units:
     """Everything but the sums, for one row and one block of a stage."""
 
-    def __init__(self, tile: _Tile, stage: Stage, step: Int, block: Int, index: Int, row: Int) -> None:
+    def __init__(self, tile: _Tile, stage: Stage, step: Int, block: Int, row: Int) -> None:
         self.tile, self.stage, self.step, self.block, self.row = tile, stage, step, block, row
-        self.index, self.memory, self.program = index, tile.memory, tile.program
+        self.memory, self.program = tile.memory, tile.program
         self.values: dict[int, Lanes] = {}
 
     def make(self) -> None:
@@ -312,7 +288,7 @@ class _Units:
             return self.own(self.memory.row_scratch(self.row) + self.memory.kept_at[i]).load(state, lanes)
         if node.op == "sum":
             number = self.stage.sums.index(node.which)
-            return self.tile.total(self.stage, self.index, self.row, number).load(state, lanes)
+            return self.tile.total(self.stage, self.row, number).load(state, lanes)
         return ARITHMETIC[node.op](node, *[self.value(j) for j in node.arguments])
 
     def own(self, start: Int) -> Place:
