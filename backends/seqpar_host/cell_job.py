@@ -48,7 +48,8 @@ class CellSpecialisation:
     rows: int
     formats: tuple[str, ...]  # per slot, "" where absent
     reaches: tuple[str, ...]  # per slot, along its units: see formats.py
-    whole: bool = False  # every space is a multiple of `lanes`
+    # Every space is a multiple of `lanes`: no masks, which cost nothing with AVX-512 and 5 to 20 % with AVX2.
+    whole: bool = False
 
     def __str__(self) -> str:
         digest = hashlib.sha1(self.program.encode(), usedforsecurity=False).hexdigest()[:20]
