@@ -73,14 +73,14 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
     for phase in range(LAST_PHASE + 1 if chunks > 1 else 1):
         together = 1 if phase == LAST_PHASE else chunks
         block = BLOCK if chunks > 1 else chunk
-        sizes = (*(1, 1, *(walk.sizes[axis] for axis in inner))[-2:], rows * together, chunk, block, chunks)
+        sizes = (*(1, 1, *(walk.sizes[axis] for axis in inner))[-2:], -rows * together, chunk, block, chunks)
         calls.append(
             Call(
                 kernel=kernel_of(spec, state, backward, "resets" in layouts),
                 grid=(-(-rows * together // tile), models, 1),
                 reads=tuple(slot.name for slot in given[:reads]),
                 writes=(*(slot.name for slot in given[reads:]), *SCRATCH),
-                integers=(walk.steps, rows, *sizes, chunks // together, phase, *strides),
+                integers=(walk.steps, rows, *sizes, -(chunks // together), -phase, *strides),
                 constants={"ROWS": tile, "STAGES": config.stages or STAGES, "DIMS": len(inner)},
                 warps=config.warps or (WARPS_OF_MANY if many else WARPS),
             )

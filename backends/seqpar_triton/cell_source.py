@@ -45,6 +45,8 @@ class Slot(NamedTuple):
 
 SCRATCH = ("marks", "ends", "flags")
 SIZES = ("steps", "rows", "n1", "n2", "walkers", "chunk", "block", "chunks", "turns", "phase")
+NEGATED = ("walkers", "turns", "phase")
+"""Passed with the other sign: jax-triton makes a constant of 1, and the phases have to be one machine code, bit for bit."""
 CONSTANTS = ("ROWS", "STAGES", "DIMS")
 
 
@@ -92,6 +94,8 @@ class _WalkText(StepText):
     # --- memory ---------------------------------------------------------------------------------------------------------
 
     def places(self) -> None:
+        for name in NEGATED:
+            self.line(f"{name} = -{name}")
         self.line("walker = tl.program_id(0) * ROWS + tl.arange(0, ROWS)")
         self.line("there = (walker < walkers)[:, None]")
         # Sequences of one model are neighbours in this order of all of them.
