@@ -213,8 +213,9 @@ def _fit(left: Shape, right: Shape) -> bool:
 
 def broadcasts_to(operation: str, name: str, shape: Shape, target: Shape, meaning: str) -> None:
     """Refuse a shape that does not broadcast to the target (one way)."""
+    # Not `m in (1, n)`, which torch.compile cannot tell of sizes that it holds open.
     fits = len(shape) <= len(target) and all(
-        m in (1, n) for m, n in zip(pad(shape, len(target)), target, strict=True)
+        m == 1 or m == n for m, n in zip(pad(shape, len(target)), target, strict=True)
     )
     if not fits:
         raise ShapeError(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from operator import index
 from typing import Any, NamedTuple
 
+import numpy as np
 from array_api_compat import device
 
 from seqpar.algorithms.arrays import sum_to
@@ -20,7 +21,7 @@ from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 from seqpar.solving.canonical import batch_of, mask_of, order_of, steps_of
-from seqpar.validation import Shape, binding_of, flag, floating, is_scalar, same_device
+from seqpar.validation import COMPLEX, Shape, binding_of, flag, floating, is_scalar, same_device
 
 NAME = "solve_recurrence"
 Operands = tuple[Array | None, ...]
@@ -152,11 +153,11 @@ def form_of(
     length: Any,
     reverse: Any,
     resets: Any,
+    compiling: bool = False,
 ) -> tuple[Binding, Form]:
     """Check the arguments of a call with a cell."""
-    # The index of a size is a constant to torch.compile, which otherwise holds it open.
-    sizes = {space: index(size) for space, size in cell.sizes(params).items()}
-    n, m = cell.program.state_size(sizes), sizes["inputs"]
+    outline = _while_compiling(cell, params) if compiling else _outline(cell, cell.sizes(params))
+    n, m = outline.state, outline.inputs
     arrays = {f"params[{name!r}]": value for name, value in params.items()}
     binding = _binding(cell, m, x, h0, arrays, resets)
     _dtypes(cell, binding, x, h0, arrays)
@@ -186,25 +187,38 @@ def form_of(
     into = (*split.batch, split.time, *split.features)
     backward = flag(NAME, "reverse", reverse)
     dtype = binding.dtype_name(x.dtype)
-    program, spaces, weights = _outline(cell, tuple(sizes), *sizes.values())
-    return binding, Form(
-        CellWalk(program, spaces), weights, n, dtype, steps, batch, count, into, order, backward
-    )
+    return binding, Form(outline.spec, outline.weights, n, dtype, steps, batch, count, into, order, backward)
 
 
-def _outline(
-    cell: Cell, spaces: tuple[str, ...], *units: int
-) -> tuple[str, str, tuple[tuple[str, int], ...]]:
-    """The text of the program, the sizes, and the numbers of each parameter."""
-    sizes = dict(zip(spaces, units, strict=True))
-    return (
-        *walk_of(cell.program, sizes),
-        tuple((p.name, math.prod(p.shape(sizes))) for p in cell.program.parameters),
-    )
+class Outline(NamedTuple):
+    """What the shapes of parameters tell."""
+
+    spec: CellWalk
+    weights: tuple[tuple[str, int], ...]
+    state: int
+    inputs: int
 
 
-# torch.compile evaluates a function with this mark while tracing; only constants may come out of it.
-_outline._dynamo_marked_constant = True  # type: ignore[attr-defined]
+def _outline(cell: Cell, sizes: dict[str, int]) -> Outline:
+    weights = tuple((p.name, math.prod(p.shape(sizes))) for p in cell.program.parameters)
+    return Outline(walk_of(cell.program, sizes), weights, cell.program.state_size(sizes), sizes["inputs"])
+
+
+def _by_shapes(cell: Cell, names: tuple[str, ...], *shapes: tuple[int, ...]) -> tuple[Any, ...]:
+    sizes = cell.sizes({name: np.broadcast_to(0.0, shape) for name, shape in zip(names, shapes, strict=True)})
+    outline = _outline(cell, sizes)
+    return tuple(outline.spec), *outline[1:]
+
+
+# torch.compile evaluates a function with this mark while tracing, instead of holding open every number in a cell's program.
+# Only constants may come out of it, and go in: an index of a size is one.
+_by_shapes._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _while_compiling(cell: Cell, params: Mapping[str, Array]) -> Outline:
+    shapes = [tuple([index(n) for n in p.shape]) for p in params.values()]
+    spec, weights, state, inputs = _by_shapes(cell, tuple(params), *shapes)
+    return Outline(CellWalk(*spec), weights, state, inputs)
 
 
 def _binding(cell: Cell, inputs: int, x: Any, h0: Any, params: Mapping[str, Any], resets: Any) -> Binding:
@@ -227,7 +241,10 @@ def _dtypes(cell: Cell, binding: Binding, x: Any, h0: Any, params: Mapping[str, 
     """One real dtype for all."""
     given = {"x": x, "h0": h0, **params}
     kinds = {name: binding.dtype_name(a.dtype) for name, a in given.items() if a is not None}
-    floating(NAME, "x", kinds["x"])
+    if floating(NAME, "x", kinds["x"]) in COMPLEX:
+        raise DtypeError(
+            f"{NAME}: x.dtype={kinds['x']}, and cells.{cell.name} is real. Give real and imaginary part as inputs."
+        )
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{name} {dtype}" for name, dtype in kinds.items())
         raise DtypeError(f"{NAME}: cells.{cell.name} with {told}. Give x, h0 and params in one dtype.")

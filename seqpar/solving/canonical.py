@@ -162,7 +162,9 @@ def steps_of(leaves: list[Any], names: list[str], axis: Any, length: Any) -> tup
         rest = tuple(i for i in range(rank) if i != time)
         split.append(Split(time, rest[:-1], rest[-1:]))
         if steps is None:
-            steps, first = int(leaf.shape[time]), name
+            size = leaf.shape[time]
+            # A size that torch.export holds open stays so; NaN, which is Dask's for one not known yet, raises here.
+            steps, first = int(size) if isinstance(size, float) else size, name
         elif steps != leaf.shape[time]:
             raise ShapeError(
                 f"{NAME}: {first} has {steps} steps and {name} {leaf.shape[time]} along axis={axis} (time). Give all inputs the "
@@ -188,7 +190,7 @@ def batch_of(h0: Shape, leaves: list[Any], names: list[str], split: list[Split])
         own = tuple(int(leaf.shape[i]) for i in axes.batch)
         rank = max(len(batch), len(own))
         wide, other = pad(batch, rank), pad(own, rank)
-        if any(m != k and 1 not in (m, k) for m, k in zip(wide, other, strict=True)):
+        if any(m != k and m != 1 and k != 1 for m, k in zip(wide, other, strict=True)):
             shapes = ", ".join(f"{of}.shape={shape}" for of, shape in told)
             raise ShapeError(
                 f"{NAME}: {name}.shape={tuple(leaf.shape)} has the batch axes {own}, which do not broadcast against {batch} of "
