@@ -7,8 +7,8 @@ again from where the one before it ended, until it meets its first walk. What is
     conduct     the worker that launch.py calls for such a plan: models one after the other, or one on each thread
     modeller    takes models until none is left, and for each packs its weights and chooses the way
 
-The automatic way: two sequences or more for each thread go in order. Else each sequence begins beside a
-ghost (cell_crew.py). Where the two do not meet soon (chaos, long memory, a last bit that never settles), it goes on in order.
+The automatic way: sequences that fill the tiles of all threads go in order. Else each begins beside a ghost (cell_crew.py);
+where the two do not meet soon (chaos, long memory, a last bit that never settles), it goes on in order.
 """
 
 from seqpar_host import cell_words as w
@@ -35,7 +35,7 @@ from seqpar_host.untyped import routine
 SHARE, LEAST_PROBE, MOST_PROBE = 16, 128, 4096
 # Chunks shorter than a few times the steps that sequences take to meet would be walked twice for the most part.
 MEETINGS = 4
-# Two rows in a tile are as fast as four, each, so chunks pay where threads have one sequence, or one has a sixth more to do.
+# Where tiles are full without them, chunks pay only if a thread would have a sixth more to do than its share.
 UNEVEN = 6
 ROUNDS = 2  # of correcting all chunks at once
 OUT_OF_MEMORY = 1
@@ -156,7 +156,7 @@ def chunks_for(orders: int, sequences: int, steps: int, meeting: int) -> int:
     """Chunks of each sequence with which rows fill the tiles of all threads; 1 if sequences alone do."""
     threads = get(orders, w.THREADS)
     most = quotient(sequences + threads - 1, threads)
-    if most >= 2 and UNEVEN * most * threads <= (UNEVEN + 1) * sequences:
+    if most >= get(get(orders, w.PLAN), w.FULL) and UNEVEN * most * threads <= (UNEVEN + 1) * sequences:
         return 1
     places, rest = w.HEIGHT * threads, sequences
     common = places

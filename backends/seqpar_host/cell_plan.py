@@ -33,7 +33,10 @@ NANOSECONDS, BYTES_PER_NANOSECOND = 40, 160
 # A thread takes 50 microseconds to start and join.
 THREAD_NANOSECONDS = 100_000
 # Probing and correcting take about as long as 250 steps of a row, and starting threads twice 100 microseconds.
-FEWEST_STEPS, LEAST_NANOSECONDS = 1024, 300_000
+FEWEST_STEPS, LEAST_NANOSECONDS = 512, 300_000
+# Bytes of weights that are read for each step of a tile and stay close to the core. Rows of a GRU take, one, two or four at once:
+# 168, 153 and 147 nanoseconds (32 units), 877, 541, 507 (64), 19,700, 10,400, 7,900 (256 units, 1.5 MB).
+CLOSE = 1 << 20
 
 
 @dataclass
@@ -79,6 +82,7 @@ def make_cell_plan(
     words[w.MODEL_DIMS], words[w.SEQUENCE_DIMS] = len(models), len(sequences)
     words[w.ITEMSIZE], words[w.STATE] = ITEMSIZE[state], spec.state
     words[w.PARTS], words[w.WEIGHTS] = len(program.parts), spec.weights
+    words[w.FULL] = 2 if packed <= CLOSE else w.HEIGHT
     _units(words, kernel, operands)
     _region(words, kernel, spec, operands, lanes, ghost)
     parts = [word for space in program.parts for word in (sizes[space], padded(sizes[space], lanes))]
