@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from seqpar.cells.operation import CellWalk
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     """A launch, and how often it runs."""
 
     program: Program
-    parts: list[Mapping[str, int]]
+    parts: Sequence[Mapping[str, int]]
     """Bytes to each part of memory that it serves, by operand: a single part for up to three leading axes."""
 
 

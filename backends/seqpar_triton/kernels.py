@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seqpar.dispatch.geometry import ITEMSIZE, row_major
 from seqpar.dispatch.operation import Abstract, operations
@@ -62,10 +62,10 @@ class TritonKernel(Kernel):
 
     backend = "triton"
     form = "buffers"
-    config = OnePassConfig
+    config: ClassVar[type] = OnePassConfig
     xla = ("cuda", "cpu")
 
-    def refuses(self, problem: Problem, config: OnePassConfig) -> str | None:
+    def refuses(self, problem: Problem, config: Any) -> str | None:
         if problem.framework not in ("torch", "jax"):
             return f"works on memory that PyTorch or JAX holds, not {problem.framework}"
         if problem.device != "cuda" and not (interpreting() and problem.device == "cpu"):
@@ -128,7 +128,7 @@ class TritonKernel(Kernel):
     def on_jax_arrays(
         self,
         spec: Any,
-        config: OnePassConfig,
+        config: Any,
         operands: Sequence[tuple[tuple[int, ...], str] | None],
         results: Sequence[tuple[tuple[int, ...], str]],
     ) -> Any:

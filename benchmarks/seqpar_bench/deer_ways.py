@@ -40,9 +40,9 @@ TOLERANCE = {"forward": 2e-5, "forward and gradients": 2e-4}
 class Answer(NamedTuple):
     """Outputs, or the gradients of the input and of the recurrent weights, on PyTorch's device."""
 
-    outputs: Array | None = None
-    dx: Array | None = None
-    du: Array | None = None
+    outputs: Array = None
+    dx: Array = None
+    du: Array = None
 
 
 @dataclass(frozen=True)
