@@ -18,12 +18,13 @@ from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.errors import NotEligibleError
 from seqpar.testing import oracle
+from seqpar.testing.cell_examples import CELL_EXAMPLES
 from seqpar.testing.examples import Array, Example
 from seqpar.testing.linear_examples import LINEAR_EXAMPLES
 from seqpar.testing.matrix_examples import MATRIX_EXAMPLES
 from seqpar.testing.scan_examples import SCAN_EXAMPLES
 
-EXAMPLES: tuple[Example, ...] = (*LINEAR_EXAMPLES, *MATRIX_EXAMPLES, *SCAN_EXAMPLES)
+EXAMPLES: tuple[Example, ...] = (*LINEAR_EXAMPLES, *MATRIX_EXAMPLES, *SCAN_EXAMPLES, *CELL_EXAMPLES)
 
 
 class BackendConformance:

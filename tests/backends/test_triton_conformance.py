@@ -17,7 +17,7 @@ for needed in ("torch", "triton"):
 if not import_module("triton").knobs.runtime.interpret:
     pytest.skip("there is a GPU: tests/gpu runs the kernels on it", allow_module_level=True)
 
-from seqpar_triton import WalkConfig  # noqa: E402
+from seqpar_triton import CellShootingConfig, WalkConfig  # noqa: E402
 
 # An interpreted step takes a millisecond.
 STEPS = 110
@@ -25,7 +25,7 @@ STEPS = 110
 
 class TestTritonOnTorch(BackendConformance):
     backend = registry.backends()["triton"]
-    configs = (WalkConfig(segments=3),)
+    configs = (WalkConfig(segments=3), CellShootingConfig(chunk=16))
     repeated = (2, 20, 3)
     examples = [x for x in EXAMPLES if x.operation != "associative_scan" and x.shape[x.time] <= STEPS]
 
@@ -40,6 +40,8 @@ class TestTritonOnTorch(BackendConformance):
         return (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
 
     def examples_of(self, kernel: Any) -> Any:
-        """Shared out between one pass and segments, which have all but the crossing in common; of matrices, half of those."""
-        every = 4 if kernel.operation.startswith("matrix") else 2
-        return super().examples_of(kernel)[every // 2 if kernel.method == "chunked" else 0 :: every]
+        """Shared out between one pass and segments or chunks, which have most in common; of matrices and cells, fewer."""
+        every = {"linear": 2, "matrix": 4}.get(kernel.operation.partition("_")[0], 6)
+        return super().examples_of(kernel)[
+            every // 2 if kernel.method in ("chunked", "shooting") else 0 :: every
+        ]

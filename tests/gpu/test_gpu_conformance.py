@@ -13,6 +13,7 @@ import pytest
 import seqpar
 from places import CUPY, EVERYWHERE, JAX, TORCH, Place
 from seqpar import associative_scan_reference, linear_recurrence_reference, matrix_recurrence_reference
+from seqpar.cells import reference as cells_reference
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
@@ -22,6 +23,7 @@ from seqpar.testing.examples import Example
 from seqpar.testing.linear_examples import LinearExample
 from seqpar.testing.matrix_examples import MatrixExample
 from seqpar_cupy import ChunkedConfig as CudaSegments
+from seqpar_triton import CellShootingConfig as TritonChunks
 from seqpar_triton import WalkConfig as TritonSegments
 
 REFERENCE = Backend(
@@ -33,6 +35,8 @@ REFERENCE = Backend(
         *matrix_recurrence_reference.KERNELS,
         *matrix_recurrence_reference.BACKWARD_KERNELS,
         *associative_scan_reference.KERNELS,
+        *cells_reference.KERNELS,
+        *cells_reference.BACKWARD_KERNELS,
     ],
 )
 
@@ -89,10 +93,10 @@ class TestTritonOnTorch(OnPlace):
 class TestTritonInSegmentsOnTorch(TestTritonOnTorch):
     """However short the sequences."""
 
-    configs = (TritonSegments(segments=3),)
+    configs = (TritonSegments(segments=3), TritonChunks(chunk=16))
 
     def kernels(self) -> Sequence[Kernel]:
-        return [kernel for kernel in super().kernels() if kernel.config is TritonSegments]
+        return [kernel for kernel in super().kernels() if kernel.config in (TritonSegments, TritonChunks)]
 
 
 @pytest.mark.gpu
