@@ -254,8 +254,11 @@ def told(orders: int) -> None:
 def run(orders: int, kind: int, items: int, codes: int, steps: int) -> None:
     """One phase, of items that take so many steps each, on as many threads as that is worth."""
     plan, handles, started = get(orders, w.PLAN), stack(MOST_THREADS), 0
-    threads = quotient(items * max(1, steps) * get(plan, w.NANOSECONDS), get(plan, w.WORTH))
-    threads = max(1, min(threads, items, get(orders, w.THREADS), MOST_THREADS))
+    work, worth = items * max(1, steps) * get(plan, w.NANOSECONDS), get(plan, w.WORTH)
+    threads = max(1, min(quotient(work, worth), items, get(orders, w.THREADS), MOST_THREADS))
+    # They start one after the other, an eighth of their worth each: k of them take k / 8 + work / k.
+    while threads > 1 and threads * threads * worth > 8 * work:
+        threads -= 1
     put(orders, w.KIND, kind)
     put(orders, w.COUNTER, 0)
     put(orders, w.ITEMS, items)

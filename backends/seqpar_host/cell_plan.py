@@ -75,7 +75,7 @@ def make_cell_plan(
     for height, word in ((1, w.TILE_1), (2, w.TILE_2), (4, w.TILE_4)):
         if height <= tallest and math.prod(lead) * steps:
             words[word] = kernel_address(_specialisation(kernel, spec, operands, lanes, height))
-    words[w.TALLEST], words[w.METHOD], words[w.CHUNK] = tallest, method, chunk
+    words[w.TALLEST], words[w.METHOD], words[w.CHUNK] = tallest, method, min(chunk, max(1, steps))
     words[w.BACKWARD], words[w.TIME] = int(kernel == "cell_backward"), steps
     words[w.NANOSECONDS], words[w.WORTH], words[w.PACKED] = nanoseconds, THREAD_NANOSECONDS, packed
     words[w.MODELS], words[w.SEQUENCES] = math.prod(models), count
@@ -112,8 +112,11 @@ def _operands(kernel: str, layouts: Sequence[Layout | None]) -> tuple[dict[str, 
             continue
         sizes, strides, size = list(layout.shape), list(layout.strides), ITEMSIZE[layout.dtype]
         units, unit = (1, 0) if name in UNITLESS else (sizes.pop(), strides.pop())
-        step = strides.pop(len(lead)) if len(sizes) > len(lead) and name not in TIMELESS else 0
-        others = [0 if n == 1 else s for n, s in zip(sizes, strides, strict=False)]
+        step = 0
+        if len(sizes) > len(lead):
+            step = strides.pop()
+            sizes.pop()
+        others = [0 if n == 1 else stride for n, stride in zip(sizes, strides, strict=True)]
         found[name] = _Operand(pointer, layout.dtype, others, step, size if units == 1 else unit, units)
     if kernel == "cell_backward" and found["states"].unit == 0 and math.prod(whole.shape):
         # No start of a sequence can be laid out like that (see `remember` in cell_crew.py).
