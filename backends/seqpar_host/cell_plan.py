@@ -118,7 +118,7 @@ def _operands(kernel: str, layouts: Sequence[Layout | None]) -> tuple[dict[str, 
             sizes.pop()
         others = [0 if n == 1 else stride for n, stride in zip(sizes, strides, strict=True)]
         found[name] = _Operand(pointer, layout.dtype, others, step, size if units == 1 else unit, units)
-    if kernel == "cell_backward" and found["states"].unit == 0 and math.prod(whole.shape):
+    if kernel == "cell_backward" and found["states"].unit == 0 and 0 not in whole.shape:
         # No start of a sequence can be laid out like that (see `remember` in cell_crew.py).
         raise BackendError("cell_backward: the numbers of each state all lie in one place. Copy the states.")
     return found, lead, steps
