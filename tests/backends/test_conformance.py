@@ -15,7 +15,6 @@ import pytest
 
 import seqpar
 from seqpar import associative_scan_reference, linear_recurrence_reference, matrix_recurrence_reference
-from seqpar.cells import reference as cells_reference
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import Backend
@@ -29,7 +28,7 @@ from seqpar_host.configs import ChunkedConfig
 
 REFERENCE = [
     kernel
-    for module in (linear_recurrence_reference, matrix_recurrence_reference, cells_reference)
+    for module in (linear_recurrence_reference, matrix_recurrence_reference)
     for kernel in (*module.KERNELS, *module.BACKWARD_KERNELS)
 ] + list(associative_scan_reference.KERNELS)
 

@@ -17,6 +17,7 @@ import seqpar
 from seqpar.dispatch import registry
 from seqpar.errors import BackendError, NotEligibleError
 from seqpar.testing import BackendConformance
+from seqpar.testing.cell_examples import CellExample
 from seqpar.testing.examples import Example
 from seqpar.testing.linear_examples import LinearExample
 from seqpar.testing.matrix_examples import MatrixExample
@@ -30,14 +31,14 @@ import jax.numpy as jnp  # noqa: E402
 
 from jax_loop import MATRIX, Recurrence, each  # noqa: E402
 from like_jax_triton import LikeJaxTriton  # noqa: E402
-from seqpar_triton import WalkConfig, jax_arrays, jax_calls, kernels  # noqa: E402
+from seqpar_triton import CellShootingConfig, WalkConfig, jax_arrays, jax_calls, kernels  # noqa: E402
 
 
 class TestTritonOnJax(BackendConformance):
     """A few examples of each kernel: test_triton_conformance.py runs all of them, on tensors."""
 
     backend = registry.backends()["triton"]
-    configs = (WalkConfig(segments=3),)
+    configs = (WalkConfig(segments=3), CellShootingConfig(chunk=16))
     # What these show depends on the kernels alone, not on whose arrays they are.
     test_repeated_calls_agree_to_the_bit_where_that_is_promised = None  # type: ignore[assignment]
     test_operands_are_left_alone = None  # type: ignore[assignment]
@@ -48,6 +49,8 @@ class TestTritonOnJax(BackendConformance):
         LinearExample(shape=(2, 20, 3), dtype="float64", narrow={"a": (1, 1, 3)}),
         MatrixExample(shape=(2, 20, 3, 1), h0=True, resets=0.1),
         MatrixExample(shape=(3, 20, 2, 1), narrow={"A": (1, 1, 2, 2)}, dtype="complex64"),
+        CellExample(shape=(2, 20, 5), resets=0.1),
+        CellExample(shape=(2, 3, 20, 4), name="elman", models=1),
     ]
 
     def array(self, x: Any) -> Any:

@@ -13,11 +13,11 @@ import pytest
 import seqpar
 from places import CUPY, EVERYWHERE, JAX, TORCH, Place
 from seqpar import associative_scan_reference, linear_recurrence_reference, matrix_recurrence_reference
-from seqpar.cells import reference as cells_reference
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.testing import BackendConformance
+from seqpar.testing.cell_examples import CellExample
 from seqpar.testing.conformance import EXAMPLES
 from seqpar.testing.examples import Example
 from seqpar.testing.linear_examples import LinearExample
@@ -35,8 +35,6 @@ REFERENCE = Backend(
         *matrix_recurrence_reference.KERNELS,
         *matrix_recurrence_reference.BACKWARD_KERNELS,
         *associative_scan_reference.KERNELS,
-        *cells_reference.KERNELS,
-        *cells_reference.BACKWARD_KERNELS,
     ],
 )
 
@@ -172,6 +170,7 @@ class TestTheSuiteOnTorch(OnPlace):
         LinearExample(shape=(3, 40, 18), memory="gaps", h0=True),
         LinearExample(shape=(2, 64, 4), dtype="bfloat16", memory="backwards", h0=True),
         MatrixExample(shape=(2, 33, 3, 2), h0=True, resets=0.1),
+        CellExample(shape=(2, 33, 5), resets=0.1),
     ]
 
 
