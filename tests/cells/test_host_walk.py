@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host_cell_walks import Walk, backward, forward, problem, same, written
+from host_cell_walks import BINDING, Walk, asked, backward, forward, problem, same, written
 from host_xla import target
 from seqpar import cells
 from seqpar.cells import operation
+from seqpar.dispatch.choice import choose
+from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.memos import invalidate
-from seqpar_host import cell_plan, threads
+from seqpar.errors import BackendError
+from seqpar_host import cell_plan, cell_words, threads
 from seqpar_host.kernels import CellShooting, CellShootingBackward
 
 CELLS = [getattr(cells, name) for name in cells.__all__ if name != "Cell"]
@@ -345,3 +348,52 @@ def test_xla_gets_the_bits_that_numpy_gets(resets: float) -> None:
     function, _ = target(CellShootingBackward(), walk.spec, [*walk.operands, states, g], right)
     for found, other in zip(jax.jit(function)(*given, states, g), right, strict=True):
         assert same(found, other)
+
+
+def test_chunks_are_chosen_unless_another_method_is_asked_for() -> None:
+    walk = problem(cells.gru, 1, 20)
+    for operation_, operands in (
+        (operation.CELL, walk.operands),
+        (operation.BACKWARD, (*walk.operands, walk.x[..., [0] * 5], walk.x[..., [0] * 5])),
+    ):
+        found = problem_of(BINDING, operation_, walk.spec, operands)
+        assert choose(found).kernel.label == "host.shooting"
+        assert choose(found, asked("sequential")).kernel.label == "host.sequential"
+
+
+@pytest.fixture(params=["REGION", "CARRY"])
+def no_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """More is asked for than there can be: by every walk, or for chunks."""
+    make_cell_plan = cell_plan.make_cell_plan
+
+    def plan(*given: Any) -> Any:
+        made = make_cell_plan(*given)
+        made.words[getattr(cell_words, request.param)] = 1 << 56
+        return made
+
+    monkeypatch.setattr(cell_plan, "make_cell_plan", plan)
+    invalidate()
+    yield request.param
+    invalidate()
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_memory_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(MemoryError, match=r"no memory for what host\.shooting notes down"):
+        forward(problem(cells.gru, 3, 40), "shooting", 16)
+
+
+def test_memory_that_is_not_there_is_an_error_in_xla(no_memory: str) -> None:
+    jax = pytest.importorskip("jax")
+    walk = problem(cells.gru, 1, 20_000 if no_memory == "CARRY" else 44, hidden=7)
+    states, sweeps = np.empty((1, walk.x.shape[1], 7), "float32"), np.empty(1, "int32")
+    function, _ = target(CellShooting(), walk.spec, walk.operands, [states, sweeps])
+    with pytest.raises(Exception, match="there is no memory for what a host kernel notes down"):
+        jax.block_until_ready(function(walk.x, walk.h0, walk.weights))
+
+
+def test_states_that_all_lie_in_one_place_are_refused() -> None:
+    walk = problem(cells.gru, 1, 20)
+    states = np.broadcast_to(np.float32(0.5), (1, 20, 5))
+    with pytest.raises(BackendError, match="Copy the states"):
+        backward(walk, states, states)
