@@ -26,11 +26,13 @@ def program(
     resets: bool = False,
     config: CellConfig | None = None,
     dtype: str = "float32",
+    inputs: int | None = None,
 ) -> Any:
-    """The program that is chosen for row-major sequences of n inputs."""
-    spec = walk_of(cell.program, {"inputs": n, "hidden": n})
+    """The program that is chosen for row-major sequences, of n inputs if nothing else is said."""
+    m = inputs or n
+    spec = walk_of(cell.program, {"inputs": m, "hidden": n})
     given = [
-        Abstract((batch, STEPS, n), dtype),
+        Abstract((batch, STEPS, m), dtype),
         Abstract((batch, spec.state), dtype),
         Abstract((batch, STEPS), "bool") if resets else None,
         Abstract((1, spec.weights), dtype),
@@ -54,12 +56,16 @@ def programs() -> dict[str, Any]:
     found["gru 32, step by step"] = program(cells.gru, 32, config=CellConfig())
     found["gru 32, backward, resets"] = program(cells.gru, 32, backward=True, resets=True)
     found["gru 32, float64"] = program(cells.gru, 32, dtype="float64")
+    for cell in (cells.gru, cells.lstm):
+        found[f"{cell.name} 64, 512 inputs"] = program(cell, 64, inputs=512)
+    found["lstm 64, 512 inputs, backward"] = program(cells.lstm, 64, inputs=512, backward=True)
     return found
 
 
 if __name__ == "__main__":
     for title, each in programs().items():
         # Phases differ in numbers that are known at run time only.
-        first = each.__class__(**{**vars(each), "calls": each.calls[:1]})
-        for cubin in cubins(title, first, (80, 90) if title == "gru 32, batch 1" else (90,)):
+        kernels = {call.kernel: call for call in each.calls}
+        once = each.__class__(**{**vars(each), "calls": tuple(kernels.values())})
+        for cubin in cubins(title, once, (80, 90) if title == "gru 32, batch 1" else (90,)):
             print(json.dumps(cubin._asdict()), flush=True)

@@ -37,6 +37,17 @@ def gate_of(
 
 
 @triton.jit
+def lines_of_gate(
+    weights, unit, first, START: tl.constexpr, LINE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    SOME: tl.constexpr, PADDED_COLUMNS: tl.constexpr, STATE: tl.constexpr,
+):  # fmt: skip
+    """SOME lines of a gate of a matrix of ROWS lines, from the one numbered `first` on."""
+    i, j = first + tl.arange(0, SOME)[:, None], tl.arange(0, PADDED_COLUMNS)[None, :]
+    at = (START + i * LINE + j).to(tl.int64) * unit
+    return tl.load(weights + at, mask=(i < ROWS) & (j < COLUMNS), other=0.0).to(STATE)
+
+
+@triton.jit
 def times(total, tile, gate):
     """total + tile @ gate, every product and sum in the format of the state, whatever the GPU could do faster in another."""
     return tl.dot(tile, gate, total, input_precision="ieee", out_dtype=total.dtype)

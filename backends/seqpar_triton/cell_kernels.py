@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqpar.cells.adjoint import adjoint
 from seqpar.cells.operation import CellWalk
+from seqpar.cells.program import INPUT
 from seqpar.dispatch.problem import Kernel, Layout, Problem, wrong_counts
 from seqpar_triton.configs import CellConfig, CellShootingConfig, OnePassConfig
 from seqpar_triton.kernels import INTERPRETED_RANK, TritonKernel
@@ -25,7 +26,7 @@ class CellKernel(TritonKernel):
             return f"works in float32 or float64, not in {', '.join(sorted(formats))}"
         spec = CellWalk(problem.options[-1], problem.options[-2])
         for space, size in spec.sizes.items():
-            if size > LARGEST_SPACE:
+            if size > LARGEST_SPACE and space != "inputs":
                 return f"keeps at most {LARGEST_SPACE} units of a space in registers, and there are {size} {space}"
         needed = weights_on_chip(spec, "float64" in formats, problem.operation.endswith("_backward"))
         if needed > SHARED_BYTES:
@@ -68,8 +69,11 @@ def weights_on_chip(spec: CellWalk, wide: bool, backward: bool) -> int:
     """Bytes of all gates of matrices, each in a tile padded to powers of two, and again where its transpose is multiplied by."""
     program = adjoint(spec.cell) if backward else spec.cell
     spaces = {p.name: (p.rows, p.columns) for p in program.parameters}
-    gates = {(p.name, p.gate, p.transposed) for made in program.sums for p in made.products}
     sizes = spec.sizes
+    # Wide inputs are multiplied ahead of the walk.
+    apart = sizes["inputs"] > LARGEST_SPACE
+    products = [p for made in program.sums for p in made.products if not (apart and p.operand == INPUT)]
+    gates = {(p.name, p.gate, p.transposed) for p in products}
     numbers = [
         padded(sizes[rows]) * padded(sizes[columns]) for rows, columns in (spaces[g[0]] for g in gates)
     ]

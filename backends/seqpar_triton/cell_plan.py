@@ -8,8 +8,9 @@ from typing import NamedTuple
 from seqpar.cells.operation import CellWalk
 from seqpar.dispatch.geometry import ITEMSIZE, Geometry, geometry
 from seqpar.dispatch.problem import Layout
-from seqpar_triton.cell_kernel import kernel_of
+from seqpar_triton.cell_kernel import inputs_kernel_of, kernel_of
 from seqpar_triton.cell_source import LAST_PHASE, SCRATCH, Slot, slots
+from seqpar_triton.cell_step import starts_ahead
 from seqpar_triton.configs import CellConfig, CellShootingConfig
 from seqpar_triton.device import Device
 from seqpar_triton.limits import AXES, MOST_SEGMENTS, padded
@@ -29,6 +30,8 @@ BLOCK = 16
 """Steps after which a chunk is compared with what it was."""
 SHORTEST_CHUNK = 256
 """Two walks of a GRU or LSTM meet, to the bit, after 40 to 90 steps; what is walked twice is at most so much of a chunk."""
+STEPS_AHEAD = 32
+"""Steps whose inputs one program multiplies, where that is done ahead of the walk."""
 STAGES = 2
 """Steps whose inputs are being loaded or used: a step takes longer than memory does."""
 
@@ -70,15 +73,34 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
         scratch["flags"] = (LAST_PHASE + 1,), "int32"
     reads = 6 if backward else 4
     calls = []
+    inner_sizes = (1, 1, *(walk.sizes[axis] for axis in inner))[-2:]
+    _, ahead = starts_ahead(spec.cell, spec.sizes)
+    if ahead:
+        scratch["products"] = (sequences, walk.steps, ahead), state
+        calls.append(
+            Call(
+                kernel=inputs_kernel_of(spec, state),
+                grid=(rows * -(-walk.steps // STEPS_AHEAD), models, 1),
+                reads=("x", "weights"),
+                writes=("products",),
+                integers=(
+                    *(walk.steps, rows, *inner_sizes),
+                    *_strides(given[0], layouts, walk, inner),
+                    *_strides(given[3], layouts, walk, inner),
+                ),
+                constants={"STEPS": STEPS_AHEAD, "DIMS": len(inner)},
+                warps=WARPS_OF_MANY,
+            )
+        )
     for phase in range(LAST_PHASE + 1 if chunks > 1 else 1):
         together = 1 if phase == LAST_PHASE else chunks
         block = BLOCK if chunks > 1 else chunk
-        sizes = (*(1, 1, *(walk.sizes[axis] for axis in inner))[-2:], -rows * together, chunk, block, chunks)
+        sizes = (*inner_sizes, -rows * together, chunk, block, chunks)
         calls.append(
             Call(
                 kernel=kernel_of(spec, state, backward, "resets" in layouts),
                 grid=(-(-rows * together // tile), models, 1),
-                reads=tuple(slot.name for slot in given[:reads]),
+                reads=(*(slot.name for slot in given[:reads]), "products"),
                 writes=(*(slot.name for slot in given[reads:]), *SCRATCH),
                 integers=(walk.steps, rows, *sizes, -(chunks // together), -phase, *strides),
                 constants={"ROWS": tile, "STAGES": config.stages or STAGES, "DIMS": len(inner)},

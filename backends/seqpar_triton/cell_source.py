@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from seqpar.cells.adjoint import adjoint
 from seqpar.cells.operation import CellWalk
-from seqpar_triton.cell_step import StepText, starts_of
+from seqpar_triton.cell_step import StepText, starts_ahead, starts_of
 from seqpar_triton.limits import AXES, padded
 
 LAST_PHASE = 3
@@ -76,11 +76,13 @@ class _WalkText(StepText):
         self.part_starts = starts_of([self.sizes[space] for space in self.of.parts])
         self.parts = list(enumerate(zip(self.of.parts, self.part_starts, strict=True)))
         self.units = walk.state
+        self.ahead, self.width_ahead = starts_ahead(walk.cell, self.sizes)
         self.bits = "tl.int64" if self.wide else "tl.int32"
 
     def text(self) -> str:
         given = slots(self.backward, self.resets)
-        parameters = [*(slot.name for slot in given), *SCRATCH, *SIZES]
+        names = [slot.name for slot in given]
+        parameters = [*names[:-2], "products", *names[-2:], *SCRATCH, *SIZES]
         parameters += [stride for slot in given for stride in slot.strides]
         parameters += [f"{name}: tl.constexpr" for name in CONSTANTS]
         self.depth = 0
@@ -108,6 +110,8 @@ class _WalkText(StepText):
             axes = ", ".join(f"{slot.name}_{axis}" for axis in range(AXES))
             self.line(f"{slot.name}_at = {slot.name} + offsets({what}, n1, n2, {axes}, DIMS, 1){across}")
         for space, size in self.sizes.items():
+            if space == "inputs" and self.ahead:
+                continue
             self.line(f"{space}_units = tl.arange(0, {padded(size)})[None, :]")
             self.line(f"in_{space} = there & ({space}_units < {size})")
         for part, (space, start) in self.parts:
@@ -229,7 +233,13 @@ class _WalkText(StepText):
         self.line("ahead = begin + step")
         self.line("timely = ahead < steps")
         self.line("at = steps - 1 - ahead" if self.backward else "at = ahead")
-        if self.uses_input:
+        for which, start in self.ahead.items():
+            space = self.of.sums[which].space
+            place = (
+                f"products + (index[:, None] * steps + at) * {self.width_ahead} + ({start} + {space}_units)"
+            )
+            self.line(f"ahead{which} = tl.load({place}, mask=in_{space} & timely, other=0.0)")
+        if self.uses_input and not self.ahead:
             self.line(f"x_tile = {self.loaded('x', 'inputs', 0, 'at', 'timely')}")
         if self.resets:
             self.line("drop = tl.load(resets_at + at * resets_step, mask=there & timely, other=0) != 0")

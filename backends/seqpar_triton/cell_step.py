@@ -7,8 +7,8 @@ that the products of the state are all that a step waits for.
 from collections.abc import Sequence
 from functools import cached_property
 
-from seqpar.cells.program import INPUT, Product, Program
-from seqpar_triton.limits import padded
+from seqpar.cells.program import INPUT, Product, Program, Sum
+from seqpar_triton.limits import LARGEST_SPACE, padded
 
 
 class StepText:
@@ -20,6 +20,10 @@ class StepText:
         self.state, self.wide = f"tl.{dtype}", dtype == "float64"
         self.lines: list[str] = []
         self.depth = 1
+        self.rows = "ROWS"
+        """The height of a tile."""
+        self.ahead: dict[int, int] = {}
+        """Sums that are found in memory without the products of the state, and where each begins."""
         self.bare: set[str] = set()
         """Tiles whose padding was made zero in this step."""
 
@@ -42,19 +46,21 @@ class StepText:
     def weights(self) -> None:
         """Every gate that is used, in a tile of its own, and in another where its transpose is multiplied by."""
         parameters = {p.name: p for p in self.of.parameters}
-        for name, gate, transposed in sorted({_key(p) for s in self.program.sums for p in s.products}):
+        products = {_key(p) for s in self.program.sums for p in s.products if not self.known(p)}
+        for name, gate, transposed in sorted(products):
             parameter = parameters[name]
             rows, columns = self.sizes[parameter.rows], self.sizes[parameter.columns]
             start = self.weight_starts[name] + gate * columns
             line, lane = parameter.gates * columns, 1
             if transposed:
                 rows, columns, line, lane = columns, rows, lane, line
-            self.gate(_gate(name, gate, transposed), start, line, lane, rows, columns, padded(rows))
-        vectors = {(b.name, b.gate) for s in self.program.sums for b in s.biases}
+            self.gate(gate_name(name, gate, transposed), start, line, lane, rows, columns, padded(rows))
+        sums = [made for which, made in enumerate(self.program.sums) if which not in self.ahead]
+        vectors = {(b.name, b.gate) for made in sums for b in made.biases}
         vectors |= {(node.name, node.which) for node in self.program.vectors()}
         for name, gate in sorted(vectors):
             columns = self.sizes[parameters[name].columns]
-            self.gate(_gate(name, gate), self.weight_starts[name] + gate * columns, 0, 1, 1, columns, 1)
+            self.gate(gate_name(name, gate), self.weight_starts[name] + gate * columns, 0, 1, 1, columns, 1)
 
     def gate(
         self, name: str, start: int, line: int, lane: int, rows: int, columns: int, padded_rows: int
@@ -80,7 +86,7 @@ class StepText:
             case "state" | "carry" | "given":
                 return f"{node.op}_{node.which}"
             case "vector":
-                return _gate(node.name, node.which)
+                return gate_name(node.name, node.which)
             case "sum":
                 return self.sum(node.which)
             case "add":
@@ -105,15 +111,29 @@ class StepText:
             case op:
                 raise NotImplementedError(f"{op} in a cell's kernel")
 
+    def known(self, product: Product) -> bool:
+        """Is it of the input, and found in memory?"""
+        return bool(self.ahead) and product.operand == INPUT
+
     def sum(self, which: int) -> str:
         """Biases first, then products of the input, then those of what the step computes."""
         made = self.program.sums[which]
-        shape = f"(ROWS, {padded(self.sizes[made.space])})"
-        total = " + ".join(_gate(bias.name, bias.gate) for bias in made.biases)
-        text = f"tl.broadcast_to({total}, {shape})" if total else f"tl.zeros({shape}, {self.state})"
+        if which in self.ahead:
+            text = f"ahead{which}"
+            for product in made.products:
+                if not self.known(product):
+                    text = f"times({text}, {self.operand(product)}, {gate_name(*_key(product))})"
+            return text
+        text = self.begun(made)
         for product in sorted(made.products, key=lambda p: p.operand != INPUT):
-            text = f"times({text}, {self.operand(product)}, {_gate(*_key(product))})"
+            text = f"times({text}, {self.operand(product)}, {gate_name(*_key(product))})"
         return text
+
+    def begun(self, made: Sum) -> str:
+        """A sum's biases, or zeros, as a tile."""
+        shape = f"({self.rows}, {padded(self.sizes[made.space])})"
+        total = " + ".join(gate_name(bias.name, bias.gate) for bias in made.biases)
+        return f"tl.broadcast_to({total}, {shape})" if total else f"tl.zeros({shape}, {self.state})"
 
     def operand(self, product: Product) -> str:
         if product.operand == INPUT:
@@ -140,6 +160,23 @@ class StepText:
         return f"tl.broadcast_to(v{i}, (ROWS, {padded(self.sizes[node.space])}))"
 
 
+def sums_of_input(of: Program) -> tuple[int, ...]:
+    """The sums of a cell in which there is a product of the input."""
+    return tuple(i for i, made in enumerate(of.sums) if any(p.operand == INPUT for p in made.products))
+
+
+def starts_ahead(of: Program, sizes: dict[str, int]) -> tuple[dict[int, int], int]:
+    """Where each of these begins among those of one step, and the numbers of all, where they are computed ahead of the walk.
+
+    That is for inputs too wide to keep their weights beside those of the state.
+    """
+    if sizes["inputs"] <= LARGEST_SPACE:
+        return {}, 0
+    which = sums_of_input(of)
+    widths = [sizes[of.sums[i].space] for i in which]
+    return dict(zip(which, starts_of(widths), strict=True)), sum(widths)
+
+
 def starts_of(sizes: Sequence[int]) -> tuple[int, ...]:
     """Where each of several things begins that lie one after the other."""
     return tuple(sum(sizes[:i]) for i in range(len(sizes)))
@@ -149,7 +186,7 @@ def _key(product: Product) -> tuple[str, int, bool]:
     return product.name, product.gate, product.transposed
 
 
-def _gate(name: str, gate: int, transposed: bool = False) -> str:
+def gate_name(name: str, gate: int, transposed: bool = False) -> str:
     """The name of a tile of weights."""
     return f"{name}_gate{gate}" + ("_turned" if transposed else "")
 

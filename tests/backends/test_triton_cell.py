@@ -194,6 +194,12 @@ def test_every_config_equals_the_definition(rows, stages, warps):
     check(*problem(cells.gru, 5, 3, (5,), 7, resets=True), config)
 
 
+@pytest.mark.parametrize("of", [cells.gru, cells.lstm, cells.mgu, cells.mingru], ids=repr)
+def test_inputs_wider_than_a_tile_are_multiplied_ahead_of_the_walk(of):
+    check(*problem(of, 5, 65, (3,), 5, resets=True))
+    check(*problem(of, 17, 130, (2, 2), 35, models=(2, 1)))
+
+
 # --- time in chunks ---------------------------------------------------------------------------------------------------
 
 CHUNKED = CellShooting(), CellShootingBackward()
@@ -242,8 +248,9 @@ def test_chunks_of_every_model_are_walked_with_its_own_weights():
     assert both_ways(spec, operands) <= {2, 3}
 
 
-def test_chunks_equal_the_definition():
-    check(*problem(cells.gru, 5, 3, (2,), 70), CUT, CHUNKED)
+@pytest.mark.parametrize("m", [3, 70])
+def test_chunks_equal_the_definition(m):
+    check(*problem(cells.gru, 5, m, (2,), 70), CUT, CHUNKED)
 
 
 def planned(steps, batch, n=32, config=None):
@@ -293,6 +300,7 @@ def test_what_no_kernel_takes_is_said(kernel):
     assert asked(kernel, dtypes=("float64",) * 4) is None
     assert "float16" in asked(kernel, dtypes=("float16",) * 4)
     assert "65 hidden" in asked(kernel, n=65)
+    assert asked(kernel, m=1000) is None
     assert "on mps" in asked(kernel, device="mps")
     assert "cupy" in asked(kernel, framework="cupy")
     assert "models" in asked(kernel, words=("models",), shape=(70000, 10, 8))
