@@ -79,7 +79,7 @@ def wild(n: int = 16, steps: int = 3000, dtype: Any = np.float32) -> Data:
 
 
 def near(found: Any, wanted: Any, digits: float = 1e-12) -> None:
-    """Agree to a few units of rounding of the largest number, in shape too."""
-    found, wanted = np.asarray(found), np.asarray(wanted)
+    """Agree to a few units of rounding of the largest number, in shape too. Of any framework, with a graph behind them or not."""
+    found, wanted = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (found, wanted))
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max(initial=0) <= digits * max(1, np.abs(wanted).max(initial=0))

@@ -26,6 +26,8 @@ def check_unchanged(recurrence: Recurrence, states: Tensor, converged: Tensor, t
 
     Most, because a step that rounds or takes a sign may land on the other side of a tie now and then.
     """
+    if not states.shape[-1]:
+        return  # states of no numbers, of which there is no largest
     last, count = recurrence.steps - 1, min(STEPS, recurrence.steps)
     # Integers: in single precision the last of 2^25 steps would be one too many.
     times = torch.tensor([i * last // max(1, count - 1) for i in range(count)], device=states.device)

@@ -5,6 +5,7 @@ Everything here is array API code over any leading axes: units are the last axis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -334,8 +335,10 @@ def _product(xp: Any, operand: Array, delta: Array, like: Array) -> Array:
     if all(n == 1 for n in like.shape[:-2]):
         # An input that sequences share is a row for each of them.
         each = xp.broadcast_to(operand, (*delta.shape[:-1], operand.shape[-1]))
-        rows = xp.reshape(each, (-1, each.shape[-1]))
-        return xp.matrix_transpose(rows) @ xp.reshape(delta, (-1, delta.shape[-1]))
+        # By its number and not -1, which nothing tells where a row is of no numbers.
+        steps = math.prod(delta.shape[:-1])
+        rows = xp.reshape(each, (steps, each.shape[-1]))
+        return xp.matrix_transpose(rows) @ xp.reshape(delta, (steps, delta.shape[-1]))
     each = xp.matrix_transpose(operand) @ delta
     return sum_to(xp, each, (*_lead(each, like, 2)[:-1], delta.shape[-1]))
 

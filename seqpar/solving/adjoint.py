@@ -80,6 +80,8 @@ def solve_adjoint(
     Agreement of chunks is relative to the largest gradient of a sequence: the scale of lambda is the loss's, not the state's.
     """
     xp = recurrence.xp
+    if not recurrence.state:  # of no numbers there is no largest, and nothing to find
+        return gradient, xp.zeros_like(recurrence.h0)
     walk = AdjointWalk(
         recurrence,
         stepper,

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import seqpar
 from cell_restatements import CASES, Case
+from cell_walks import loop, near
 from seqpar import cells
 from seqpar.cells import evaluation, operation
 from seqpar.cells.adjoint import adjoint
@@ -40,13 +42,6 @@ def tensors(*arrays: Any) -> tuple[Any, ...]:
         return torch.tensor(x, requires_grad=True)
 
     return tuple({k: leaf(v) for k, v in x.items()} if isinstance(x, dict) else leaf(x) for x in arrays)
-
-
-def near(found: Any, wanted: Any, digits: float = 1e-12) -> None:
-    """Agree to a few units of rounding of the largest number."""
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max(initial=0) <= digits * max(1, np.abs(wanted).max(initial=0))
 
 
 def test_every_cell_of_the_zoo_is_restated() -> None:
@@ -121,6 +116,38 @@ def test_the_backward_walk_is_that_of_autograd(case: Case, n: int, marks: bool) 
     for name, grad in operation.unpacked(np, walk, dweights).items():
         near(grad.reshape(params[name].shape), leaves[name].grad)
     assert np.all(sweeps == 1)
+
+
+@every_cell
+@pytest.mark.parametrize(("inputs", "n"), [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_a_cell_without_inputs_or_units_has_states_and_gradients(
+    case: Case, inputs: int, n: int, framework: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    spaces = {space for p in case.cell.program.parameters for space in (p.rows, p.columns) if space}
+    sizes = dict.fromkeys(spaces, n) | {"inputs": inputs}
+    rng = np.random.default_rng(0)
+    params = {p.name: rng.standard_normal(p.shape(sizes)) for p in case.cell.program.parameters}
+    h0 = rng.standard_normal((2, case.cell.state_size(params)))
+    x, g = rng.standard_normal((2, 7, inputs)), rng.standard_normal((2, 7, h0.shape[-1]))
+
+    leaves, th, tx = tensors(params, h0, x)
+    wanted = loop(torch, case, leaves, tx, th)
+    wanted.backward(torch.tensor(g))
+    if framework == "numpy":
+        states, pullback = seqpar.vjp(seqpar.recurrence, case.cell, x, h0, params)
+        _, dx, dh0, grads = pullback(g)
+    else:
+        ours, start, given = tensors(params, h0, x)
+        states = seqpar.recurrence(case.cell, given, start, ours)
+        states.backward(torch.tensor(g))
+        dx, dh0, grads = given.grad, start.grad, {name: leaf.grad for name, leaf in ours.items()}
+    near(states, wanted)
+    near(dx, tx.grad)
+    near(dh0, th.grad)
+    for name, leaf in leaves.items():
+        near(grads[name], leaf.grad)
 
 
 @every_cell

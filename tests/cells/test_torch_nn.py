@@ -8,6 +8,7 @@ import array_api_compat
 import numpy as np
 import pytest
 
+from cell_walks import near
 from seqpar import cells
 from seqpar.cells import operation
 from seqpar.errors import NotEligibleError, OptionError, ShapeError
@@ -30,10 +31,6 @@ with_and_without_biases = pytest.mark.parametrize("bias", [True, False], ids=["b
 def seeded(kind: Any, *sizes: int, **options: Any) -> Any:
     torch.manual_seed(0)
     return kind(*sizes, **options, dtype=torch.float64)
-
-
-def near(found: Any, wanted: Any) -> None:
-    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
 
 
 @every_module
