@@ -51,11 +51,12 @@ class _Reverse:
             self.pull(i)
             if i in self.gradient:
                 self.rule(i, self.gradient[i])
-        zero = {}
         for part, space in enumerate(self.of.parts):
             if part not in self.gradient:
-                zero[part] = self.make("scale", part, number=0.0, space=space)
-        states = tuple(self.gradient.get(part, zero.get(part, 0)) for part in range(len(self.of.parts)))
+                # Nothing depends on it. A sum of no terms: zero times the state would be NaN where that is infinite.
+                self.sums.append(Sum(space, ()))
+                self.gradient[part] = self.make("sum", which=len(self.sums) - 1, space=space)
+        states = tuple(self.gradient[part] for part in range(len(self.of.parts)))
         sums = [self.deltas[i] for i in range(len(self.of.sums))]
         operands = list(operands_stored(self.of))
         vectors = [self.gradient[i] for i in vectors_used(self.of)]

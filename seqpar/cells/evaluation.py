@@ -52,6 +52,8 @@ def evaluate(
             terms += [
                 _gates(program, parameters, b.name)[b.gate] for b in made.biases if b.name in parameters
             ]
+            if not terms:
+                terms = [xp.zeros_like(leaves["state"][program.parts.index(made.space)])]
             total = terms[0]
             for term in terms[1:]:
                 total = total + term

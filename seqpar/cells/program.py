@@ -63,7 +63,7 @@ class Bias(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """Biases and products added up."""
+    """Biases and products added up; of none of them zero, for the units of a part of the state."""
 
     space: str
     products: tuple[Product, ...]
