@@ -167,7 +167,7 @@ def _compiled(given: Given) -> Route | None:
     config = given["config"]
     if not _one_walk(given, given["method"], config) or config is not None:
         return None
-    binding, form = form_of(*arguments(given), compiling=True)
+    binding, form = form_of(*arguments(given), True)
     explicit = given["method"] != "auto" or given["backend"] is not None
     return Route(
         binding, form, Request(given["method"], given["backend"], None, source="explicit" if explicit else "")
