@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from operator import index
 from pickle import PicklingError
-from typing import Any
+from typing import Any, SupportsIndex
 
 from seqpar.cells import evaluation, initial, parameters
-from seqpar.cells.language import Declared
+from seqpar.cells.language import Declared, named
 from seqpar.cells.program import Program
 from seqpar.cells.structure import Structure, structure
 from seqpar.cells.torch_layout import TorchLayout, layout_of
@@ -43,6 +44,10 @@ class Cell:
     """How `torch.nn` lays out the same parameters, where it has the cell."""
 
     def __post_init__(self) -> None:
+        for part in self.parts:
+            named(f"cell {self.name}: a part of the state", part)
+        for parameter in self.declared:
+            named(f"cell {self.name}: a parameter", parameter)
         # An instance tells what its definition tells: help(cells.gru).
         object.__setattr__(self, "__doc__", self.definition.__doc__)
         object.__setattr__(self, "__name__", self.name)
@@ -96,7 +101,7 @@ class Cell:
         found = Cell(
             self.name, self.definition, self.declared, self.parts, {**self.constants, **constants}, self.torch
         )
-        assert found.program  # so that a value the definition refuses is refused here
+        _ = found.program  # so that a value the definition refuses is refused here
         return found
 
     def __call__(self, params: Mapping[str, Array], h: Array, x: Array) -> Array:
@@ -129,10 +134,12 @@ class Cell:
         """The number of units of every space, from the shapes of parameters; checks that those fit together."""
         return parameters.sizes_of(f"cells.{self.name}", self.program, params)
 
-    def state_size(self, of: Mapping[str, Array] | int, **sizes: int) -> int:
+    def state_size(self, of: Mapping[str, Array] | SupportsIndex, **sizes: SupportsIndex) -> int:
         """Numbers in a state, from parameters, or from the number of hidden units and of others that are not as many."""
-        found = dict.fromkeys(self.parts, of) | sizes if isinstance(of, int) else self.sizes(of)
-        return sum(found[space] for space in self.parts)
+        if isinstance(of, Mapping) or not hasattr(of, "__index__"):
+            return self.program.state_size(self.sizes(of))  # type: ignore[arg-type]
+        found = [sizes.get(space, of) for space in self.parts]
+        return sum([n if isinstance(n, int) else index(n) for n in found])
 
     def output(self, states: Array, params: Mapping[str, Array] | None = None) -> Array:
         """The part of states (..., n) that a network hands on: the first.

@@ -13,6 +13,7 @@ a `DefinitionError` (`tracing`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 from seqpar.cells.program import INPUT, Bias, Node, Parameter, Product, Sum
@@ -36,9 +37,18 @@ class Declared(NamedTuple):
     """What it starts between, if its paper says so: `Cell.init` draws it uniformly."""
 
 
+def named(what: str, name: Any) -> str:
+    """A name of units or of a parameter, which become names in Python and in the text of kernels."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise DefinitionError(
+            f"{what}={name!r}. Units and parameters have names that could be variables: write 'memory_cells'."
+        )
+    return name
+
+
 def matrix(rows: str = "hidden", columns: str = "hidden", gates: int = 1) -> Declared:
     """Weights from `rows` units ("inputs", "hidden") to `gates` times `columns`; the array is (rows, gates * columns)."""
-    return Declared(rows, columns, gates, False)
+    return Declared(named("matrix: rows", rows), named("matrix: columns", columns), gates, False)
 
 
 def vector(
@@ -48,7 +58,7 @@ def vector(
     between: tuple[float, float] | None = None,
 ) -> Declared:
     """A number for each unit of `gates` times `columns`; with `optional`, a bias that may be left out."""
-    return Declared("", columns, gates, optional, between)
+    return Declared("", named("vector: columns", columns), gates, optional, between)
 
 
 class _Symbol:
@@ -103,7 +113,11 @@ class Value(_Symbol):
         return self._with_number("shift", other) if _number(other) else self._two("add", other, self)
 
     def __sub__(self, other: Any) -> Value:
-        return self._with_number("shift", -other) if _number(other) else self._two("subtract", self, other)
+        return (
+            self._with_number("shift", -float(other))
+            if _number(other)
+            else self._two("subtract", self, other)
+        )
 
     def __rsub__(self, other: Any) -> Value:
         return -self + other if _number(other) else self._two("subtract", other, self)
@@ -247,7 +261,8 @@ class Trace:
 
 
 def _number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool)
+    # NumPy's floating and integer numbers are Real too.
+    return isinstance(x, Real) and not isinstance(x, bool)
 
 
 def _named(x: Any) -> str:

@@ -18,6 +18,7 @@ from seqpar.cells.adjoint import adjoint
 from seqpar.cells.cell import cell
 from seqpar.cells.language import matrix
 from seqpar.cells.program import read
+from seqpar.errors import OptionError
 
 UNITS = (1, 3, 8, 33)
 INPUTS = 4
@@ -262,6 +263,15 @@ def test_the_size_of_a_state_counts_its_parts() -> None:
     assert cells.jordan.state_size(8) == 8
     assert cells.jordan.state_size(8, outputs=3) == 3
     assert cells.jordan.state_size(cells.jordan.init(0, 2, 8, outputs=3)) == 3
+
+
+def test_the_size_of_a_state_follows_from_whole_numbers_of_any_kind() -> None:
+    units = np.int64(8)
+    assert cells.lstm.state_size(units) == 16
+    assert cells.jordan.state_size(units, outputs=np.int32(3)) == 3
+    assert type(cells.lstm.state_size(units)) is int
+    with pytest.raises(OptionError, match="params is float, not a dict of arrays"):
+        cells.lstm.state_size(8.0)  # type: ignore[arg-type]
 
 
 @every_cell

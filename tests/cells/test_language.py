@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -43,6 +46,50 @@ def test_all_arithmetic_with_numbers_and_values_is_that_of_arrays() -> None:
     wanted = 2 * a - 3 * s + (1 - h) + (h - 1) + s + (0.5 + a) * (s + 0.25)
     wanted = wanted + v * h + (v - h) + (h - v) * -v + (2 - v) + 2 * h - np.maximum(h - a, 0)
     assert np.abs(step(made, params, h, x) - wanted).max() < 1e-14
+
+
+@pytest.mark.parametrize(
+    "kind", [np.float16, np.float32, np.float64, np.int8, np.uint8, Fraction, int, float]
+)
+def test_numbers_may_be_of_any_kind(kind: Any) -> None:
+    number = kind(2)
+
+    def with_numbers(p: Any, h: Any, x: Any) -> Any:
+        return number * h - number + (number - (p.w @ x) * number) + (h - number) * (number + p.v)
+
+    made = plain(with_numbers, u=None, b=None, v=vector())
+    params, h, x = drawn(made)
+    wanted = 2 * h - 2 + (2 - 2 * (x @ params["w"])) + (h - 2) * (2 + params["v"])
+    assert np.abs(step(made, params, h, x) - wanted).max() < 1e-14
+    assert all(type(node.number) is float for node in made.program.nodes)
+
+
+BAD_NAMES = ["memory cells", "2nd", "a-b", "h'", "", 3]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_units_and_parameters_have_names_that_could_be_variables(name: Any) -> None:
+    def recurrent(p: Any, h: Any, x: Any) -> Any:
+        return tanh(p.w @ x)
+
+    definitions = [
+        lambda: matrix(name, "hidden"),
+        lambda: matrix("inputs", name),
+        lambda: vector(name),
+        lambda: cell(name, w=matrix("inputs"))(recurrent),
+        lambda: Cell("recurrent", recurrent, {"w": matrix("inputs"), name: matrix()}),
+    ]
+    for definition in definitions:
+        with pytest.raises(DefinitionError, match="have names that could be variables") as caught:
+            definition()
+        assert repr(name) in str(caught.value)
+
+
+def test_a_constant_that_the_definition_refuses_is_refused_without_assertions_too() -> None:
+    """As `python -O` runs it."""
+    program = "from seqpar import cells\ncells.elman.using(activation='sinh')"
+    ran = subprocess.run([sys.executable, "-O", "-c", program], capture_output=True, text=True)
+    assert "Did you mean 'tanh'" in ran.stderr
 
 
 def test_products_added_up_are_one_sum_with_its_biases() -> None:
