@@ -153,12 +153,12 @@ def walk_model(orders: int) -> int:
 
 @routine
 def chunks_for(orders: int, sequences: int, steps: int, meeting: int) -> int:
-    """Chunks of each sequence with which rows fill the tiles of all threads; 1 if sequences alone do."""
+    """Chunks of each sequence with which every thread has enough rows; 1 if sequences alone are enough."""
     threads = get(orders, w.THREADS)
     most = quotient(sequences + threads - 1, threads)
     if most >= get(get(orders, w.PLAN), w.FULL) and UNEVEN * most * threads <= (UNEVEN + 1) * sequences:
         return 1
-    places, rest = w.HEIGHT * threads, sequences
+    places, rest = get(get(orders, w.PLAN), w.EACH) * threads, sequences
     common = places
     while rest != 0:
         common, rest = rest, common - quotient(common, rest) * rest

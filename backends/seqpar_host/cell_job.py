@@ -52,7 +52,8 @@ class CellSpecialisation:
     whole: bool = False
 
     def __str__(self) -> str:
-        digest = hashlib.sha1(self.program.encode(), usedforsecurity=False).hexdigest()[:20]
+        # Of what is walked: a reverse may change where the cell does not.
+        digest = hashlib.sha1(self.walked.text.encode(), usedforsecurity=False).hexdigest()[:20]
         slots = [
             f"{name}:{format}/{reach}"
             for name, format, reach in zip(CELL_SLOTS[self.kernel], self.formats, self.reaches, strict=True)

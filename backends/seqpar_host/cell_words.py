@@ -30,7 +30,8 @@ PART_TABLE, ENTRY_TABLE, SIZE_TABLE, JOB_TABLE, LAYOUT_TABLE = range(
 TALLEST = 45  # rows of the tallest tile that was compiled
 WORTH = 46  # nanoseconds of work that a thread is worth
 FULL = 47  # rows with which a tile is about as fast, for each, as it gets
-PLAN_WORDS = 48
+EACH = 48  # rows that every thread gets where time is cut for that
+PLAN_WORDS = 49
 AUTO, IN_ORDER, IN_CHUNKS = range(3)  # methods
 
 # A plan's table of entries: the slots of the tile, and then the start of a sequence, its weights, what the start of a ghost is

@@ -15,6 +15,7 @@ from typing import Any
 
 from numba import types
 
+from seqpar.cells import program
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.untyped import PrimitiveModel, intrinsic, register_model
 
@@ -107,6 +108,8 @@ def fingerprint() -> str:
     digest = hashlib.sha1(usedforsecurity=False)
     for name in SOURCES:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    # Where the layers of a cell come from.
+    digest.update(Path(program.__file__).read_bytes())
     return digest.hexdigest()[:12]
 
 
