@@ -203,7 +203,7 @@ def _checked(given: Mapping[str, Any]) -> _Checked:
     request = asked(**given)
     step, h0, jacobian = given["step"], given["h0"], given["jacobian"]
     if isinstance(step, Cell):
-        binding, form = form_of(*cells.arguments(given))
+        binding, form = form_of(**cells.arguments(given))
         h0 = form.start(binding, given["x"]) if h0 is None else h0
         if (
             isinstance(jacobian, str)

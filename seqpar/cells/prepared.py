@@ -44,7 +44,7 @@ class PreparedCell(NamedTuple):
         return self._form()[0]
 
     def _form(self) -> tuple[Binding, Form]:
-        return form_of(*arguments(self.given))
+        return form_of(**arguments(self.given))
 
     def explanation(self) -> Any:
         """Which kernel runs, and why the others do not."""

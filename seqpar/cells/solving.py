@@ -13,8 +13,9 @@ from typing import Any
 
 from seqpar.cells.cell import Cell
 from seqpar.cells.form import Form, Operands, form_of
-from seqpar.cells.operation import CELL, CellWalk, walk_of
+from seqpar.cells.operation import CELL
 from seqpar.cells.reference import BACKWARD_KERNELS, KERNELS
+from seqpar.cells.walk import CellWalk, walk_of
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.execute import Runner, runner
@@ -167,17 +168,17 @@ def _compiled(given: Given) -> Route | None:
     config = given["config"]
     if not _one_walk(given, given["method"], config) or config is not None:
         return None
-    binding, form = form_of(*arguments(given), True)
+    binding, form = form_of(**arguments(given), compiling=True)
     explicit = given["method"] != "auto" or given["backend"] is not None
     return Route(
         binding, form, Request(given["method"], given["backend"], None, source="explicit" if explicit else "")
     )
 
 
-def arguments(given: Given) -> tuple[Any, ...]:
+def arguments(given: Given) -> dict[str, Any]:
     """What `form_of` takes."""
-    names = ("step", "x", "h0", "params", "axis", "length", "reverse", "resets")
-    return tuple([given[name] for name in names])
+    names = ("x", "h0", "params", "axis", "length", "reverse", "resets")
+    return {"cell": given["step"], **{name: given[name] for name in names}}
 
 
 def _one_walk(given: Given, method: str, config: Any) -> bool:
@@ -195,7 +196,7 @@ def route_of(given: Given) -> Route | None:
     Raises where something is wrong, and where a backend that has such kernels was asked for by name, and cannot.
     """
     request = asked(own=_own_config(given), **given)
-    binding, form = form_of(*arguments(given))
+    binding, form = form_of(**arguments(given))
     for x in (given["x"], given["h0"], given["resets"], *given["params"].values()):
         binding.facts(x)  # refuses what has no strides, or no shape yet
     if not (form.walks and _one_walk(given, request.method, request.config)):

@@ -13,7 +13,7 @@ import pytest
 
 import seqpar
 from cell_restatements import CASES, Case
-from cell_walks import GRU, HIDDEN, LSTM, STEPS, data, marks, near
+from cell_walks import GRU, HIDDEN, LSTM, STEPS, marks, near
 from seqpar import ShootingConfig, cells
 from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, ShapeError
 
@@ -21,59 +21,11 @@ jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp  # noqa: E402
 
+from jax_cells import agree, given, loss, ours, plain  # noqa: E402
+
 every_cell = pytest.mark.parametrize("case", CASES, ids=repr)
 two_cells = pytest.mark.parametrize("case", [GRU, LSTM], ids=repr)
 modes = pytest.mark.parametrize("mode", [lambda f: f, jax.jit], ids=["eager", "jit"])
-
-
-def given(case: Case = GRU, **sizes: Any) -> tuple[dict[str, Any], Any, Any]:
-    params, x, h0 = data(case, **sizes)
-    return {name: jnp.asarray(p) for name, p in params.items()}, jnp.asarray(x), jnp.asarray(h0)
-
-
-def ours(case: Case, **options: Any) -> Any:
-    """The states as a function of params, x and h0."""
-    return lambda params, x, h0: seqpar.recurrence(case.cell, x, h0, params, **options)
-
-
-def plain(case: Case, resets: Any = None, reverse: bool = False) -> Any:
-    """The same by the equations, in a scan, which compiles sooner than a loop written out."""
-
-    def states(params: Any, x: Any, h0: Any) -> Any:
-        n = case.cell.state_size(params)
-        lead = np.broadcast_shapes(x.shape[:-2], () if h0 is None else h0.shape[:-1])
-        start = jnp.broadcast_to(jnp.zeros(n, x.dtype) if h0 is None else h0, (*lead, n))
-        x = jnp.broadcast_to(x, (*lead, *x.shape[-2:]))
-        mask = np.zeros((*lead, x.shape[-2]), bool) if resets is None else resets
-
-        def step(h: Any, now: Any) -> tuple[Any, Any]:
-            h = case.step(jnp, params, jnp.where(now[0][..., None], start, h), now[1])
-            return h, h
-
-        moved = jnp.moveaxis(jnp.asarray(mask), -1, 0), jnp.moveaxis(x, -2, 0)
-        return jnp.moveaxis(jax.lax.scan(step, start, moved, reverse=reverse)[1], 0, -2)
-
-    return states
-
-
-def weight(states: Any) -> Any:
-    return jnp.asarray(np.random.default_rng(9).standard_normal(states.shape), states.dtype)
-
-
-def loss(walk: Any) -> Any:
-    """A number that every state counts in, and not linearly."""
-
-    def total(*given: Any) -> Any:
-        states = walk(*given)
-        return jnp.sum(jnp.sin(states) * weight(states))
-
-    return total
-
-
-def agree(found: Any, wanted: Any, digits: float = 1e-11) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        near(x, y, digits)
 
 
 @every_cell
@@ -176,89 +128,6 @@ def test_without_64_bits_it_is_float32() -> None:
         jax.tree.leaves(grads), jax.tree.leaves(jax.grad(loss(plain(GRU)), (0, 1, 2))(*wide)), strict=True
     ):
         near(g, h, 3e-5)
-
-
-def _taken(tree: Any, i: int) -> Any:
-    return jax.tree.map(lambda v: v[i], tree)
-
-
-class TestTransforms:
-    """vmap, forward mode, higher orders, and their nesting."""
-
-    @pytest.mark.parametrize(
-        ("what", "case"), [("x", LSTM), ("h0", GRU), ("params", LSTM), ("all", GRU)], ids=str
-    )
-    def test_vmap_is_one_call_after_the_other(self, case: Case, what: str) -> None:
-        primals = given(case)
-        axes = tuple(0 if what in ("all", name) else None for name in ("params", "x", "h0"))
-        several = tuple(
-            jax.tree.map(lambda v: jnp.stack([v, 0.5 * v, v - 0.1]), v) if axis == 0 else v
-            for v, axis in zip(primals, axes, strict=True)
-        )
-        found = jax.vmap(ours(case), axes)(*several)
-        gradients = jax.jit(jax.vmap(jax.grad(loss(ours(case)), (0, 1, 2)), axes))(*several)
-        one_gradient = jax.jit(jax.grad(loss(plain(case)), (0, 1, 2)))
-        for i in range(3):
-            one = [_taken(v, i) if a == 0 else v for v, a in zip(several, axes, strict=True)]
-            near(found[i], plain(case)(*one))
-            agree(_taken(gradients, i), one_gradient(*one))
-
-    def test_vmap_over_vmap_over_time_in_front(self) -> None:
-        params, x, h0 = given(GRU, batch=(2, 3))
-        zoo = jax.tree.map(lambda p: jnp.stack([p, 0.6 * p]), params)
-
-        def one(p: Any, x: Any, h: Any) -> Any:
-            return seqpar.recurrence(cells.gru, x, h, p)
-
-        found = jax.vmap(jax.vmap(one, (None, 1, 0), 1), (0, 0, 0))(zoo, jnp.moveaxis(x, 1, 2), h0)
-        for i in range(2):
-            p = _taken(zoo, i)
-            near(found[i], jnp.moveaxis(plain(GRU)(p, x[i], h0[i]), 0, 1))
-
-    @two_cells
-    def test_forward_mode(self, case: Case) -> None:
-        primals = given(case, steps=9)
-        tangents = jax.tree.map(weight, primals)
-
-        def pushed(walk: Any) -> Any:
-            return lambda *given: jax.jvp(walk, given, tangents)
-
-        starts = marks(steps=9)
-        agree(jax.jit(pushed(ours(case)))(*primals), jax.jit(pushed(plain(case)))(*primals))
-        found = jax.jit(pushed(ours(case, resets=jnp.asarray(starts))))(*primals)
-        agree(found, jax.jit(pushed(plain(case, resets=starts)))(*primals))
-
-    def test_hessians_in_every_mode(self) -> None:
-        params, x, h0 = given(GRU, steps=6)
-
-        def of_u(walk: Any) -> Any:
-            return lambda u, h: loss(walk)({**params, "u": u}, x, h)
-
-        wanted = jax.jit(jax.jacrev(jax.grad(of_u(plain(GRU)), (0, 1)), (0, 1)))(params["u"], h0)
-        for outer, inner in ((jax.jacfwd, jax.grad), (jax.jacrev, jax.grad), (jax.jacrev, jax.jacfwd)):
-            found = jax.jit(outer(inner(of_u(ours(GRU)), (0, 1)), (0, 1)))(params["u"], h0)
-            agree(found, wanted, 1e-10)
-
-    def test_checkpoint_and_scan_around_it(self) -> None:
-        params, x, h0 = given(GRU)
-
-        def layers(walk: Any) -> Any:
-            def layer(x: Any, scale: Any) -> tuple[Any, None]:
-                return jnp.tanh(walk(params, x[..., :3] * scale, h0)), None
-
-            return lambda x: jnp.sum(jax.lax.scan(jax.checkpoint(layer), jnp.pad(x, ((0, 0), (0, 0), (0, 1))), jnp.arange(1.0, 4.0))[0] ** 2)  # fmt: skip # noqa: E501
-
-        found, wanted = (jax.jit(jax.value_and_grad(layers(walk(GRU))))(x) for walk in (ours, plain))
-        agree(found, wanted)
-
-    def test_linearize_and_its_transpose(self) -> None:
-        params, x, h0 = given(GRU)
-
-        def pulled(walk: Any) -> Any:
-            along = jax.linearize(lambda x: walk(params, x, h0), x)[1]
-            return jax.linear_transpose(along, x)(weight(jnp.zeros((2, STEPS, HIDDEN))))
-
-        agree(pulled(ours(GRU)), pulled(plain(GRU)))
 
 
 def test_a_second_call_of_a_kind_compiles_nothing() -> None:
