@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from seqpar.cells.operation import CELL, CellWalk
+from seqpar.cells.operation import CELL
+from seqpar.cells.walk import CellWalk
 from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import Abstract, operations
 from seqpar_triton.cell_bound import BoundCell, names_of

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from seqpar.cells.operation import CellWalk
+from seqpar.cells.walk import CellWalk
 from seqpar.dispatch.operation import operations
 from seqpar.dispatch.problem import Layout
 from seqpar_triton.cell_plan import Plan, plan

@@ -4,8 +4,8 @@ A program of the grid has some steps of one sequence, and goes through the input
 the cell's program without the products of the state, biases included.
 """
 
-from seqpar.cells.operation import CellWalk
 from seqpar.cells.program import INPUT
+from seqpar.cells.walk import CellWalk
 from seqpar_triton.cell_step import StepText, gate_name, starts_ahead
 from seqpar_triton.limits import AXES, LEAST_MULTIPLIED, padded
 

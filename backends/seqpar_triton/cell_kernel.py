@@ -12,7 +12,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from seqpar.cells.operation import CellWalk
+from seqpar.cells.walk import CellWalk
 from seqpar_triton import cell_functions, numbers
 from seqpar_triton.cell_inputs import INTEGERS, NAME, inputs_source_of
 from seqpar_triton.cell_source import SIZES, name_of, slots, source_of

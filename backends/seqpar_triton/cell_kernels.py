@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqpar.cells.adjoint import adjoint
-from seqpar.cells.operation import CellWalk
 from seqpar.cells.program import INPUT
+from seqpar.cells.walk import CellWalk
 from seqpar.dispatch.problem import Kernel, Layout, Problem, wrong_counts
 from seqpar_triton.configs import CellConfig, CellShootingConfig, OnePassConfig
 from seqpar_triton.kernels import INTERPRETED_RANK, TritonKernel

@@ -32,8 +32,6 @@ SHORTEST_CHUNK = 256
 """Two walks of a GRU or LSTM meet, to the bit, after 40 to 90 steps; what is walked twice is at most so much of a chunk."""
 STEPS_AHEAD = 32
 """Steps whose inputs one program multiplies, where that is done ahead of the walk."""
-STAGES = 2
-"""Steps whose inputs are being loaded or used: a step takes longer than memory does."""
 
 
 class Plan(NamedTuple):
@@ -103,7 +101,7 @@ def plan(spec: CellWalk, layouts: Layouts, config: CellConfig, device: Device, b
                 reads=(*(slot.name for slot in given[:reads]), "products"),
                 writes=(*(slot.name for slot in given[reads:]), *SCRATCH),
                 integers=(walk.steps, rows, *sizes, -(chunks // together), -phase, *strides),
-                constants={"ROWS": tile, "STAGES": config.stages or STAGES, "DIMS": len(inner)},
+                constants={"ROWS": tile, "DIMS": len(inner)},
                 warps=config.warps or (WARPS_OF_MANY if many else WARPS),
             )
         )

@@ -47,7 +47,7 @@ SCRATCH = ("marks", "ends", "flags")
 SIZES = ("steps", "rows", "n1", "n2", "walkers", "chunk", "block", "chunks", "turns", "phase")
 NEGATED = ("walkers", "turns", "phase")
 """Passed with the other sign: jax-triton makes a constant of 1, and the phases have to be one machine code, bit for bit."""
-CONSTANTS = ("ROWS", "STAGES", "DIMS")
+CONSTANTS = ("ROWS", "DIMS")
 
 
 def slots(backward: bool, resets: bool) -> tuple[Slot, ...]:
@@ -148,6 +148,7 @@ class _WalkText(StepText):
         self.line("for turn in range(0, turns):")
         self.depth += 1
         self.enter_chunk()
+        self.fetch("begin")
         self.line("done = phase * 0")
         self.line("going = chunk > 0")
         self.line("while going:")
@@ -187,12 +188,14 @@ class _WalkText(StepText):
         """Some steps, and whether the carry is then what it was after them in an earlier phase."""
         self.line("if flags is not None:")
         self.depth += 1
-        self.line(f"mark = marked + (done // block) * {self.units}")
+        self.line(f"checked = marked + (done // block) * {self.units}")
         for part, (space, start) in self.parts:
-            old = f"tl.load({self.scratch('mark', space, start)}, mask=in_{space} & (phase > 0), other=0.0)"
+            old = (
+                f"tl.load({self.scratch('checked', space, start)}, mask=in_{space} & (phase > 0), other=0.0)"
+            )
             self.line(f"old{part} = {old}")
         self.depth -= 1
-        self.line("for step in tl.range(done, tl.minimum(done + block, chunk), num_stages=STAGES):")
+        self.line("for step in tl.range(done, tl.minimum(done + block, chunk), num_stages=1):")
         self.depth += 1
         self.step()
         self.depth -= 1
@@ -204,7 +207,7 @@ class _WalkText(StepText):
         for part, (space, start) in self.parts:
             bits = f"carry{part}.to({self.bits}, bitcast=True) == old{part}.to({self.bits}, bitcast=True)"
             self.line(f"same = same & (tl.min(({bits}).to(tl.int32), axis=1, keep_dims=True) != 0)")
-            self.line(f"tl.store({self.scratch('mark', space, start)}, carry{part}, mask=in_{space})")
+            self.line(f"tl.store({self.scratch('checked', space, start)}, carry{part}, mask=in_{space})")
         self.line("settled = settled | same")
         self.line("left = tl.max(tl.max(tl.where(settled, 0, 1), axis=1), axis=0)")
         self.line("going = going & (left > 0)")
@@ -229,22 +232,44 @@ class _WalkText(StepText):
 
     # --- a step ---------------------------------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        self.line("ahead = begin + step")
-        self.line("timely = ahead < steps")
-        self.line("at = steps - 1 - ahead" if self.backward else "at = ahead")
+    def fetched(self) -> dict[str, str]:
+        """What a step loads, by name: how, for the step at `at`, which is one of all where `timely`."""
+        found = {}
         for which, start in self.ahead.items():
             space = self.of.sums[which].space
             place = (
                 f"products + (index[:, None] * steps + at) * {self.width_ahead} + ({start} + {space}_units)"
             )
-            self.line(f"ahead{which} = tl.load({place}, mask=in_{space} & timely, other=0.0)")
+            found[f"ahead{which}"] = f"tl.load({place}, mask=in_{space} & timely, other=0.0)"
         if self.uses_input and not self.ahead:
-            self.line(f"x_tile = {self.loaded('x', 'inputs', 0, 'at', 'timely')}")
+            found["x_tile"] = self.loaded("x", "inputs", 0, "at", "timely")
         if self.resets:
-            self.line("drop = tl.load(resets_at + at * resets_step, mask=there & timely, other=0) != 0")
-        for part, (space, start) in self.parts:
-            self.enter(part, space, start)
+            found["mark"] = "tl.load(resets_at + at * resets_step, mask=there & timely, other=0)"
+        if self.backward:
+            for part, (space, start) in self.parts:
+                found[f"earlier{part}"] = self.loaded("states", space, start, "(at - 1)", "timely & (at > 0)")
+                found[f"given_{part}"] = self.loaded("g", space, start, "at", "timely")
+        return found
+
+    def at_step(self, ahead: str) -> None:
+        self.line(f"ahead = {ahead}")
+        self.line("timely = ahead < steps")
+        self.line("at = steps - 1 - ahead" if self.backward else "at = ahead")
+
+    def fetch(self, ahead: str, prefix: str = "") -> None:
+        """Start the loads of a step."""
+        self.at_step(ahead)
+        for name, how in self.fetched().items():
+            self.line(f"{prefix}{name} = {how}")
+
+    def step(self) -> None:
+        # Memory takes as long as half a step or more: what the next one needs is loaded before this one is computed.
+        self.fetch("begin + step + 1", "later_")
+        self.at_step("begin + step")
+        if self.resets:
+            self.line("drop = mark != 0")
+        for part, _ in self.parts:
+            self.enter(part)
         self.nodes()
         for part, (space, _) in self.parts:
             self.line(f"next{part} = {self.masked(self.program.next[part], space)}")
@@ -256,14 +281,14 @@ class _WalkText(StepText):
         for part, _ in self.parts:
             # The last chunk may be shorter than the others, which are walked beside it.
             self.line(f"carry{part} = tl.where(timely, next{part}, carry{part})")
+        for name in self.fetched():
+            self.line(f"{name} = later_{name}")
 
-    def enter(self, part: int, space: str, start: int) -> None:
+    def enter(self, part: int) -> None:
         """The state before the step, and on the way back the two portions of the gradient of the state after it."""
         state = f"carry{part}"
         if self.backward:
-            earlier = self.loaded("states", space, start, "(at - 1)", "timely & (at > 0)")
-            state = f"tl.where(at > 0, {earlier}, h0_part{part})"
-            self.line(f"given_{part} = {self.loaded('g', space, start, 'at', 'timely')}")
+            state = f"tl.where(at > 0, earlier{part}, h0_part{part})"
             self.line(f"carry_{part} = carry{part}")
         self.line(f"state_{part} = {state}")
         if self.resets:

@@ -31,8 +31,6 @@ class CellConfig:
 
     rows: int | None = None
     """Sequences of one program, a power of two."""
-    stages: int | None = None
-    """Steps whose inputs are being loaded or used."""
     warps: int | None = None
     """Warps of one program, a power of two."""
 

@@ -25,6 +25,7 @@ def test_weights_fit_into_the_shared_memory_of_a_processor(found):
     assert max(cubin["shared_bytes"] for cubin in found.values()) <= 227 << 10
 
 
-def test_inputs_are_copied_while_the_step_before_is_computed(found):
-    for key, cubin in found.items():
-        assert cubin["copies"] >= 2, key
+def test_wide_inputs_are_copied_ahead(found):
+    of_inputs = [cubin for (_, kernel, _), cubin in found.items() if kernel == "cell_inputs"]
+    assert of_inputs
+    assert all(cubin["copies"] >= 16 for cubin in of_inputs)
