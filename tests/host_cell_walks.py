@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqpar import cells
-from seqpar.cells.operation import BACKWARD, CELL, CellWalk, packed, walk_of
+from seqpar.cells.operation import BACKWARD, CELL
+from seqpar.cells.walk import CellWalk, packed, walk_of
 from seqpar.dispatch.execute import execute
 from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.options import Request

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from seqpar.cells.cell import Cell
-from seqpar.cells.operation import BACKWARD, CELL, CellWalk, backward, packed, sequential, walk_of
+from seqpar.cells.operation import BACKWARD, CELL, backward, sequential
+from seqpar.cells.walk import CellWalk, packed, walk_of
 from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.problem import Layout
 from seqpar_triton.cell_kernels import CellBackward, CellSequential

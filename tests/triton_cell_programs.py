@@ -5,7 +5,8 @@ from typing import Any
 
 from seqpar import cells
 from seqpar.cells.cell import Cell
-from seqpar.cells.operation import BACKWARD, CELL, walk_of
+from seqpar.cells.operation import BACKWARD, CELL
+from seqpar.cells.walk import walk_of
 from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.operation import Abstract
 from seqpar_triton.cell_bound import names_of

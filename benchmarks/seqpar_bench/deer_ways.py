@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 import seqpar
 from seqpar import cells
-from seqpar.cells.operation import CELL, packed, walk_of
+from seqpar.cells.operation import CELL
+from seqpar.cells.walk import packed, walk_of
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.frameworks import binding_for

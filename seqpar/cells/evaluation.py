@@ -1,19 +1,18 @@
-"""Cells on arrays: one step, its derivatives, and the gradients of parameters from what a backward pass stored.
+"""Cells on arrays: one step and its derivatives.
 
 Everything here is array API code over any leading axes: units are the last axis.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from array_api_compat import device
 
-from seqpar.algorithms.arrays import sum_to
-from seqpar.cells.adjoint import adjoint, operands_stored, vectors_used
-from seqpar.cells.program import INPUT, Node, Product, Program
+from seqpar.algorithms.gates import coefficient
+from seqpar.cells.adjoint import adjoint
+from seqpar.cells.program import INPUT, Product, Program
 from seqpar.dispatch.problem import Array
 
 Arrays = Mapping[str, Array]
@@ -65,12 +64,6 @@ def evaluate(
 
 def arithmetic(xp: Any) -> dict[str, Callable[..., Any]]:
     """What nodes compute, by name."""
-
-    def sigmoid(_: Node, x: Any) -> Any:
-        # Accurate relative to s(x) and to 1 - s(x): exp of what is not positive, on either side.
-        e = xp.exp(-xp.abs(x))
-        return xp.where(x >= 0, xp.ones_like(e), e) / (1 + e)
-
     return {
         "add": lambda _, x, y: x + y,
         "subtract": lambda _, x, y: x - y,
@@ -78,7 +71,7 @@ def arithmetic(xp: Any) -> dict[str, Callable[..., Any]]:
         "negative": lambda _, x: -x,
         "scale": lambda node, x: x * node.number,
         "shift": lambda node, x: x + node.number,
-        "sigmoid": sigmoid,
+        "sigmoid": lambda _, x: coefficient(xp, x, "logit"),
         "tanh": lambda _, x: xp.tanh(x),
         # By selection: NaN stays NaN.
         "relu": lambda _, x: xp.where(x < 0, xp.zeros_like(x), x),
@@ -90,11 +83,10 @@ def parts_of(program: Program, state: Array, sizes: Mapping[str, int]) -> list[A
     """The parts of a state (..., n)."""
     if len(program.parts) == 1:
         return [state]
-    found, start = [], 0
-    for space in program.parts:
-        found.append(state[..., start : start + sizes[space]])
-        start += sizes[space]
-    return found
+    starts = program.part_starts(sizes)
+    return [
+        state[..., start : start + sizes[space]] for space, start in zip(program.parts, starts, strict=True)
+    ]
 
 
 def joined(xp: Any, parts: Sequence[Array]) -> Array:
@@ -122,7 +114,7 @@ def pulled(
     gradient: Array,
     sizes: Mapping[str, int],
 ) -> tuple[Array, Array]:
-    """From the gradient of a step's result: that of its state, and what `gradients` needs of the step (..., stored)."""
+    """From the gradient of a step's result: that of its state, and what `gradients` needs of it (..., stored)."""
     reverse = adjoint(program)
     parts = parts_of(program, gradient, sizes)
     leaves = {
@@ -214,155 +206,12 @@ def jacobian(
     return xp.matrix_transpose(xp.broadcast_to(columns, tangents.shape))
 
 
-def gradients(
-    xp: Any,
-    program: Program,
-    parameters: Arrays,
-    x: Array | None,
-    before: Array,
-    stored: Array,
-    sizes: Mapping[str, int],
-) -> tuple[Array | None, dict[str, Array]]:
-    """Gradients of x and of the parameters from what the steps of a backward pass stored.
-
-    x (..., T, m), states before each step (..., T, n), stored (..., T, k). Parameters may have leading axes of their own (vectors
-    then (..., 1, c)); axes that they do not have, or of size one, are summed over.
-    """
-    columns, start = [], 0
-    for i in adjoint(program).stored:
-        width = sizes[adjoint(program).nodes[i].space]
-        columns.append((start, start + width))
-        start += width
-    operands = dict(zip(operands_stored(program), columns[len(program.sums) :], strict=False))
-    vectors = dict(zip(vectors_used(program), columns[len(program.sums) + len(operands) :], strict=True))
-    starts = dict(zip(range(len(program.parts)), _starts(program, sizes), strict=True))
-
-    def operand(index: int) -> Array:
-        if index == INPUT:
-            return x
-        node = program.nodes[index]
-        if node.op == "state":
-            first = starts[node.which]
-            return before[..., first : first + sizes[node.space]]
-        return stored[..., operands[index][0] : operands[index][1]]
-
-    ones = xp.ones((1, stored.shape[-2]), dtype=stored.dtype, device=device(stored))
-    found: dict[str, Array] = {}
-    dx: Any = None
-    for parameter in program.parameters:
-        if parameter.name not in parameters:
-            continue
-        like = parameters[parameter.name]
-        uses: list[list[tuple[int, int]]] = [[] for _ in range(parameter.gates)]
-        multiplied = None
-        for s, made in enumerate(program.sums):
-            for p in made.products:
-                if p.name == parameter.name:
-                    uses[p.gate].append(columns[s])
-                    multiplied = p.operand
-            for b in made.biases:
-                if b.name == parameter.name:
-                    uses[b.gate].append(columns[s])
-        for i, place in vectors.items():
-            if program.nodes[i].name == parameter.name:
-                uses[program.nodes[i].which].append(place)
-        runs = _runs(uses, sizes[parameter.columns])
-        if parameter.rows and multiplied is not None:
-            found[parameter.name] = _beside(
-                xp, [_product(xp, operand(multiplied), _at(xp, stored, run), like) for run in runs]
-            )
-            if multiplied == INPUT:
-                for run in runs:
-                    part = _at(xp, stored, run) @ xp.matrix_transpose(like[..., run.first : run.last])
-                    dx = part if dx is None else dx + part
-        elif parameter.rows:
-            found[parameter.name] = xp.zeros_like(like)
-        else:
-            # As a product: in blocks, where a sum over the first axis adds step after step.
-            totals = [ones @ _at(xp, stored, run) for run in runs]
-            found[parameter.name] = _beside(
-                xp,
-                [
-                    sum_to(xp, x, _lead(x, like[..., run.first : run.last], 2))
-                    for x, run in zip(totals, runs, strict=True)
-                ],
-            )
-    return dx, {name: xp.reshape(grad, parameters[name].shape) for name, grad in found.items()}
-
-
-class _Run(NamedTuple):
-    """Neighbouring columns of a parameter whose gradients are neighbours too."""
-
-    first: int
-    last: int
-    places: list[tuple[int, int]]
-    """Columns of what was stored, to be added up; none where nothing depends on them."""
-
-
-def _runs(uses: list[list[tuple[int, int]]], width: int) -> list[_Run]:
-    """All columns of a parameter, by what was stored for each gate."""
-    runs: list[_Run] = []
-    for gate, use in enumerate(uses):
-        last = runs[-1] if runs else None
-        if last and len(use) == len(last.places) == 1 and last.places[0][1] == use[0][0]:
-            runs[-1] = _Run(last.first, last.last + width, [(last.places[0][0], use[0][1])])
-        else:
-            runs.append(_Run(gate * width, (gate + 1) * width, use))
-    return runs
-
-
-def _at(xp: Any, stored: Array, run: _Run) -> Array:
-    """The gradients of a run: a view, where it has one place."""
-    if not run.places:
-        return xp.zeros_like(stored[..., : run.last - run.first])
-    total = stored[..., run.places[0][0] : run.places[0][1]]
-    for first, last in run.places[1:]:
-        total = total + stored[..., first:last]
-    return total
-
-
-def _beside(xp: Any, arrays: list[Array]) -> Array:
-    return arrays[0] if len(arrays) == 1 else xp.concat(arrays, axis=-1)
-
-
-def _lead(found: Array, like: Array, rank: int) -> tuple[int, ...]:
-    """The shape of a parameter with as many leading axes as its gradient has; a vector alone is a row."""
-    shape = tuple(like.shape) if like.ndim >= rank else (1, *like.shape)
-    lead = shape[: len(shape) - rank]
-    return (*(1,) * (found.ndim - len(shape)), *lead, *shape[len(shape) - rank :])
-
-
-def _product(xp: Any, operand: Array, delta: Array, like: Array) -> Array:
-    """operand^T delta, summed over time and over all axes that the parameter does not have."""
-    if all(n == 1 for n in like.shape[:-2]):
-        # An input that sequences share is a row for each of them.
-        each = xp.broadcast_to(operand, (*delta.shape[:-1], operand.shape[-1]))
-        # By its number and not -1, which nothing tells where a row is of no numbers.
-        steps = math.prod(delta.shape[:-1])
-        rows = xp.reshape(each, (steps, each.shape[-1]))
-        return xp.matrix_transpose(rows) @ xp.reshape(delta, (steps, delta.shape[-1]))
-    each = xp.matrix_transpose(operand) @ delta
-    return sum_to(xp, each, (*_lead(each, like, 2)[:-1], delta.shape[-1]))
-
-
-def _starts(program: Program, sizes: Mapping[str, int]) -> list[int]:
-    found, start = [], 0
-    for space in program.parts:
-        found.append(start)
-        start += sizes[space]
-    return found
-
-
-def _parameter(program: Program, name: str) -> Any:
-    return next(p for p in program.parameters if p.name == name)
-
-
 def _gates(program: Program, parameters: Arrays, name: str) -> list[Array]:
     return _split(program, name, parameters[name])
 
 
 def _split(program: Program, name: str, array: Array) -> list[Array]:
-    gates = _parameter(program, name).gates
+    gates = program.parameter(name).gates
     if gates == 1:
         return [array]
     width = array.shape[-1] // gates

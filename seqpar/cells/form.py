@@ -15,7 +15,7 @@ from array_api_compat import device
 
 from seqpar.algorithms.arrays import sum_to
 from seqpar.cells.cell import Cell
-from seqpar.cells.operation import CellWalk, unpacked, walk_of
+from seqpar.cells.walk import CellWalk, unpacked, walk_of
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.problem import Array

@@ -9,83 +9,19 @@ are of one rank and of full size or one, so that under vmap every model can have
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from array_api_compat import device
+from typing import Any
 
 from seqpar.cells import evaluation
-from seqpar.cells.adjoint import adjoint
-from seqpar.cells.program import Program, read
+from seqpar.cells.gradients import gradients
+from seqpar.cells.walk import CellWalk as CellWalk
+from seqpar.cells.walk import packed as packed
+from seqpar.cells.walk import unpacked as unpacked
+from seqpar.cells.walk import walk_of as walk_of
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, fit, register
 
 Results = tuple[Array, ...]
-
-
-class CellWalk(NamedTuple):
-    """The static part: the cell's program as text, and the size of every space, as "hidden=32 inputs=8"."""
-
-    program: str
-    spaces: str
-
-    @property
-    def cell(self) -> Program:
-        return read(self.program)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        pairs = (pair.split("=") for pair in self.spaces.split())
-        return {name: int(size) for name, size in pairs}
-
-    @property
-    def state(self) -> int:
-        """Numbers in a state."""
-        return self.cell.state_size(self.sizes)
-
-    @property
-    def stored(self) -> int:
-        """Numbers that a backward step stores."""
-        reverse = adjoint(self.cell)
-        return reverse.width(reverse.stored, self.sizes)
-
-    @property
-    def weights(self) -> int:
-        """Numbers in all parameters."""
-        return sum(_size(p.shape(self.sizes)) for p in self.cell.parameters)
-
-
-def walk_of(program: Program, sizes: dict[str, int]) -> CellWalk:
-    """The spec of a program with these spaces."""
-    return CellWalk(program.text, " ".join(f"{name}={size}" for name, size in sorted(sizes.items())))
-
-
-def _size(shape: Sequence[int]) -> int:
-    count = 1
-    for n in shape:
-        count *= n
-    return count
-
-
-def packed(xp: Any, walk: CellWalk, parameters: evaluation.Arrays, like: Array) -> Array:
-    """All parameters in one row, zeros for those left out."""
-    rows, sizes = [], walk.sizes
-    for p in walk.cell.parameters:
-        if p.name in parameters:
-            rows.append(xp.reshape(parameters[p.name], (-1,)))
-        else:
-            rows.append(xp.zeros((_size(p.shape(sizes)),), dtype=like.dtype, device=device(like)))
-    return xp.concat(rows, axis=0)
-
-
-def unpacked(xp: Any, walk: CellWalk, weights: Array) -> dict[str, Array]:
-    """Parameters by name from weights (..., w): matrices (..., rows, columns), vectors (..., 1, columns)."""
-    found, start, sizes = {}, 0, walk.sizes
-    for p in walk.cell.parameters:
-        shape = p.shape(sizes)
-        row = weights[..., start : start + _size(shape)]
-        found[p.name] = xp.reshape(row, (*row.shape[:-1], *(shape if p.rows else (1, *shape))))
-        start += _size(shape)
-    return found
 
 
 def before(xp: Any, states: Array, h0: Array, resets: Array | None) -> Array:
@@ -234,7 +170,7 @@ class _Cell(_Spec):
         x, h0, resets, weights = operands
         parameters = unpacked(xp, spec, weights)
         entered, stored = evaluation.pulled(xp, spec.cell, parameters, entering, x, lam, spec.sizes)
-        dx, grads = evaluation.gradients(xp, spec.cell, parameters, x, entering, stored, spec.sizes)
+        dx, grads = gradients(xp, spec.cell, parameters, x, entering, stored, spec.sizes)
         dh0 = _of_start(xp, entered, resets)
         return (
             fit(xp, dx, x) if wanted[0] else None,
@@ -281,7 +217,7 @@ class _Backward(_Spec):
         x, h0, resets, weights, states, _ = operands
         stored, entered = results
         parameters = unpacked(xp, spec, weights)
-        dx, grads = evaluation.gradients(
+        dx, grads = gradients(
             xp, spec.cell, parameters, x, before(xp, states, h0, resets), stored, spec.sizes
         )
         dh0 = entered if resets is None else _of_start(xp, entered, resets)
@@ -302,7 +238,7 @@ def flat(xp: Any, spec: CellWalk, grads: dict[str, Array], like: Array) -> Array
     """Gradients of parameters (..., r, c) or (..., c) in one row."""
     rows = []
     for p in spec.cell.parameters:
-        size = _size(p.shape(spec.sizes))
+        size = math.prod(p.shape(spec.sizes))
         rows.append(xp.reshape(grads[p.name], (*like.shape[:-1], size)))
     return xp.concat(rows, axis=-1)
 

@@ -15,24 +15,26 @@ another begins.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import NamedTuple
 
 INPUT = -1
 """Stands for x[t] where a product says what it multiplies."""
 
-UNARY = ("negative", "sigmoid", "tanh", "relu", "step", "scale", "shift")
-"""Of one node. step: 1 above zero, else 0; scale and shift: times a number, plus a number."""
-
-BINARY = ("add", "subtract", "multiply")
-
-LEAVES = ("state", "carry", "given", "vector", "sum")
-"""state: a part of the state before the step. carry, given: of a reverse step, the gradients that come from later steps and from
-the result. vector: a parameter, a number for each unit. sum: see there."""
-
 
 class Node(NamedTuple):
-    """One value per unit."""
+    """One value per unit. Its `op` says how it is made:
+
+    state                           a part of the state before the step
+    carry, given                    of a reverse step: the gradients that come from later steps and from the result
+    vector                          a gate of a parameter that has a number for each unit
+    sum                             one of the program's sums
+    negative, sigmoid, tanh, relu   of one node, as is step, 1 above zero and else 0
+    scale, shift                    one node times a number, or plus a number
+    add, subtract, multiply         of two nodes
+    """
 
     op: str
     space: str
@@ -80,7 +82,7 @@ class Parameter(NamedTuple):
     optional: bool = False
     """Zeros where it is left out."""
 
-    def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         columns = self.gates * sizes[self.columns]
         return (sizes[self.rows], columns) if self.rows else (columns,)
 
@@ -157,13 +159,31 @@ class Program(_Fields):
         """Vectors that nodes use, other than as biases."""
         return tuple(node for node in self.nodes if node.op == "vector")
 
-    def width(self, nodes: tuple[int, ...], sizes: dict[str, int]) -> int:
+    def width(self, nodes: tuple[int, ...], sizes: Mapping[str, int]) -> int:
         """Numbers in these nodes together."""
         return sum(sizes[self.nodes[i].space] for i in nodes)
 
-    def state_size(self, sizes: dict[str, int]) -> int:
+    def state_size(self, sizes: Mapping[str, int]) -> int:
         """Numbers in a state."""
         return sum(sizes[space] for space in self.parts)
+
+    def part_starts(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Where each part begins in a state."""
+        return _starts([sizes[space] for space in self.parts])
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter of this name."""
+        return next(p for p in self.parameters if p.name == name)
+
+    def starts(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Where each parameter begins in the row of all: one after the other, row-major."""
+        counts = [math.prod(p.shape(sizes)) for p in self.parameters]
+        return dict(zip([p.name for p in self.parameters], _starts(counts), strict=True))
+
+
+def _starts(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Where things of these sizes begin that lie one after the other."""
+    return tuple([sum(sizes[:i]) for i in range(len(sizes))])
 
 
 @cache

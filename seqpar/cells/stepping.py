@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from seqpar.cells.cell import Cell
-from seqpar.cells.operation import CELL, CellWalk, packed, walk_of
+from seqpar.cells.operation import CELL
+from seqpar.cells.walk import CellWalk, packed, walk_of
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array

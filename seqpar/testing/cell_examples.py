@@ -14,7 +14,8 @@ import numpy as np
 import seqpar
 from seqpar import cells
 from seqpar.cells.cell import Cell
-from seqpar.cells.operation import BACKWARD, CELL, CellWalk, backward, sequential, unpacked, walk_of
+from seqpar.cells.operation import BACKWARD, CELL, backward, sequential
+from seqpar.cells.walk import CellWalk, unpacked, walk_of
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.operation import operations
 from seqpar.dispatch.options import Request

@@ -16,8 +16,10 @@ from seqpar import cells
 from seqpar.cells import evaluation, operation
 from seqpar.cells.adjoint import adjoint
 from seqpar.cells.cell import cell
+from seqpar.cells.gradients import gradients
 from seqpar.cells.language import matrix
 from seqpar.cells.program import read
+from seqpar.cells.walk import packed, unpacked, walk_of
 from seqpar.errors import OptionError
 
 UNITS = (1, 3, 8, 33)
@@ -74,7 +76,7 @@ def test_gradients_of_a_step_are_those_of_autograd(case: Case, n: int, bias: boo
     sizes = case.cell.sizes(params)
 
     dh, stored = evaluation.pulled(np, case.cell.program, params, h, x, g, sizes)
-    dx, grads = evaluation.gradients(np, case.cell.program, params, x, h, stored, sizes)
+    dx, grads = gradients(np, case.cell.program, params, x, h, stored, sizes)
 
     leaves, th, tx = tensors(params, h, x)
     case.step(torch, leaves, th, tx).backward(torch.tensor(g))
@@ -97,8 +99,8 @@ def test_the_backward_walk_is_that_of_autograd(case: Case, n: int, marks: bool) 
     h0, g = rng.standard_normal((2, size)), rng.standard_normal((2, steps, size))
     resets = rng.random((2, steps)) < 0.4 if marks else None
 
-    walk = operation.walk_of(case.cell.program, case.cell.sizes(params))
-    weights = operation.packed(np, walk, params, x)[None]
+    walk = walk_of(case.cell.program, case.cell.sizes(params))
+    weights = packed(np, walk, params, x)[None]
     states, sweeps = operation.sequential(np, walk, x, h0, resets, weights)
     dx, dh0, dweights = operation.backward(np, walk, x, h0, resets, weights, states, g)
 
@@ -114,7 +116,7 @@ def test_the_backward_walk_is_that_of_autograd(case: Case, n: int, marks: bool) 
     near(states, everything.detach(), 1e-13)
     near(dx, tx.grad)
     near(dh0, start.grad)
-    for name, grad in operation.unpacked(np, walk, dweights).items():
+    for name, grad in unpacked(np, walk, dweights).items():
         near(grad.reshape(params[name].shape), leaves[name].grad)
     assert np.all(sweeps == 1)
 

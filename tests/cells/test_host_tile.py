@@ -14,9 +14,10 @@ import host_cells
 from seqpar import cells
 from seqpar.cells import evaluation
 from seqpar.cells.language import matrix, sigmoid, tanh, vector
-from seqpar.cells.operation import before, sequential, unpacked, walk_of
+from seqpar.cells.operation import before, sequential
 from seqpar.cells.program import Program
 from seqpar.cells.tracing import trace
+from seqpar.cells.walk import unpacked, walk_of
 from seqpar.testing.oracle import Array
 
 

@@ -11,6 +11,7 @@ from host_cell_walks import BINDING, Walk, asked, backward, forward, problem, sa
 from host_xla import target
 from seqpar import cells
 from seqpar.cells import operation
+from seqpar.cells.walk import unpacked
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.memos import invalidate
@@ -141,13 +142,13 @@ def test_chaos_and_long_memory_cost_no_bit(chunk: int | None) -> None:
 def remembering(batch: int, steps: int) -> Walk:
     """A GRU whose update gates are 1 to float32, so that states only drift."""
     walk = problem(cells.gru, batch, steps, hidden=4, inputs=2)
-    operation.unpacked(np, walk.spec, walk.weights)["b"][..., 4:8] = 50
+    unpacked(np, walk.spec, walk.weights)["b"][..., 4:8] = 50
     return walk
 
 
 def test_saturated_gates_keep_the_state_for_a_million_steps() -> None:
     walk = remembering(1, 1_000_000)
-    params = operation.unpacked(np, walk.spec, walk.weights)
+    params = unpacked(np, walk.spec, walk.weights)
     for name in ("w", "u", "b", "c"):
         # Candidates of zero: h' = 0 + 1 * (h - 0).
         params[name][..., 0 if name == "c" else 8 :] = 0
@@ -156,7 +157,7 @@ def test_saturated_gates_keep_the_state_for_a_million_steps() -> None:
     assert sweeps[0] == 1
     # Of an LSTM c stays: nothing enters, nothing is forgotten.
     walk = problem(cells.lstm, 1, 1_000_000, hidden=4, inputs=2)
-    bias = operation.unpacked(np, walk.spec, walk.weights)["b"]
+    bias = unpacked(np, walk.spec, walk.weights)["b"]
     bias[..., :4], bias[..., 4:8] = -200, 50
     states, _ = forward(walk, "shooting")
     assert same(states[0, :, 4:], np.broadcast_to(walk.h0[0, 4:], (1_000_000, 4)))

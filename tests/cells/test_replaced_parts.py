@@ -11,6 +11,7 @@ from cell_walks import near
 from seqpar.cells import operation
 from seqpar.cells.cell import Cell, cell
 from seqpar.cells.language import matrix, sigmoid
+from seqpar.cells.walk import packed, unpacked, walk_of
 
 HIDDEN, SHOWN, INPUTS, STEPS = 5, 3, 2, 9
 
@@ -68,15 +69,15 @@ def walked(of: Cell, way: Any, resets: bool, shown: tuple[int, ...]) -> tuple[An
     }
     x, h0 = rng.standard_normal((2, STEPS, INPUTS)), rng.standard_normal((2, HIDDEN))
     g, marks = rng.standard_normal((2, STEPS, HIDDEN)), rng.random((2, STEPS)) < 0.3
-    spec = operation.walk_of(of.program, sizes)
+    spec = walk_of(of.program, sizes)
     used = {p.name: params[p.name] for p in of.program.parameters}
     more = tuple(np.full((2, n), np.inf) for n in shown)
     h0 = np.concatenate([h0, *more], axis=-1)
     g = np.concatenate([g, *(np.zeros((2, STEPS, n)) for n in shown)], axis=-1)
-    operands = [x, h0, marks if resets else None, operation.packed(np, spec, used, x)[None]]
+    operands = [x, h0, marks if resets else None, packed(np, spec, used, x)[None]]
     with np.errstate(over="ignore"):
         states, dx, dh0, dweights = way(spec, operands, g)
-    return states, dx, dh0, operation.unpacked(np, spec, dweights)
+    return states, dx, dh0, unpacked(np, spec, dweights)
 
 
 @pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])

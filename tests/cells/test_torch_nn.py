@@ -11,6 +11,7 @@ import pytest
 from cell_walks import near
 from seqpar import cells
 from seqpar.cells import operation
+from seqpar.cells.walk import packed, walk_of
 from seqpar.errors import NotEligibleError, OptionError, ShapeError
 
 torch = pytest.importorskip("torch")
@@ -55,8 +56,8 @@ def test_outputs_and_all_gradients_are_those_of_the_module(
     module.zero_grad()
 
     params = cell.from_torch(module)
-    walk = operation.walk_of(cell.program, cell.sizes(params))
-    weights = operation.packed(xp, walk, params, x)[None]
+    walk = walk_of(cell.program, cell.sizes(params))
+    weights = packed(xp, walk, params, x)[None]
     states, _ = operation.sequential(xp, walk, x, h0, None, weights)
     near(cell.output(states), wanted)
     # Of an LSTM's state the result is h alone.
