@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqpar.cells.operation import CellWalk
+from seqpar.cells.walk import CellWalk
 from seqpar.dispatch.geometry import ITEMSIZE, merge
 from seqpar.dispatch.problem import Layout
 from seqpar.errors import BackendError

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from seqpar.cells.operation import CellWalk
+from seqpar.cells.walk import CellWalk
 from seqpar.dispatch.geometry import ITEMSIZE, Geometry, geometry
 from seqpar.dispatch.problem import Layout
 from seqpar_triton.cell_kernel import inputs_kernel_of, kernel_of

@@ -18,7 +18,7 @@ the result is that of one walk, bit for bit, whatever the cell does.
 from typing import NamedTuple
 
 from seqpar.cells.adjoint import adjoint
-from seqpar.cells.operation import CellWalk
+from seqpar.cells.walk import CellWalk
 from seqpar_triton.cell_step import StepText, starts_ahead, starts_of
 from seqpar_triton.limits import AXES, padded
 
@@ -73,7 +73,7 @@ class _WalkText(StepText):
     def __init__(self, walk: CellWalk, dtype: str, backward: bool, resets: bool) -> None:
         super().__init__(walk.cell, adjoint(walk.cell) if backward else walk.cell, walk.sizes, dtype)
         self.backward, self.resets = backward, resets
-        self.part_starts = starts_of([self.sizes[space] for space in self.of.parts])
+        self.part_starts = self.of.part_starts(self.sizes)
         self.parts = list(enumerate(zip(self.of.parts, self.part_starts, strict=True)))
         self.units = walk.state
         self.ahead, self.width_ahead = starts_ahead(walk.cell, self.sizes)

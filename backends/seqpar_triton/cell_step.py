@@ -39,9 +39,7 @@ class StepText:
     @cached_property
     def weight_starts(self) -> dict[str, int]:
         """The first number of each parameter in the row of all."""
-        shapes = [p.shape(self.sizes) for p in self.of.parameters]
-        counts = [shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes]
-        return dict(zip([p.name for p in self.of.parameters], starts_of(counts), strict=True))
+        return self.of.starts(self.sizes)
 
     def weights(self) -> None:
         """Every gate that is used, in a tile of its own, and in another where its transpose is multiplied by."""

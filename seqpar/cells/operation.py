@@ -15,10 +15,7 @@ from typing import Any
 
 from seqpar.cells import evaluation
 from seqpar.cells.gradients import gradients
-from seqpar.cells.walk import CellWalk as CellWalk
-from seqpar.cells.walk import packed as packed
-from seqpar.cells.walk import unpacked as unpacked
-from seqpar.cells.walk import walk_of as walk_of
+from seqpar.cells.walk import CellWalk, unpacked
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, fit, register
 
 Results = tuple[Array, ...]

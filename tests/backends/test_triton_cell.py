@@ -8,7 +8,8 @@ pytest.importorskip("triton")
 from seqpar import cells
 from seqpar.cells.cell import cell
 from seqpar.cells.language import matrix, relu, sigmoid, tanh, vector
-from seqpar.cells.operation import packed, sequential, walk_of
+from seqpar.cells.operation import sequential
+from seqpar.cells.walk import packed, walk_of
 from seqpar.dispatch.geometry import row_major
 from seqpar.dispatch.problem import Problem
 from seqpar_triton.cell_kernels import CELLS, CellShooting, CellShootingBackward
