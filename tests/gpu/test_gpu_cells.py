@@ -1,5 +1,6 @@
 """Cells on a GPU: the fused kernels against float64, their gradients, and torch.nn on the same device. The CPU runs the same."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,17 @@ def assert_fused(place: Place, cell: Any, params: Any, x: Any, h0: Any) -> None:
     """On a GPU what runs is a kernel of Triton, forward and backward, and nothing slower in its place."""
     if not place.on_gpu:
         return
+    if place.framework == "jax" and find_spec("jax_triton") is None:
+        pytest.skip("jax-triton is not installed: JAX runs the cell's own step there")
     binding = binding_for(type(x))
     xp = binding.namespace(x)
     spec = walk_of(cell.program, cell.sizes(params))
     weights = xp.expand_dims(packed(xp, spec, params, x), axis=0)
-    chosen = choose(problem_of(binding, CELL, spec, (x, h0, None, weights)))
-    assert chosen.kernel.backend == "triton", str(chosen)
+    states = xp.zeros_like(xp.concat([h0[:, None, :]] * x.shape[1], axis=1))
+    operands = (x, h0, None, weights)
+    for operation, given in ((CELL, operands), (BACKWARD, (*operands, states, states))):
+        chosen = choose(problem_of(binding, operation, spec, given))
+        assert chosen.kernel.backend == "triton", str(chosen)
 
 
 @pytest.mark.parametrize("method", ["auto", "sequential", "shooting"])
@@ -69,6 +75,7 @@ def test_states_equal_the_definition(cell: Any, method: str, place: Place) -> No
 def test_chunks_give_the_bits_of_one_walk(cell: Any, place: Place) -> None:
     params, x, h0 = problem(cell, steps=5000, batch=2)
     p, x, h0 = there(place, params, x, h0)
+    assert_fused(place, cell, p, x, h0)
     found = [
         place.numpy(seqpar.solve_recurrence(cell, x, h0, p, method=method).states)
         for method in ("sequential", "shooting")
@@ -81,6 +88,7 @@ def test_chunks_give_the_bits_of_one_walk(cell: Any, place: Place) -> None:
 def test_gradients_equal_those_of_the_definition_in_float64(cell: Any, place: Place) -> None:
     torch = pytest.importorskip("torch")
     params, x, h0 = problem(cell, steps=200)
+    assert_fused(place, cell, *there(place, params, x, h0))
     weight = np.random.default_rng(1).standard_normal((*x.shape[:2], h0.shape[-1])).astype("float32")
 
     def gradients(device: Any, dtype: Any, states: Any) -> list[Any]:
@@ -113,6 +121,7 @@ def test_gradients_in_jax_equal_those_of_scan(cell: Any, place: Place) -> None:
 
     params, x, h0 = problem(cell, steps=200)
     p, x, h0 = there(place, params, x, h0)
+    assert_fused(place, cell, p, x, h0)
 
     def scanned(p: Any, x: Any, h0: Any) -> Any:
         def at(h: Any, x: Any) -> Any:
