@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from seqpar.dispatch.choice import choose
@@ -83,6 +84,10 @@ class JaxBinding:
     def from_numpy(self, x: Any, like: Array) -> Array:
         devices = self.device_of(like)
         return jnp.asarray(x) if devices is None else jax.device_put(x, next(iter(devices)))
+
+    def seed_words(self, seed: Array) -> Any:
+        typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(seed) if typed else seed)
 
     def on_device(self, x: Array) -> None:
         return None

@@ -107,6 +107,9 @@ class TorchBinding:
     def from_numpy(self, x: Any, like: Tensor) -> Tensor:
         return torch.from_numpy(x).to(like.device)
 
+    def seed_words(self, seed: Tensor) -> Any:
+        return seed.detach().cpu().numpy()
+
     def on_device(self, x: Tensor) -> Callable[[], AbstractContextManager[Any]] | None:
         return partial(torch.cuda.device, x.device) if x.device.type == "cuda" else None
 

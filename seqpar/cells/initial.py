@@ -46,7 +46,7 @@ def draw(
             values = SCHEMES[scheme](rng, p, given)
         if bias or not p.optional:
             found[p.name] = values
-    example = like if like is not None else _base(seed)
+    example = like if like is not None else seed
     if not hasattr(example, "dtype") or (type(example).__module__ == "numpy" and like is None):
         return {name: values.astype(np.float32) for name, values in found.items()}
     binding = binding_for(type(example))
@@ -109,15 +109,11 @@ def _checked(cell: str, program: Program, sizes: Mapping[str, int]) -> dict[str,
     return dict.fromkeys(sorted(known), found["hidden"]) | found
 
 
-def _base(seed: Any) -> Any:
-    """JAX's typed keys have an array of numbers inside."""
-    return getattr(seed, "_base_array", seed)
-
-
 def _words(cell: str, seed: Any) -> npt.NDArray[Any]:
     """A seed as numbers that NumPy's generators take."""
     try:
-        words = np.asarray(_base(seed)).ravel()
+        known = binding_for(type(seed)).seed_words(seed) if hasattr(seed, "dtype") else np.asarray(seed)
+        words = known.ravel()
     except Exception as error:
         raise OptionError(
             f"{cell}.init: the seed has no values here ({type(error).__name__}). Parameters are drawn by NumPy: call init "

@@ -48,6 +48,9 @@ class Binding(Protocol):
     def from_numpy(self, x: Any, like: Array) -> Array:
         """A NumPy array as an array of this framework, on the device of `like`."""
 
+    def seed_words(self, seed: Array) -> Any:
+        """The numbers of a seed as a NumPy array: its own, or those inside a random key of the framework."""
+
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         """What makes the device of x the one that kernels are launched on, or None where there is only one."""
 

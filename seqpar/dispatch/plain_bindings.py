@@ -77,6 +77,9 @@ class ArrayAPIBinding:
     def from_numpy(self, x: Any, like: Array) -> Array:
         return self.namespace(like).asarray(x, device=self.device_of(like))
 
+    def seed_words(self, seed: Array) -> Any:
+        return np.asarray(seed)
+
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         return None
 

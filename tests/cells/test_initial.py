@@ -105,6 +105,31 @@ def test_keys_of_jax_make_arrays_of_jax_typed_or_raw() -> None:
     assert np.array_equal(into["w"], typed["w"])
 
 
+def test_keys_of_another_generator_are_seeds_too() -> None:
+    jax = pytest.importorskip("jax")
+    key = jax.random.key(3, impl="rbg")
+    words = np.asarray(jax.random.key_data(key))
+    found, wanted = cells.gru.init(key, 3, 4), cells.gru.init(words, 3, 4)
+    assert words.size == 4
+    assert all(np.array_equal(found[name], value) for name, value in wanted.items())
+
+
+def test_what_is_in_a_key_is_what_jax_says_in_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax")
+    said = np.asarray([5, 7], np.uint32)
+    monkeypatch.setattr(jax.random, "key_data", lambda _: said)
+    found, wanted = cells.gru.init(jax.random.key(3), 3, 4), cells.gru.init(said, 3, 4)
+    assert all(np.array_equal(found[name], value) for name, value in wanted.items())
+
+
+def test_a_tensor_may_be_a_seed() -> None:
+    torch = pytest.importorskip("torch")
+    found, wanted = cells.gru.init(torch.tensor(3), 3, 4), cells.gru.init(3, 3, 4)
+    for name, value in found.items():
+        assert isinstance(value, torch.Tensor)
+        assert np.array_equal(value, wanted[name])
+
+
 def test_a_start_in_double_is_that_in_single_before_rounding() -> None:
     single, double = cells.gru.init(0, 3, 4), cells.gru.init(0, 3, 4, like=np.zeros(0))
     assert all(np.array_equal(single[name], double[name].astype(np.float32)) for name in single)
