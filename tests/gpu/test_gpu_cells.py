@@ -9,7 +9,7 @@ import pytest
 import seqpar
 from places import JAX, TORCH, Place, over
 from seqpar import cells
-from seqpar.cells.operation import CELL, sequential
+from seqpar.cells.operation import BACKWARD, CELL, sequential
 from seqpar.cells.walk import packed, walk_of
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.execute import problem_of
