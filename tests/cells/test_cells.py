@@ -226,6 +226,20 @@ def test_a_program_and_its_reverse_survive_as_text(case: Case) -> None:
 
 
 @every_cell
+def test_a_program_tells_where_parameters_and_parts_begin(case: Case) -> None:
+    params, h, _ = drawn(case, 3, True)
+    program, sizes = case.cell.program, case.cell.sizes(params)
+    weights = packed(np, walk_of(program, sizes), params, h)
+    for name, start in program.starts(sizes).items():
+        assert program.parameter(name).shape(sizes) == params[name].shape
+        assert np.array_equal(weights[start : start + params[name].size], params[name].ravel())
+    assert sum(value.size for value in params.values()) == weights.size
+    ends = (*program.part_starts(sizes)[1:], h.shape[-1])
+    spans = zip(program.part_starts(sizes), ends, strict=True)
+    assert [end - start for start, end in spans] == [sizes[space] for space in program.parts]
+
+
+@every_cell
 def test_copies_of_a_cell_are_equal_to_it(case: Case) -> None:
     for again in (pickle.loads(pickle.dumps(case.cell)), copy.deepcopy(case.cell)):
         assert again == case.cell
