@@ -281,7 +281,7 @@ def planned(steps, batch, n=32, config=None):
 def test_time_is_cut_where_sequences_are_few_and_long():
     assert planned(400, 16) == 1
     assert planned(100_000, 4096) == 1
-    assert planned(17_984, 16) == 71
+    assert planned(17_984, 16) == 63
     assert 900 < planned(1_000_000, 1) < 1100
     assert planned(1_000_000, 1, config=CellConfig()) == 1
     assert planned(1000, 1, config=CellShootingConfig(chunk=100)) == 9
