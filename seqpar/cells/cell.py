@@ -114,7 +114,7 @@ class Cell:
         xp, sizes = self._checked(params, h, x)
         return evaluation.jacobian(xp, self.program, params, h, x, sizes)
 
-    def faster(self, own: Any, binding: Any, step: Any, params: Any, like: Array) -> Any:
+    def _seqpar_stepper(self, own: Any, binding: Any, step: Any, params: Any, like: Array) -> Any:
         """What the solvers call instead of a framework's own stepper of this cell."""
         from seqpar.cells.stepping import stepper_of
 

@@ -61,7 +61,7 @@ class Recurrence:
     def stepper(self) -> Stepper:
         own = solver_of(self.binding).stepper(self.step, self.params)
         # A step may know a faster way for walks of itself, as cells do.
-        faster = getattr(self.step.function, "faster", None)
+        faster = getattr(self.step.function, "_seqpar_stepper", None)
         return own if faster is None else faster(own, self.binding, self.step, self.params, self.h0)
 
     def part(self, start: int, stop: int, entry: Array | None = None) -> Recurrence:
