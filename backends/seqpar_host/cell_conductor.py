@@ -23,13 +23,15 @@ from seqpar_host.memory import (
     copy_numbers,
     free,
     get,
+    keep_denormals,
     line_of,
     malloc,
     poke_short,
     put,
     quotient,
+    treat_denormals,
 )
-from seqpar_host.untyped import routine
+from seqpar_host.routines import routine
 
 # A ghost may take a sixteenth of all steps, but so many at least, and at most: a probe in vain costs 8 percent.
 SHARE, LEAST_PROBE, MOST_PROBE = 16, 128, 4096
@@ -44,7 +46,22 @@ MODELLER_WORDS = 6  # plan, call, counter, threads of each, status
 
 def conduct(address: int) -> int:
     """Walk all models of a call; not 0 if there was no memory for it."""
-    words = number(address)
+    before = keep_denormals()
+    status = walk_models(number(address))
+    treat_denormals(before)
+    return status
+
+
+def modeller(address: int) -> int:
+    """Walk models of a call until none is left."""
+    before = keep_denormals()
+    status = take_models(number(address))
+    treat_denormals(before)
+    return status
+
+
+@routine
+def walk_models(words: int) -> int:
     plan, threads = get(words, 0), get(words, 1)
     models = get(plan, w.MODELS)
     shared, handles, started = stack(MODELLER_WORDS), stack(MOST_THREADS), 0
@@ -66,9 +83,8 @@ def conduct(address: int) -> int:
     return get(shared, 4)
 
 
-def modeller(address: int) -> int:
-    """Walk models of a call until none is left."""
-    shared = number(address)
+@routine
+def take_models(shared: int) -> int:
     plan, threads = get(shared, 0), get(shared, 3)
     orders = stack(ORDER_WORDS)
     for word in range(ORDER_WORDS):

@@ -22,17 +22,26 @@ from seqpar_host.memory import (
     copy_bytes,
     copy_numbers,
     get,
+    keep_denormals,
     peek_number,
     poke_number,
     put,
     quotient,
+    treat_denormals,
 )
-from seqpar_host.untyped import routine
+from seqpar_host.routines import routine
 
 
 def crew(address: int) -> int:
     """Do items of a phase until none is left."""
-    orders = number(address)
+    before = keep_denormals()
+    status = take_items(number(address))
+    treat_denormals(before)
+    return status
+
+
+@routine
+def take_items(orders: int) -> int:
     plan = get(orders, w.PLAN)
     region = get(orders, w.REGIONS) + take(orders + 8 * w.CREWS, 1) * get(plan, w.REGION)
     rows = region + get(plan, w.AT_ROWS)

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 
 from seqpar.cells.program import Parameter, Program
 from seqpar_host.cell_job import ITEMSIZE, walked
 from seqpar_host.cell_stages import Stage, stages
 from seqpar_host.launch import peek
-from seqpar_host.untyped import intrinsic, routine
+from seqpar_host.memory import clear_bytes, copy_numbers, quotient
+from seqpar_host.routines import routine
 
 COPY_WORDS = 9
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -80,27 +80,6 @@ def _first(program: Program, name: str, gate: int, sizes: Mapping[str, int]) -> 
     return start
 
 
-@intrinsic
-def _copy_short(typing: Any, source: Any, target: Any) -> Any:
-    """Four bytes from one address to another."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        read, written = (builder.inttoptr(address, I32.as_pointer()) for address in args)
-        builder.store(builder.load(read), written)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def _zero_short(typing: Any, target: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(I32(0), builder.inttoptr(args[0], I32.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
 @routine
 def pack(words: int, source: int, target: int) -> None:
     """Pack the row of all parameters at `source` to `target`, as the words of a layout at `words` say."""
@@ -110,13 +89,11 @@ def pack(words: int, source: int, target: int) -> None:
         first, along, across = peek(at), peek(at + 8), peek(at + 16)
         multiplied, units, lanes = peek(at + 24), peek(at + 32), peek(at + 40)
         written, per_block, per_unit = peek(at + 48), peek(at + 56), peek(at + 64)
-        for unit in range((units + lanes - 1) // lanes * lanes):
-            to = target + itemsize * (written + unit // lanes * per_block + unit % lanes)
+        # In the order in which it is written: 1.0 ms, with rows innermost 2.7 (GRU of 512 units).
+        for block in range(quotient(units + lanes - 1, lanes)):
+            here = min(lanes, units - block * lanes)
             for row in range(multiplied):
-                number = source + itemsize * (first + row * along + unit * across)
-                place = to + itemsize * row * per_unit
-                for half in range(0, itemsize, 4):
-                    if unit < units:
-                        _copy_short(number + half, place + half)
-                    else:
-                        _zero_short(place + half)
+                number = source + itemsize * (first + row * along + block * lanes * across)
+                place = target + itemsize * (written + block * per_block + row * per_unit)
+                copy_numbers(number, itemsize * across, place, itemsize, here, itemsize)
+                clear_bytes(place + itemsize * here, itemsize * (lanes - here))

@@ -98,7 +98,7 @@ SOURCES = (
     *("simd", "formats", "gates", "job", "body", "walk", "launch", "handle"),
     *("products", "matrix", "matrix_body", "matrix_forward", "matrix_backward", "matrix_loops"),
     *("cell_job", "cell_stages", "cell_weights", "cell_memory", "cell_tile", "activations"),
-    *("untyped", "memory", "cell_words", "cell_crew", "cell_conductor"),
+    *("untyped", "routines", "memory", "cell_words", "cell_crew", "cell_conductor"),
 )
 
 

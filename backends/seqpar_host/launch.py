@@ -19,7 +19,8 @@ from llvmlite import ir
 from numba import types
 
 from seqpar_host.job import HEADER, PER_SLOT, number
-from seqpar_host.untyped import cgutils, intrinsic, routine
+from seqpar_host.routines import routine
+from seqpar_host.untyped import cgutils, intrinsic
 
 KERNEL, WORKER, TASKS, GRAIN, STEPS, EXTENT, BLOCK, CACHED, ROWS, COLUMNS, N_SLOTS, N_DIMS, SIZES = range(13)
 CONDUCTED = -1

@@ -1,14 +1,20 @@
 """Memory and whole numbers in compiled code: what launch.py and the conductor of cells share beyond single words."""
 
+import platform
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 
 from seqpar_host.launch import I32, I64, peek, poke
-from seqpar_host.untyped import cgutils, intrinsic, routine
+from seqpar_host.routines import routine
+from seqpar_host.untyped import cgutils, intrinsic
 
 BYTES = ir.IntType(8).as_pointer()
+X86 = platform.machine() in ("x86_64", "AMD64")
+FLUSHED = (
+    1 << 15 | 1 << 6
+)  # bits of the control word: results, and operands, below the smallest normal number become zero
 LINE = 64  # bytes of a cache line, which carries of cells are multiples of
 
 
@@ -41,6 +47,46 @@ def quotient(typing: Any, number: Any, divisor: Any) -> Any:
         return builder.udiv(*args)
 
     return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def keep_denormals(typing: Any) -> Any:
+    """Let numbers below the smallest normal one be what they are, on this thread; how they were treated before.
+
+    XLA, and PyTorch when it is asked to, take them for zeros, so that bits would hang on who calls.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not X86:
+            return I64(0)
+        place = cgutils.alloca_once(builder, I32)
+        _control(builder, "stmxcsr", place)
+        before = builder.load(place)
+        builder.store(builder.and_(before, I32(~FLUSHED)), place)
+        _control(builder, "ldmxcsr", place)
+        return builder.zext(before, I64)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def treat_denormals(typing: Any, before: Any) -> Any:
+    """As before `keep_denormals`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if X86:
+            place = cgutils.alloca_once(builder, I32)
+            builder.store(builder.trunc(args[0], I32), place)
+            _control(builder, "ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+def _control(builder: Any, name: str, place: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [BYTES])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}")
+    builder.call(function, [builder.bitcast(place, BYTES)])
 
 
 @intrinsic
