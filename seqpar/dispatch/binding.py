@@ -40,7 +40,8 @@ class Binding(Protocol):
 
     def address(self, x: Array) -> int: ...
 
-    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array: ...
+    def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
+        """An uninitialised array, row-major."""
 
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         """An array of one number, on the device of `like`."""

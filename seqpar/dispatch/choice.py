@@ -103,6 +103,8 @@ def first_that_compiles(problem: Problem, request: Request, attempt: Callable[[C
             return attempt(choice)
         try:
             return attempt(choice)
+        except MemoryError:  # the next best would need as much, and might take days to find out
+            raise
         except Exception as error:
             if choice.provenance in ("explicit", "overlay"):
                 raise BackendError(

@@ -4,6 +4,7 @@ What was decided for arrays of the same shapes, strides, dtypes and options is k
 costs one dictionary look-up before its kernel starts.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -107,14 +108,23 @@ def _on_arrays(binding: Binding, spec: Any, choice: Choice) -> Runner:
     return run
 
 
+def _of_result(binding: Binding, shape: tuple[int, ...], dtype: str, like: Array) -> Layout | None:
+    """The layout of what `binding.empty` gives, which is row-major, told from one element: a result may be all of memory."""
+    one = binding.layout(binding.empty((1,), dtype, like))
+    if one is None:
+        return None
+    size = one.strides[0]
+    return Layout(shape, tuple([size * math.prod(shape[i + 1 :]) for i in range(len(shape))]), one.dtype)
+
+
 def _on_buffers(
     binding: Binding, operation: Operation, spec: Any, operands: Sequence[Array | None], choice: Choice
 ) -> Runner:
     metas = [abstract(binding, x) for x in operands]
     like = operands.index(_first(operands))
     raw = operation.raw(spec, metas)
-    sample = [binding.empty(shape, dtype, operands[like]) for shape, dtype in raw]
-    layouts = [None if x is None else binding.layout(x) for x in (*operands, *sample)]
+    layouts = [None if x is None else binding.layout(x) for x in operands]
+    layouts += [_of_result(binding, shape, dtype, operands[like]) for shape, dtype in raw]
     device = binding.on_device(operands[like])
     with nullcontext() if device is None else device():
         launch = choice.kernel.bind(spec, choice.config, layouts)
