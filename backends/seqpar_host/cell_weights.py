@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from seqpar.cells.program import Parameter, Program
+from seqpar.cells.program import Program
 from seqpar_host.cell_job import ITEMSIZE, walked
 from seqpar_host.cell_stages import Stage, stages
 from seqpar_host.launch import peek
@@ -43,7 +43,7 @@ def layout(
             for index, term in enumerate(loop.terms):
                 product = term.product
                 read = _first(program, product.name, product.gate, sizes)
-                parameter = _parameter(program, product.name)
+                parameter = program.parameter(product.name)
                 strides = [parameter.gates * sizes[parameter.columns], 1]
                 if product.transposed:
                     strides.reverse()
@@ -65,19 +65,9 @@ def vectors(stage: Stage, sizes: Mapping[str, Any]) -> Any:
     return count
 
 
-def _parameter(program: Program, name: str) -> Parameter:
-    return next(p for p in program.parameters if p.name == name)
-
-
 def _first(program: Program, name: str, gate: int, sizes: Mapping[str, int]) -> int:
     """Where a gate of a parameter begins in the row of all."""
-    start = gate * sizes[_parameter(program, name).columns]
-    for parameter in program.parameters:
-        if parameter.name == name:
-            break
-        rows = sizes[parameter.rows] if parameter.rows else 1
-        start += rows * parameter.gates * sizes[parameter.columns]
-    return start
+    return program.starts(sizes)[name] + gate * sizes[program.parameter(name).columns]
 
 
 @routine
