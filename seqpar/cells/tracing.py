@@ -78,7 +78,12 @@ def _needed(whole: Program) -> Program:
         ahead += {*node.arguments, *(p.operand for p in made if p.operand != INPUT)} - nodes
         nodes.add(i)
     place = {INPUT: INPUT} | {i: new for new, i in enumerate(sorted(nodes))}
-    kept = sorted({whole.nodes[i].which for i in nodes if whole.nodes[i].op == "sum"})
+    # In the order of gates, so that the gradients of neighbouring columns of a matrix are neighbours, and one product.
+    names = [p.name for p in whole.parameters]
+    kept = sorted(
+        {whole.nodes[i].which for i in nodes if whole.nodes[i].op == "sum"},
+        key=lambda s: [(names.index(p.name), p.gate) for p in whole.sums[s].products],
+    )
     sums = tuple(
         whole.sums[s]._replace(
             products=tuple(p._replace(operand=place[p.operand]) for p in whole.sums[s].products)
