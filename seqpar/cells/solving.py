@@ -257,8 +257,8 @@ def _problem(binding: Binding, spec: CellWalk, operands: tuple[Abstract | None, 
         dtypes=tuple(None if meta is None else meta.dtype for meta in operands),
         layout="inner",
         options=words,
-        # Below a transform there is memory again, and operands are laid out as kernels want them.
-        addressable=traced or binding.layout(like) is not None,
+        # Below a transform there is memory again, and operands are laid out as kernels want them: does the framework show any?
+        addressable=traced or binding.layout(binding.empty((1,), "uint8", like)) is not None,
         traced=traced,
     )
 
