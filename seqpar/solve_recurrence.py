@@ -268,7 +268,7 @@ def _solution(problem: Canonical, solved: Solved) -> RecurrenceSolution[Any]:
         states=problem.states(solved.states),
         final=problem.per_sequence(final),
         converged=problem.per_sequence(solved.converged),
-        sweeps=problem.per_sequence(solved.sweeps),
+        sweeps=problem.per_sequence(rec.xp.astype(solved.sweeps, rec.xp.int32, copy=False)),
         residual=problem.per_sequence(solved.residual),
         error_estimate=problem.per_sequence(solved.error_estimate),
         method=METHODS.index(method) if isinstance(method, str) else method,
