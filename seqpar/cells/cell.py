@@ -228,7 +228,7 @@ class Cell:
 def _number(call: str, name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not abs(number) < float("inf"):
         raise OptionError(f"{call}({name}={value!r}): it is a finite number.")
