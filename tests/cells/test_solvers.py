@@ -71,3 +71,13 @@ def test_where_rows_are_compiled_the_framework_walks_by_itself():
     params, x = _problem(cells.gru, like=jnp.zeros(1, jnp.float32))
     stepper = _stepper(cells.gru, params, jnp.asarray(x), jnp.zeros(HIDDEN, jnp.float32))
     assert not isinstance(stepper, CellStepper)
+
+
+def test_sums_that_overflow_are_no_fault_of_the_step() -> None:
+    for seed in range(10):  # where a sum of both signs ends hangs on its order: infinite, NaN or a number
+        params = cells.elman.init(seed, 16, 4, bias=False, like=np.zeros(1))
+        params["w"] = np.random.default_rng(seed).choice([-1.0, 1.0], (16, 4))
+        x = np.full((3, 50, 16), np.finfo(float).max / 3)
+        with np.errstate(all="ignore"):
+            found = seqpar.solve_recurrence(cells.elman, x, np.zeros(4), params, tol=1e-3)
+        assert found.states.shape == (3, 50, 4)
