@@ -15,11 +15,7 @@ from seqpar.validation import REAL
 
 def sizes_of(cell: str, program: Program, params: Mapping[str, Array]) -> dict[str, int]:
     """The number of units of every space, from parameters that are checked: names, kinds, and shapes that fit together."""
-    if not isinstance(params, Mapping):
-        raise OptionError(
-            f"{cell}: params is {type(params).__name__}, not a dict of arrays. Make one with {cell}.init(seed, inputs, "
-            f"hidden), or with {cell}.from_torch(module)."
-        )
+    check_dict(cell, params)
     _names(cell, program, params)
     _kinds(cell, params)
     sizes: dict[str, int] = {}
@@ -28,6 +24,15 @@ def sizes_of(cell: str, program: Program, params: Mapping[str, Array]) -> dict[s
         if p.name in params:
             _units(cell, p, tuple(params[p.name].shape), sizes, told)
     return sizes
+
+
+def check_dict(cell: str, params: Any) -> None:
+    """Raise unless this is a dict; of what, `sizes_of` asks."""
+    if not isinstance(params, Mapping):
+        raise OptionError(
+            f"{cell}: params is {type(params).__name__}, not a dict of arrays. Make one with {cell}.init(seed, inputs, "
+            f"hidden), or with {cell}.from_torch(module)."
+        )
 
 
 def _names(cell: str, program: Program, params: Mapping[str, Any]) -> None:

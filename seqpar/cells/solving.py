@@ -14,6 +14,7 @@ from typing import Any
 from seqpar.cells.cell import Cell
 from seqpar.cells.form import Form, Operands, form_of
 from seqpar.cells.operation import CELL
+from seqpar.cells.parameters import check_dict
 from seqpar.cells.reference import BACKWARD_KERNELS, KERNELS
 from seqpar.cells.walk import CellWalk, walk_of
 from seqpar.dispatch.binding import Binding
@@ -27,10 +28,11 @@ from seqpar.dispatch.problem import Array, Problem
 from seqpar.dispatch.registry import add_reference, kernels
 from seqpar.errors import ArrayTypeError, NotEligibleError
 from seqpar.recurrence_solution import RecurrenceSolution
-from seqpar.solving.asked import asked
+from seqpar.solving.asked import asked, check_jacobian
 from seqpar.solving.bindings import Solver, solver_of
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.wish import METHODS
+from seqpar.validation import flag
 
 NAME = "solve_recurrence"
 WALKS = ("auto", "sequential", "shooting")
@@ -168,6 +170,9 @@ def _compiled(given: Given) -> Route | None:
     config = given["config"]
     if not _one_walk(given, given["method"], config) or config is not None:
         return None
+    flag(NAME, "throw", given["throw"])
+    check_jacobian(given["jacobian"])
+    check_dict(f"cells.{given['step'].name}", given["params"])
     binding, form = form_of(**arguments(given), compiling=True)
     explicit = given["method"] != "auto" or given["backend"] is not None
     return Route(
