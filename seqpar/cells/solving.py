@@ -109,7 +109,9 @@ def _solution(
     last = found[:, -1, :] if form.steps else xp.broadcast_to(operands[1], (form.rows, form.state))
     # A copy: results share no memory with each other.
     last = xp.astype(last, last.dtype, copy=True)
-    zero, none = (binding.full(0.0, (form.rows,), form.dtype, x) for _ in "  ")
+    # Two arrays: results share no memory with each other.
+    zero = binding.full(0.0, (form.rows,), form.dtype, x)
+    none = binding.full(0.0, (form.rows,), form.dtype, x)
     return RecurrenceSolution(
         states=form.states(xp, found),
         final=form.per_sequence(xp, last),
