@@ -16,7 +16,7 @@ from seqpar.dispatch.choice import choose
 from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.memos import invalidate
 from seqpar.errors import BackendError
-from seqpar_host import cell_plan, cell_words, threads
+from seqpar_host import cell_plan, cell_words
 from seqpar_host.kernels import CellShooting, CellShootingBackward
 
 CELLS = [getattr(cells, name) for name in cells.__all__ if name != "Cell"]
@@ -27,27 +27,6 @@ some_cells = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=[1, 2, 3, 5])
-def many_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """So many threads for every walk, however small it is and however few processors there are."""
-    monkeypatch.setattr(cell_plan, "THREAD_NANOSECONDS", 1)
-    monkeypatch.setattr(threads, "usable_cores", lambda: 256)
-    monkeypatch.setenv("NUMBA_NUM_THREADS", str(request.param))
-    invalidate()
-    yield request.param
-    invalidate()
-
-
-@pytest.fixture
-def eager_probes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Also short walks are probed."""
-    monkeypatch.setattr(cell_plan, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(cell_plan, "LEAST_NANOSECONDS", 0)
-    invalidate()
-    yield
-    invalidate()
-
-
 def gradient(walk: Walk, states: Any) -> Any:
     return np.random.default_rng(7).standard_normal(states.shape).astype(states.dtype)
 
@@ -56,8 +35,11 @@ def chunks_of(steps: int) -> list[int | None]:
     return [None, *sorted({c for c in (1, 2, 7, 16, 33, steps - 1, steps, steps + 5) if c > 0})]
 
 
-def agree(walk: Walk, chunks: list[int | None], explodes: bool = False) -> None:
-    """Chunks give what a walk in order gives, forward and backward (where gradients may explode)."""
+def agree(walk: Walk, chunks: list[int | None], explodes: bool = False, in_order: bool = False) -> None:
+    """Chunks give what a walk in order gives, forward and backward (where gradients may explode).
+
+    `in_order`: where no chunk is given, a probe is to find that there had better be none.
+    """
     states, sweeps = forward(walk)
     assert (sweeps == 1).all()
     g = gradient(walk, states)
@@ -68,6 +50,7 @@ def agree(walk: Walk, chunks: list[int | None], explodes: bool = False) -> None:
         assert same(found, states), f"chunk={chunk}"
         if chunk is not None:
             assert ((sweeps > 1) == (chunk < states.shape[-2])).all()
+        assert not in_order or chunk is not None or (sweeps == 1).all()
         for one, other in zip(written(walk, states, g, "shooting", chunk), grads, strict=True):
             assert same(one, other), f"chunk={chunk}, backward"
 
@@ -132,11 +115,12 @@ def test_a_forgetful_cell_goes_in_chunks_and_a_chaotic_one_in_order() -> None:
     assert same(states, forward(wild)[0])
 
 
+@pytest.mark.usefixtures("eager_probes")
 @pytest.mark.parametrize("chunk", [None, 50])
 def test_chaos_and_long_memory_cost_no_bit(chunk: int | None) -> None:
-    agree(problem(cells.elman, 2, 4000, hidden=32, scale=5.0), [chunk], explodes=True)
+    agree(problem(cells.elman, 2, 4000, hidden=32, scale=5.0), [chunk], explodes=True, in_order=True)
     agree(problem(cells.elman, 2, 90, hidden=32, scale=5.0), [chunk])
-    agree(remembering(2, 4000), [chunk])
+    agree(remembering(2, 4000), [chunk], in_order=True)
 
 
 def remembering(batch: int, steps: int) -> Walk:
@@ -163,6 +147,7 @@ def test_saturated_gates_keep_the_state_for_a_million_steps() -> None:
     assert same(states[0, :, 4:], np.broadcast_to(walk.h0[0, 4:], (1_000_000, 4)))
 
 
+@pytest.mark.usefixtures("eager_probes")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("chunk", "steps"), [(None, 4000), (16, 200), (70, 200)])
 def test_what_is_not_finite_in_one_sequence_leaves_the_others_alone(
@@ -174,7 +159,8 @@ def test_what_is_not_finite_in_one_sequence_leaves_the_others_alone(
     right = written(walk, states, g)
     spoilt = walk._replace(x=walk.x.copy())
     spoilt.x[1, steps // 3] = bad
-    found, _ = forward(spoilt, "shooting", chunk)
+    found, sweeps = forward(spoilt, "shooting", chunk)
+    assert (sweeps > 1).all()
     assert same(found[[0, 2]], states[[0, 2]])
     assert same(found, forward(spoilt)[0])
     assert np.isfinite(found[1, : steps // 3]).all()
@@ -188,16 +174,24 @@ def test_what_is_not_finite_in_one_sequence_leaves_the_others_alone(
 
 
 @some_cells
-@pytest.mark.parametrize("chunk", [None, 20])
-def test_every_model_is_walked_with_its_own_weights(cell: Any, chunk: int | None, many_threads: int) -> None:
+@pytest.mark.parametrize(("chunk", "steps"), [(None, 4096), (20, 90)])
+@pytest.mark.usefixtures("eager_probes")
+def test_every_model_is_walked_with_its_own_weights(
+    cell: Any, chunk: int | None, steps: int, many_threads: int
+) -> None:
     for shared in (False, True):
-        models = problem(cell, 6, 90, models=3, resets=0.02)
+        models = problem(cell, 6, steps, models=3, scale=0.5, resets=0.02)
         # (models, sequences, ...): inputs of their own, or the same for all models.
         x = models.x.reshape(3, 2, *models.x.shape[1:])
         x = x[:1] if shared else x
         h0, resets = models.h0.reshape(3, 2, -1), np.asarray(models.resets).reshape(3, 2, -1)
         walk = Walk(models.spec, x, h0, resets, models.weights[:, None])
-        states, _ = forward(walk, "shooting", chunk)
+        states, sweeps = forward(walk, "shooting", chunk)
+        if chunk is None:
+            # Two sequences are enough for the one thread that a model has.
+            assert (sweeps > 1).any() == (many_threads > 3)
+        else:
+            assert (sweeps > 1).all()
         g = gradient(walk, states)
         stored, entered = written(walk, states, g, "shooting", chunk)
         for model in range(3):
@@ -297,13 +291,18 @@ def test_a_batch_of_thousands_gives_the_bits_of_each_sequence() -> None:
         assert same(forward(walk._replace(x=walk.x[i : i + 1], h0=walk.h0[i : i + 1]))[0][0], states[i])
 
 
+three_threads = pytest.mark.parametrize("many_threads", [3], indirect=True)
+
+
+@three_threads
+@pytest.mark.usefixtures("many_threads")
 def test_four_python_threads_at_once_get_the_same_bits() -> None:
-    walk = problem(cells.gru, 1, 4000, hidden=16)
+    walk = problem(cells.gru, 1, 20_000, hidden=16)
     right, wrong = forward(walk)[0], []
 
     def work() -> None:
-        again = (forward(walk, "shooting")[0] for _ in range(10))
-        wrong.extend(states for states in again if not same(states, right))
+        again = (forward(walk, "shooting") for _ in range(10))
+        wrong.extend(states for states, sweeps in again if sweeps[0] == 1 or not same(states, right))
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -313,17 +312,22 @@ def test_four_python_threads_at_once_get_the_same_bits() -> None:
     assert not wrong
 
 
-def _states(walk: Walk) -> Any:
-    return forward(walk, "shooting")[0]
+def _walked(walk: Walk) -> Any:
+    return forward(walk, "shooting")
 
 
+@three_threads
+@pytest.mark.usefixtures("many_threads")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:.*fork.*:RuntimeWarning")
 def test_a_forked_child_walks_as_its_parent_did() -> None:
-    walk = problem(cells.gru, 1, 4000, hidden=16)
-    right = forward(walk, "shooting")[0]
+    walk = problem(cells.gru, 1, 20_000, hidden=16)
+    right, sweeps = forward(walk, "shooting")
+    assert sweeps[0] > 1
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert all(same(states, right) for states in pool.map(_states, [walk] * 4))
+        for states, again in pool.map(_walked, [walk] * 4):
+            assert same(states, right)
+            assert again[0] > 1
 
 
 def test_half_precision_and_mixed_dtypes_are_refused() -> None:
