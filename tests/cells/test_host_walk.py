@@ -56,8 +56,7 @@ def agree(walk: Walk, chunks: list[int | None], explodes: bool = False, in_order
 
 
 @every_cell
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("resets", [0.0, 0.05])
+@pytest.mark.parametrize(("dtype", "resets"), [("float32", 0.05), ("float64", 0.0)])
 def test_chunks_of_any_length_give_the_bits_of_a_walk_in_order(cell: Any, dtype: str, resets: float) -> None:
     agree(problem(cell, 3, 97, dtype=dtype, resets=resets), chunks_of(97))
 
@@ -234,8 +233,9 @@ def elsewhere(a: Any, kind: str) -> Any:
 
 
 @some_cells
-@pytest.mark.parametrize("kind", ["flipped", "transposed", "every other", "far apart"])
-@pytest.mark.parametrize("resets", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("kind", "resets"), [("flipped", 0.0), ("transposed", 0.05), ("every other", 0.05), ("far apart", 0.0)]
+)
 def test_memory_laid_out_in_any_way_gives_the_same_bits(cell: Any, kind: str, resets: float) -> None:
     walk = problem(cell, 3, 60, resets=resets)
     states, _ = forward(walk)
