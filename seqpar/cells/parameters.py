@@ -26,6 +26,23 @@ def sizes_of(cell: str, program: Program, params: Mapping[str, Array]) -> dict[s
     return sizes
 
 
+def by_name(params: Any) -> Any:
+    """A dict of what has names, such as torch.nn.ParameterDict; anything else as it is."""
+    if type(params) is dict or not (hasattr(params, "keys") and hasattr(params, "__getitem__")):
+        return params
+    return {name: params[name] for name in params.keys()}  # noqa: SIM118  (no more is asked of it than these two)
+
+
+def at_the_door(cell: str, h0: Any, params: Any) -> Any:
+    """The params of a call as a dict, if they came as params."""
+    if params is None and hasattr(h0, "keys"):
+        raise OptionError(
+            f"{cell}: h0 is a {type(h0).__name__} and params is None. h0 comes third, None for zeros: "
+            f"recurrence({cell}, x, None, params)."
+        )
+    return by_name(params)
+
+
 def check_dict(cell: str, params: Any) -> None:
     """Raise unless this is a dict; of what, `sizes_of` asks."""
     if not isinstance(params, Mapping):
