@@ -29,7 +29,9 @@ def solve(recurrence: Recurrence, wish: Wish) -> Solved:
             "that have some, and call it outside of torch.export."
         )
     watched = transformed() or dual_level()
-    if recurrence.steps == 0 or not (watched or torch.is_grad_enabled()):
+    if recurrence.steps == 0:
+        return _hung_on(recurrence, eagerly(recurrence, wish))
+    if not (watched or torch.is_grad_enabled()):
         return eagerly(recurrence, wish)
     wish = _without_gradients(wish)
     found = captured(recurrence)
@@ -41,6 +43,16 @@ def solve(recurrence: Recurrence, wish: Wish) -> Solved:
     states, converged, sweeps, residual, estimate = Solving.apply(call, *tensors)  # type: ignore[no-untyped-call]
     report = call.report
     return Solved(states, converged, sweeps, residual, estimate, report.method, report.history, report.chunk)
+
+
+def _hung_on(recurrence: Recurrence, found: Solved) -> Solved:
+    """No states at all, as a function of what they would come from: a loss of them has gradients, which are zero."""
+    given = [x for x in (recurrence.h0, *recurrence.params, *recurrence.inputs) if isinstance(x, Tensor)]
+    states = found.states
+    for x in given:
+        if x.requires_grad:
+            states = states + x.sum().to(states.dtype) * 0
+    return found._replace(states=states)
 
 
 def _without_gradients(wish: Wish) -> Wish:

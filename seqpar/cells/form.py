@@ -16,6 +16,7 @@ from array_api_compat import device
 from seqpar.algorithms.arrays import sum_to
 from seqpar.cells.cell import Cell
 from seqpar.cells.walk import CellWalk, unpacked, walk_of
+from seqpar.cells.way_out import as_one_array, cast, joined, one_part
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.problem import Array
@@ -175,7 +176,7 @@ def form_of(
     if h0 is not None and (len(h0.shape) == 0 or h0.shape[-1] != n):
         raise ShapeError(
             f"{NAME}: h0.shape={tuple(h0.shape)}, and a state of cells.{cell.name} with these parameters has {n} numbers. "
-            f"Give (..., {n}), or None for zeros."
+            f"Give (..., {n}), or None for zeros.{one_part(cell, h0, n)}"
         )
     batch = batch_of((n,) if h0 is None else tuple(h0.shape), [x], ["x"], [split])
     count = 1
@@ -226,7 +227,12 @@ def _binding(cell: Cell, inputs: int, x: Any, h0: Any, params: Mapping[str, Any]
     if not hasattr(x, "shape") and not isinstance(x, (int, float, complex)):
         raise OptionError(
             f"{NAME}: x is {'None' if x is None else f'a {type(x).__name__}'}, and cells.{cell.name} takes one array of inputs, "
-            f"(..., T, {inputs})."
+            f"(..., T, {inputs}).{as_one_array(x)}"
+        )
+    if isinstance(h0, (tuple, list)) and len(cell.parts) > 1 and any(hasattr(part, "shape") for part in h0):
+        raise ArrayTypeError(
+            f"{NAME}: h0 is a {type(h0).__name__}, and a state of cells.{cell.name} is one array with its {len(cell.parts)} "
+            f"parts one after the other.{joined(h0)}"
         )
     if h0 is not None and is_scalar(h0):
         raise ArrayTypeError(
@@ -247,4 +253,6 @@ def _dtypes(cell: Cell, binding: Binding, x: Any, h0: Any, params: Mapping[str, 
         )
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{name} {dtype}" for name, dtype in kinds.items())
-        raise DtypeError(f"{NAME}: cells.{cell.name} with {told}. Give x, h0 and params in one dtype.")
+        raise DtypeError(
+            f"{NAME}: cells.{cell.name} with {told}. Give x, h0 and params in one dtype.{cast(binding, kinds)}"
+        )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seqpar.cells.program import Parameter, Program
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.errors import OptionError, unknown_name
+from seqpar.errors import ArrayTypeError, OptionError, unknown_name
 from seqpar.validation import floating
 
 Numbers = npt.NDArray[np.float64]
@@ -46,12 +46,27 @@ def draw(
             values = SCHEMES[scheme](rng, p, given)
         if bias or not p.optional:
             found[p.name] = values
+    if like is not None:
+        _array(cell, like)
     example = like if like is not None else seed
     if not hasattr(example, "dtype") or (type(example).__module__ == "numpy" and like is None):
         return {name: values.astype(np.float32) for name, values in found.items()}
     binding = binding_for(type(example))
     dtype = "float32" if like is None else floating(f"{cell}.init", "like", binding.dtype_name(like.dtype))
     return {name: binding.cast(binding.from_numpy(values, example), dtype) for name, values in found.items()}
+
+
+def _array(cell: str, like: Any) -> None:
+    """Raise unless `like` tells a framework and a dtype."""
+    try:
+        known = binding_for(type(like)) is not None and hasattr(like, "dtype")
+    except ArrayTypeError:
+        known = False
+    if not known:
+        raise OptionError(
+            f"{cell}.init: like is {like if isinstance(like, type) else type(like)}, not an array. Give one of the dtype and "
+            "framework that parameters are to have: torch.zeros(1, dtype=...), or np.zeros(1, ...)."
+        )
 
 
 def _as_torch(rng: np.random.Generator, p: Parameter, sizes: dict[str, int]) -> Numbers:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import seqpar
-from cell_walks import GRU, HIDDEN, STEPS, data, loop, near
+from cell_walks import GRU, HIDDEN, LSTM, STEPS, data, loop, near
 from seqpar import NewtonConfig, cells
 from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, OptionError, ShapeError
 
@@ -101,3 +101,55 @@ def test_options_around_a_call_are_kept() -> None:
         found = seqpar.recurrence(cells.gru, x, h0, params)
         assert seqpar.explain(seqpar.recurrence, cells.gru, x, h0, params).backend == "reference"
     near(found, loop(np, GRU, params, x, h0))
+
+
+@pytest.mark.parametrize("given", [np.float32, "float32", 1.0, [1.0], np.dtype("f"), object()], ids=str)
+def test_parameters_like_what_is_no_array_are_refused(given: Any) -> None:
+    with pytest.raises(
+        OptionError, match=r"cells.gru.init: like is .*, not an array.*torch.zeros\(1, dtype="
+    ):
+        cells.gru.init(0, 3, 4, like=given)
+
+
+def test_lists_are_told_how_they_become_one_array() -> None:
+    params, x, h0 = data(GRU)
+    for several in (list(x), tuple(x)):
+        with pytest.raises(OptionError, match=r"end to end .*resets=seqpar.resets_from_lengths\(lengths\)"):
+            seqpar.recurrence(cells.gru, several, h0, params)
+    with pytest.raises(OptionError, match="np.asarray"):
+        seqpar.recurrence(cells.gru, x.tolist(), h0, params)
+
+
+def test_parts_of_a_state_are_told_how_they_are_joined() -> None:
+    params, x, h0 = data(LSTM)
+    parts = h0[:, :HIDDEN], h0[:, HIDDEN:]
+    with pytest.raises(ArrayTypeError, match=r"2 parts one after the other.*np.concatenate\(h0, axis=-1\)"):
+        seqpar.recurrence(cells.lstm, x, parts, params)
+    with pytest.raises(ShapeError, match=r"has 8 numbers.*one of its 2 parts.*\[h \| c\]"):
+        seqpar.recurrence(cells.lstm, x, parts[0], params)
+
+
+def test_arrays_of_another_dtype_are_told_how_to_become_that_of_the_parameters() -> None:
+    params, x, h0 = data(GRU)
+    single = x.astype(np.float32)
+    with pytest.raises(
+        DtypeError, match=r"x.astype\('float64'\); or draw params like x: init\(..., like=x\)"
+    ):
+        seqpar.recurrence(cells.gru, single, h0, params)
+    with pytest.raises(DtypeError, match=r"Cast it: h0.astype\('float64'\)\."):
+        seqpar.recurrence(cells.gru, x, h0.astype(np.float32), params)
+
+
+def test_tensors_are_told_in_the_words_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    x, one = torch.zeros(2, 5, 3), torch.zeros(1, 2, 4)
+    of_gru, of_lstm = (cell.init(0, 3, 4, like=x) for cell in (cells.gru, cells.lstm))
+    with pytest.raises(DtypeError, match=r"x.to\(torch.float32\)"):
+        seqpar.recurrence(cells.gru, x.double(), None, of_gru)
+    with pytest.raises(DtypeError, match=r"autocast.*x.float\(\)"):
+        seqpar.recurrence(cells.gru, x.bfloat16(), None, of_gru)
+    with pytest.raises(ArrayTypeError, match=r"torch.cat\(\[h, c\], -1\).*counts layers"):
+        seqpar.recurrence(cells.lstm, x, (one, one), of_lstm)
+    several = torch.nn.utils.rnn.pack_sequence([torch.zeros(5, 3), torch.zeros(4, 3)])
+    with pytest.raises(OptionError, match=r"unpack_sequence.*resets=seqpar.resets_from_lengths\(lengths\)"):
+        seqpar.recurrence(cells.gru, several, None, of_gru)

@@ -46,6 +46,16 @@ def test_in_float32_gradients_keep_their_precision(case: Case) -> None:
     agree([g.double() for g in found], gradients(loop(torch, case, again, wide[0], wide[1]), wide), 2e-5)
 
 
+@pytest.mark.parametrize("start", [True, False], ids=["h0", "zeros"])
+def test_no_steps_have_gradients_that_are_zero(start: bool) -> None:
+    params, x, h0 = given(GRU)
+    of = [x, *params.values(), *([h0] if start else [])]
+    found = seqpar.recurrence(cells.gru, x[:, :0], h0 if start else None, params)
+    for gradient, value in zip(torch.autograd.grad(found.sum(), of), of, strict=True):
+        assert gradient.shape == value.shape
+        assert not gradient.any()
+
+
 @pytest.mark.parametrize("method", ["auto", "newton"])
 def test_a_dict_of_parameters_of_a_module_is_params(method: str) -> None:
     params, x, h0 = given(GRU, leaf=False)
