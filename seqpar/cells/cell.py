@@ -11,7 +11,7 @@ from pickle import PicklingError
 from typing import Any, SupportsIndex
 
 from seqpar.cells import evaluation, initial, parameters
-from seqpar.cells.language import Declared, named
+from seqpar.cells.language import Declared, DefinitionError, named
 from seqpar.cells.program import Program
 from seqpar.cells.structure import Structure, structure
 from seqpar.cells.torch_layout import TorchLayout, layout_of
@@ -258,6 +258,11 @@ def cell(
 
     `parts`: the space of each part of the state, by default one of "hidden" units.
     """
+
+    if any(callable(part) for part in parts):
+        raise DefinitionError(
+            "cell: @cell without parentheses. Declare the parameters there: @cell(w=matrix('inputs'), u=matrix(), b=vector())."
+        )
 
     def make(function: Callable[..., Any]) -> Cell:
         return Cell(function.__name__, function, declared, parts or ("hidden",), constants or {}, torch)

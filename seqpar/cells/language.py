@@ -12,7 +12,8 @@ a `DefinitionError` (`tracing`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ __all__ = ["DefinitionError", "activation", "matrix", "relu", "sigmoid", "tanh",
 
 class DefinitionError(SeqparError, TypeError):
     """A cell's function does something that a cell cannot."""
+
+
+class NoParameterError(DefinitionError, AttributeError):
+    """A cell's function asks for a parameter that is not declared; `hasattr` tells so too."""
 
 
 class Declared(NamedTuple):
@@ -218,6 +223,19 @@ class Matrix(_Symbol):
                 f"multiplies different things by gates of {name}. Gates of one matrix share what they multiply; declare another."
             )
         return Linear(self.trace, columns, (Product(name, self.gate, index),))
+
+
+class Parameters:
+    """What a definition calls p."""
+
+    def __init__(self, symbols: Mapping[str, Any]) -> None:
+        self.__dict__.update(symbols)
+
+    def __getattr__(self, name: str) -> Any:
+        known = self.__dict__
+        near = [name.lower()] if name.lower() in known else difflib.get_close_matches(name, known)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise NoParameterError(f"has no parameter {name!r}.{meant} They are {', '.join(known)}.")
 
 
 class Input(_Symbol):

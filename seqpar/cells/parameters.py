@@ -9,13 +9,39 @@ from typing import Any
 from seqpar.cells.program import Parameter, Program
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, SeqparError, ShapeError
 from seqpar.validation import REAL
 
 
 def sizes_of(cell: str, program: Program, params: Mapping[str, Array]) -> dict[str, int]:
     """The number of units of every space, from parameters that are checked: names, kinds, and shapes that fit together."""
     check_dict(cell, params)
+    try:
+        return _sizes(cell, program, params)
+    except (OptionError, ShapeError) as error:
+        others = _fitting(params)
+        if not others:
+            raise
+        raise type(error)(f"{error} These are parameters of {others}.") from None
+
+
+def _fitting(params: Mapping[str, Any]) -> str:
+    """The cells that parameters fit by names and shapes, in words."""
+    from seqpar import cells  # which are made of what is here
+
+    found = []
+    for name in cells.__all__:
+        other = getattr(cells, name)
+        if isinstance(other, cells.Cell):
+            try:
+                _sizes(name, other.program, params)
+            except SeqparError:
+                continue
+            found.append(f"cells.{name}")
+    return " or ".join(found)
+
+
+def _sizes(cell: str, program: Program, params: Mapping[str, Array]) -> dict[str, int]:
     _names(cell, program, params)
     _kinds(cell, params)
     sizes: dict[str, int] = {}
@@ -113,7 +139,9 @@ def _units(
     wanted = f"Its shape is ({p.rows}, {columns})." if p.rows else f"Its shape is ({columns},)."
     given = f"{cell}: params[{p.name!r}].shape={shape}"
     if len(shape) != (2 if p.rows else 1) or shape[-1] % p.gates:
-        raise ShapeError(f"{given}. {wanted}{_turned(p, shape, sizes)}")
+        several = len(shape) == (2 if p.rows else 1)
+        odd = f" {shape[-1]} is not a multiple of {p.gates}." if several else ""
+        raise ShapeError(f"{given}. {wanted}{_turned(p, shape, sizes) or odd}")
     found = [(p.columns, shape[-1] // p.gates)]
     if p.rows:
         found.insert(0, (p.rows, shape[0]))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
-from seqpar.cells.language import Declared, DefinitionError, Input, Matrix, Trace, Value, Vector
+from seqpar.cells.language import Declared, DefinitionError, Input, Matrix, Parameters, Trace, Value, Vector
 from seqpar.cells.program import INPUT, Node, Parameter, Program
 from seqpar.errors import SeqparError
 
@@ -49,9 +48,7 @@ def _read_off(
         ]
         symbols[parameter.name] = gates[0] if len(gates) == 1 else tuple(gates)
     states = tuple(Value(making, Node("state", space, which=i)) for i, space in enumerate(parts))
-    made = function(
-        SimpleNamespace(**symbols), states[0] if len(states) == 1 else states, Input(), **constants
-    )
+    made = function(Parameters(symbols), states[0] if len(states) == 1 else states, Input(), **constants)
     after = made if isinstance(made, tuple) else (made,)
     if len(after) != len(parts):
         raise DefinitionError(f"returns {len(after)} parts of a state that has {len(parts)}.")
@@ -117,5 +114,5 @@ def _check(program: Program) -> None:
         if p.optional and p.name in elementwise:
             raise DefinitionError(
                 f"uses {p.name} otherwise than as a bias, so that it cannot be optional. Add it to a product first, "
-                f"w @ x + p.{p.name}, or declare it without optional."
+                f"w @ x + p.{p.name}, before other terms, or declare it without optional."
             )

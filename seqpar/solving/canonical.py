@@ -98,6 +98,7 @@ def canonical(
         raise OptionError(
             f"{NAME}: step is {_kind(step)}, not a function. Give step(params, h, x) first, x second, h0 third."
         )
+    _no_module(step)
     leaves, structure = trees.flatten(x)
     names = [f"x{path}" for path in structure.paths()]
     binding = _binding(leaves, names, h0, resets)
@@ -238,6 +239,29 @@ def mask_of(
     mask = xp.broadcast_to(resets, whole)
     mask = xp.permute_dims(mask, tuple(mine.index(i) for i in range(rank - 1)))
     return xp.reshape(mask, (count, steps))
+
+
+TORCH = {
+    "RNN": "elman",
+    "RNNCell": "elman",
+    "GRU": "gru",
+    "GRUCell": "gru",
+    "LSTM": "lstm",
+    "LSTMCell": "lstm",
+}
+"""The cells of torch.nn's recurrent modules."""
+
+
+def _no_module(step: Any) -> None:
+    """Refuse a recurrent module of torch.nn, which is called otherwise than a step."""
+    kinds = (step if isinstance(step, type) else type(step)).__mro__
+    for kind in kinds:
+        if kind.__name__ in TORCH and kind.__module__.startswith("torch.nn."):
+            cell = f"cells.{TORCH[kind.__name__]}"
+            raise OptionError(
+                f"{NAME}: step is a torch.nn.{kind.__name__}, which is not called as step(params, h, x). Take {cell} as step and "
+                f"{cell}.from_torch(module) as params, from seqpar import cells."
+            )
 
 
 def _kind(x: Any) -> str:

@@ -215,7 +215,9 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (lambda p, h, x: h + p.w, {}, "a matrix that multiplies nothing"),
     (lambda p, h, x: tanh(p.w), {}, "takes the tanh of a matrix that multiplies nothing"),
     (lambda p, h, x: tanh(0.5), {}, "takes the tanh of a float"),
-    (lambda p, h, x: p.z @ h, {}, "no attribute 'z'"),
+    (lambda p, h, x: p.z @ h, {}, "has no parameter 'z'. They are w, u, b."),
+    (lambda p, h, x: p.U @ h, {}, "has no parameter 'U'. Did you mean 'u'? They are w, u, b."),
+    (lambda p, h, x: p.w @ x + p.u @ h + 2 * h + p.b, {}, "w @ x + p.b, before other terms"),
     (lambda p, h, x: 0.0, {}, "has a float in its arithmetic"),
     (lambda p, h, x: None, {}, "has a NoneType in its arithmetic"),
     (lambda p, h, x: (h, h), {}, "returns 2 parts of a state that has 1"),
@@ -266,6 +268,16 @@ def test_what_a_cell_cannot_do_is_said_when_its_program_is_read_off(
         assert plain(function, **declared).program
     assert told in str(caught.value)
     assert str(caught.value).startswith("cell ")
+
+
+def test_declarations_are_asked_for_where_there_are_no_parentheses() -> None:
+    with pytest.raises(DefinitionError, match=r"@cell without parentheses.*@cell\(w=matrix"):
+        cell(_of_two_gates)  # type: ignore[arg-type]
+
+
+def test_a_function_may_ask_whether_there_is_a_parameter() -> None:
+    made = plain(lambda p, h, x: tanh(p.w @ x + p.u @ h + (p.c if hasattr(p, "c") else p.b)))
+    assert {p.name for p in made.program.parameters} == {"w", "u", "b"}
 
 
 def test_a_state_of_inputs_is_refused() -> None:

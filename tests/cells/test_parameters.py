@@ -62,8 +62,14 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         but(w=np.zeros((3, 13), "f")),
         ShapeError,
-        "params['w'].shape=(3, 13). Its shape is (inputs, 3 * hidden).",
+        "params['w'].shape=(3, 13). Its shape is (inputs, 3 * hidden). 13 is not a multiple of 3.",
     ),
+    (
+        lambda: cells.elman.init(0, 3, 4),
+        ShapeError,
+        "4 is not a multiple of 3. These are parameters of cells.elman",
+    ),
+    (lambda: cells.jordan.init(0, 3, 4), OptionError, "These are parameters of cells.jordan."),
     (but(w=np.zeros(12, "f")), ShapeError, "params['w'].shape=(12,). Its shape is (inputs, 3 * hidden)."),
     (but(b=np.zeros((1, 12), "f")), ShapeError, "params['b'].shape=(1, 12). Its shape is (3 * hidden,)."),
     (

@@ -8,6 +8,7 @@ import array_api_compat
 import numpy as np
 import pytest
 
+import seqpar
 from cell_walks import near
 from seqpar import cells
 from seqpar.cells import operation
@@ -27,6 +28,19 @@ MODULES = [
 ]
 every_module = pytest.mark.parametrize(("cell", "kind", "options"), MODULES)
 with_and_without_biases = pytest.mark.parametrize("bias", [True, False], ids=["biases", "no biases"])
+
+
+@every_module
+@pytest.mark.parametrize("form", ["", "Cell"], ids=["layers", "cell"])
+def test_a_module_as_the_step_is_told_which_cell_it_is(
+    cell: cells.Cell, kind: Any, options: Any, form: str
+) -> None:
+    module = getattr(torch.nn, kind.__name__ + form)(3, 4, **options)
+    for step in (module, type(module)):
+        with pytest.raises(
+            OptionError, match=rf"cells.{cell.name} as step and cells.{cell.name}.from_torch\(module\)"
+        ):
+            seqpar.recurrence(step, torch.zeros(2, 5, 3), torch.zeros(2, 4), None)
 
 
 def seeded(kind: Any, *sizes: int, **options: Any) -> Any:
