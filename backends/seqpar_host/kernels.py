@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # one row of 4M steps on 2 cores.
 CORES_TO_SPLIT_TIME = 4
 STEPS_TO_SPLIT_TIME = 1 << 18
+# Products over few steps are for the framework, and so are large ones, where threads that spin after them matter little.
+FEWEST_MULTIPLIED, MOST_OPERATIONS = 16, 2_000_000_000
 
 
 def host_backend() -> Backend:
@@ -27,7 +29,7 @@ def host_backend() -> Backend:
         version=seqpar.__version__,
         kernels=lambda: (
             *(Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
-            *(CellSequential(), CellShooting(), CellBackward(), CellShootingBackward()),
+            *(CellSequential(), CellShooting(), CellBackward(), CellShootingBackward(), CellGradients()),
         ),
     )
 
@@ -211,3 +213,28 @@ class CellBackward(CellSequential):
 class CellShootingBackward(CellShooting):
     operation = "cell_backward"
     kernel = "cell_backward"
+
+
+class CellGradients(CellKernel):
+    operation = "cell_gradients"
+    method = "products"
+    kernel = "cell_gradients"
+    summary = "products over all steps on threads of our own; bitwise the same for any number of them"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        from seqpar.cells.walk import CellWalk
+        from seqpar_host.cell_gather_plan import operations
+
+        if "models" in problem.options:
+            return "adds up over all sequences, and each has weights of its own"
+        if problem.time < FEWEST_MULTIPLIED:
+            return f"multiplies {FEWEST_MULTIPLIED} steps of a sequence at a time, and there are {problem.time}"
+        spaces, program = problem.options[-2:]
+        if operations(CellWalk(program, spaces), problem.outer * problem.time) > MOST_OPERATIONS:
+            return f"is no faster than the framework from {MOST_OPERATIONS:,} operations on"
+        return super().refuses(problem, config)
+
+    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
+        from seqpar_host.cell_gather_plan import make_gather_plan
+
+        return make_gather_plan(spec, layouts)
