@@ -31,6 +31,7 @@ from seqpar_host.product_job import (
 from seqpar_host.simd import FLOATS, I64, Int, Lanes, Mask, Variable, constant, either, loop, splat
 from seqpar_host.untyped import intrinsic
 
+
 def products_of(state: str) -> ProductSpecialisation:
     """The products for numbers of this type on this processor."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()

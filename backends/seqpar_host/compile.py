@@ -108,7 +108,8 @@ def gatherer_addresses() -> tuple[int, int]:
     """What gathers gradients of cells: the worker of their plans, and what its threads run."""
     with _lock:
         gather, gatherer = (
-            _compile(function, Address("words")) for function in (cell_gatherer.gather, cell_gatherer.gatherer)
+            _compile(function, Address("words"))
+            for function in (cell_gatherer.gather, cell_gatherer.gatherer)
         )
     return gather, gatherer
 

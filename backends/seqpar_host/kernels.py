@@ -228,7 +228,9 @@ class CellGradients(CellKernel):
         if "models" in problem.options:
             return "adds up over all sequences, and each has weights of its own"
         if problem.time < FEWEST_MULTIPLIED:
-            return f"multiplies {FEWEST_MULTIPLIED} steps of a sequence at a time, and there are {problem.time}"
+            return (
+                f"multiplies {FEWEST_MULTIPLIED} steps of a sequence at a time, and there are {problem.time}"
+            )
         spaces, program = problem.options[-2:]
         if operations(CellWalk(program, spaces), problem.outer * problem.time) > MOST_OPERATIONS:
             return f"is no faster than the framework from {MOST_OPERATIONS:,} operations on"

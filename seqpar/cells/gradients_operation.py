@@ -82,7 +82,9 @@ class _Gradients(WalkOperation):
         return in_arrays(xp, spec, *operands)
 
     def jvp(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("gradients of a cell have no derivative of their own: theirs go through the forward rules")
+        raise TypeError(
+            "gradients of a cell have no derivative of their own: theirs go through the forward rules"
+        )
 
     vjp = transpose = batch = jvp
 
