@@ -1,4 +1,4 @@
-"""The plan of the gradients of a cell's input and parameters: from layouts to the words that gatherers read (cell_gatherer.py)."""
+"""The plan of a cell's gradients: from the layouts of a call to the words that gatherers read (cell_gatherer.py)."""
 
 import math
 import struct

@@ -250,10 +250,7 @@ def enter(orders: int, region: int, sequence: int, at: int, steps: int) -> None:
     for step in range(steps):
         now, target = at + step, region + step * state * itemsize
         again = now == 0
-        if masked != 0:
-            if peek_byte(mask + now * mask_step) != 0:
-                again = True
-        if again:
+        if again or (masked != 0 and peek_byte(mask + now * mask_step) != 0):
             copy_numbers(start, start_unit, target, itemsize, state, itemsize)
         else:
             copy_numbers(states + (now - 1) * apart, unit, target, itemsize, state, itemsize)

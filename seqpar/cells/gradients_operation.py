@@ -62,6 +62,8 @@ class _Gradients(WalkOperation):
     operands = ("x", "h0", "resets", "weights", "states", "stored")
     results = ("dx", "dweights")
     differentiable = (False,) * 6
+    # Gradients of weights are sums over all devices.
+    in_parts = False
 
     def abstract(self, spec: CellWalk, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         x, weights = operands[0], operands[3]

@@ -9,7 +9,6 @@ are of one rank and of full size or one, so that under vmap every model can have
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 

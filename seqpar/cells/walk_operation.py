@@ -1,4 +1,4 @@
-"""What the operations of a cell's walk have in common: their spec, the axes of their operands, and states and parameters in a row."""
+"""What operations of a cell's walk have in common: their spec, the axes of their operands, states and parameters in a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of parameters and input on the host: the definition's in float64, the same bits for any threads, errors only where they belong."""
+"""Gradients of a cell's parameters and input on the host: the definition's in float64, the same bits for any threads."""
 
 from collections.abc import Sequence
 from typing import Any
