@@ -144,7 +144,7 @@ def chosen(walk: Walk) -> str:
     return choose(problem_of(BINDING, GRADIENTS, walk.spec, operands), Request()).kernel.label
 
 
-def test_large_products_and_single_steps_are_for_the_framework() -> None:
+def test_large_matrices_and_single_steps_are_for_the_framework() -> None:
     assert chosen(problem(cells.lstm, 1, 100, 32, 8)) == "host.products"
     assert chosen(problem(cells.lstm, 1, 15, 32, 8)) == "reference.products"
     assert chosen(problem(cells.lstm, 4, 100, 32, 8, models=4)) == "reference.products"
