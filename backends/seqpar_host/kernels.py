@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # one row of 4M steps on 2 cores.
 CORES_TO_SPLIT_TIME = 4
 STEPS_TO_SPLIT_TIME = 1 << 18
-# Gradients of parameters that leave the caches are for the framework, whose products cut them into blocks: 172 ms for 234 with 512
-# units of an LSTM (13 billion operations, one thread), but 246 for 133 with 128, and 158 for 145 with 256 of a GRU.
+# Gradients of parameters that leave the caches are for the framework, whose products cut them into blocks: 172 ms for 234 with
+# 512 units of an LSTM (13 billion operations, one thread), but 246 for 133 with 128, and 158 for 145 with 256 of a GRU.
 FEWEST_MULTIPLIED, MOST_WEIGHTS = 16, 600_000
 
 
