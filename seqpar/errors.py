@@ -51,6 +51,14 @@ class BackendError(SeqparError, RuntimeError):
 def unknown_name(operation: str, kind: str, given: object, known: Iterable[str]) -> OptionError:
     """An `OptionError` for a misspelt name, with the nearest known one."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = _nearest(str(given), tuple(names))
+    hint = f" Did you mean {near!r}?" if near is not None else ""
     return OptionError(f"{operation}: {kind}={given!r} is not one of {', '.join(map(repr, names))}.{hint}")
+
+
+def _nearest(given: str, names: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(given, names, n=1, cutoff=0.5)), None)
+
+
+# torch.compile evaluates a function with this mark while tracing: it cannot follow difflib.
+_nearest._dynamo_marked_constant = True  # type: ignore[attr-defined]

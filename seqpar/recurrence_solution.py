@@ -28,7 +28,7 @@ class RecurrenceSolution(Generic[A]):
     converged: A
     """Boolean, in the shape of the batch: the sequence passed the test of agreement, or is exact by construction."""
     sweeps: A
-    """How many sweeps over time (iterations, for Newton's methods) each sequence took."""
+    """How many sweeps over time (iterations, for Newton's methods) each sequence took: int32."""
     residual: A
     """What is left of the equations, relative to max(1, |h|)."""
     error_estimate: A
@@ -44,7 +44,8 @@ class RecurrenceSolution(Generic[A]):
     @property
     def method_name(self) -> str:
         """The method in words; of solutions side by side (`jax.vmap`), the one they share, or all of them."""
-        numbers = sorted({int(i) for i in np.asarray(self.method).reshape(-1)})
+        xp = array_namespace(self.method) if hasattr(self.method, "shape") else np
+        numbers = sorted({int(i) for i in xp.reshape(xp.asarray(self.method), (-1,))})
         return ", ".join(METHODS[i] for i in numbers)
 
     def __getstate__(self) -> dict[str, Any]:

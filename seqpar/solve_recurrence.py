@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from seqpar.cells import solving as cells
 from seqpar.cells.cell import Cell
 from seqpar.cells.form import form_of
+from seqpar.cells.parameters import at_the_door
 from seqpar.cells.prepared import PreparedCell
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import face
@@ -140,6 +141,8 @@ def solve_recurrence(
     >>> solution.states.shape, solution.method_name, bool(solution.converged)
     ((10000, 8), 'shooting', True)
     """
+    if isinstance(step, Cell):
+        params = at_the_door(f"cells.{step.name}", h0, params)
     given = dict(locals())
     if isinstance(step, Cell):
         exact: RecurrenceSolution[A] | None = cells.solution(given)
@@ -176,6 +179,7 @@ def recurrence(
     array([1.  , 1.5 , 1.75])
     """
     if isinstance(step, Cell) and options.keys() <= _DEFAULTS.keys():
+        params = at_the_door(f"cells.{step.name}", h0, params)
         exact: A | None = cells.states(
             {"step": step, "x": x, "h0": h0, "params": params, **_DEFAULTS, **options}
         )
@@ -268,7 +272,7 @@ def _solution(problem: Canonical, solved: Solved) -> RecurrenceSolution[Any]:
         states=problem.states(solved.states),
         final=problem.per_sequence(final),
         converged=problem.per_sequence(solved.converged),
-        sweeps=problem.per_sequence(solved.sweeps),
+        sweeps=problem.per_sequence(rec.xp.astype(solved.sweeps, rec.xp.int32, copy=False)),
         residual=problem.per_sequence(solved.residual),
         error_estimate=problem.per_sequence(solved.error_estimate),
         method=METHODS.index(method) if isinstance(method, str) else method,
@@ -329,6 +333,7 @@ def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     bound.apply_defaults()
     given = bound.arguments
     if isinstance(given["step"], Cell):
+        given["params"] = at_the_door(f"cells.{given['step'].name}", given["h0"], given["params"])
         return PreparedCell(function is recurrence, given, lambda why: _Prepared(_checked(given), why))
     return _Prepared(_checked(given))
 

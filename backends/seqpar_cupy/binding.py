@@ -38,6 +38,12 @@ class CupyBinding(ArrayAPIBinding):
     def layout(self, x: Array) -> Layout | None:
         return Layout(x.shape, x.strides, x.dtype.name) if _aligned(x) else None
 
+    def readable(self, x: Array) -> Array:
+        if _aligned(x):
+            return x
+        with self._on(x):
+            return x.copy()
+
     def address(self, x: Array) -> int:
         return int(x.data.ptr)
 

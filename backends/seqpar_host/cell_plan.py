@@ -37,9 +37,9 @@ FEWEST_STEPS, LEAST_NANOSECONDS = 512, 300_000
 # Bytes of weights that are read for each step of a tile and stay close to the core. Rows of a GRU take, one, two or four at once:
 # 168, 153 and 147 nanoseconds (32 units), 877, 541, 507 (64), 19,700, 10,400, 7,900 (256 units, 1.5 MB).
 CLOSE = 1 << 20
-# Fewer chunks have less to correct. Forward, with so many bytes of weights, two rows of each thread are ahead of four (17,984 steps
-# of 32 units, 2 threads: GRU 1.59 ms for 1.69, LSTM 2.1 for 2.2); with less work in a step four are (8 units, 100,000 steps: 1.65
-# for 1.53), and backward (GRU 2.55 for 2.46, LSTM 3.6 for 3.3).
+# Fewer chunks have less to correct. Forward, with so many bytes of weights, two rows of each thread are ahead of four (17,984
+# steps of 32 units, 2 threads: GRU 1.59 ms for 1.69, LSTM 2.1 for 2.2); with less work in a step four are (8 units, 100,000
+# steps: 1.65 for 1.53), and backward (GRU 2.55 for 2.46, LSTM 3.6 for 3.3).
 TWO_ROWS = range(8 << 10, 64 << 10)
 
 

@@ -69,7 +69,10 @@ class HostKernel(Kernel):
         def launch(addresses: Sequence[int], threads: int | None = None) -> None:
             # That the closure holds the plan keeps its words alive.
             if run(words, 1 if alone else min(plan.threads, thread_limit(threads)), *addresses, *absent):
-                raise MemoryError(f"{self.operation}: no memory for what {self.label} notes down.")
+                raise MemoryError(
+                    f"{self.operation}: there is no memory for what {self.label} notes down. Give it fewer rows at a time, or "
+                    "method='sequential'."
+                )
 
         return launch
 

@@ -7,7 +7,7 @@ fork or with several Python threads. Threads pull tasks from a counter, so which
 Words of a plan: kernel, worker, tasks (CONDUCTED: the worker starts threads itself, and what follows is its own), grain,
 steps, extent, block, cached, rows, columns, slots, dims, sizes of the dims, then per slot (offset, bytes per step, per position
 of the extent, per row, per column, per index of each dim).
-Words of a call: plan, counter, pointers of the slots (0 where absent).
+Words of a call: plan, counter (the number of threads, where a conductor takes the plan), pointers of the slots (0 where absent).
 """
 
 import os

@@ -138,8 +138,13 @@ class _Translation:
             case ast.If(test=test, body=body, orelse=orelse):
                 self.choice(self.truth(test), partial(self.block, body), partial(self.block, orelse))
             case ast.While(test=test, body=body, orelse=[]):
-                self.loop(lambda: self.truth(test), body, lambda: None)
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(args=args), body=body, orelse=[]):
+                self.loop(lambda: self.truth(test), partial(self.block, body), lambda: None)
+            case ast.For(
+                target=ast.Name(id=name),
+                iter=ast.Call(func=ast.Name(id="range"), args=args, keywords=[]),
+                body=body,
+                orelse=[],
+            ):
                 self.count(name, [self.number(argument) for argument in args], body)
             case ast.Break():
                 self.builder.branch(self.loops[-1][1])
@@ -158,7 +163,7 @@ class _Translation:
                 self.builder.branch(after)
         self.builder.position_at_end(after)
 
-    def loop(self, condition: Callable[[], Any], body: list[ast.stmt], on: Callable[[], None]) -> None:
+    def loop(self, condition: Callable[[], Any], body: Callable[[], None], on: Callable[[], None]) -> None:
         ask, inside, go_on, done = (
             self.made.append_basic_block(name) for name in ("ask", "loop", "on", "done")
         )
@@ -167,7 +172,7 @@ class _Translation:
         self.builder.cbranch(condition(), inside, done)
         self.builder.position_at_end(inside)
         self.loops.append((go_on, done))
-        self.block(body)
+        body()
         self.loops.pop()
         if not self.builder.block.is_terminated:
             self.builder.branch(go_on)
@@ -177,7 +182,7 @@ class _Translation:
         self.builder.position_at_end(done)
 
     def count(self, name: str, args: list[Any], body: list[ast.stmt]) -> None:
-        """`for name in range(...)`, upward."""
+        """`for name in range(...)`."""
         first, end, step = {1: (I64(0), *args, I64(1)), 2: (*args, I64(1)), 3: tuple(args)}[len(args)]
         builder = self.builder
         # The count goes on where it was, whatever the body does to its variable.
@@ -187,10 +192,14 @@ class _Translation:
 
         def more() -> Any:
             here = builder.load(counter)
-            builder.store(here, self.variables[name])
-            return builder.icmp_signed("<", here, end)
+            up, down = builder.icmp_signed("<", here, end), builder.icmp_signed(">", here, end)
+            return builder.select(builder.icmp_signed(">", step, I64(0)), up, down)
 
-        self.loop(more, body, lambda: builder.store(builder.add(builder.load(counter), step), counter))
+        def once() -> None:
+            builder.store(builder.load(counter), self.variables[name])
+            self.block(body)
+
+        self.loop(more, once, lambda: builder.store(builder.add(builder.load(counter), step), counter))
 
     # --- expressions ---
 
@@ -208,6 +217,8 @@ class _Translation:
             return builder.load(self.variables[node.id])
         if isinstance(node, (ast.Constant, ast.Name, ast.Attribute)):
             found = self.named(node)
+            if not isinstance(found, int):
+                raise self.beyond(node)
             return I1(int(found)) if isinstance(found, bool) else I64(found)
         match node:
             case ast.BinOp(left=left, op=op, right=right):
@@ -218,7 +229,7 @@ class _Translation:
                 return builder.not_(self.number(operand))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return builder.not_(self.truth(operand))
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARISONS:
                 return builder.icmp_signed(COMPARISONS[type(op)], self.number(left), self.number(right))
             case ast.BoolOp(op=op, values=[first, *rest]):
                 return self.chain(isinstance(op, ast.And), first, rest)

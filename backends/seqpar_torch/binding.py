@@ -90,6 +90,9 @@ class TorchBinding:
         size = x.element_size()
         return Layout(tuple(x.shape), tuple([size * stride for stride in x.stride()]), NAMES[x.dtype])
 
+    def readable(self, x: Tensor) -> Tensor:
+        return x
+
     def address(self, x: Tensor) -> int:
         pointer = x.data_ptr()
         if pointer == 0 and x.numel():  # torch's symbolic zeros have a shape and no memory

@@ -1,4 +1,4 @@
-"""A cell's kernel bound to layouts, and the same over JAX arrays."""
+"""A cell's kernel bound to layouts."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property

@@ -22,7 +22,7 @@ from seqpar.cells.walk import CellWalk
 from seqpar_triton.cell_step import StepText, starts_ahead, starts_of
 from seqpar_triton.limits import AXES, padded
 
-LAST_PHASE = 3
+LAST_PHASE = 3  # one less than a power of two, of which Triton makes ranges
 
 
 class Slot(NamedTuple):
@@ -138,7 +138,7 @@ class _WalkText(StepText):
         self.depth += 1
         self.line("flag = tl.load(flags + tl.maximum(phase - 1, 0), mask=phase > 0, other=1)")
         self.line("turns = tl.where(flag == 0, 0, turns)")
-        self.line("each = tl.arange(0, 4)")
+        self.line(f"each = tl.arange(0, {LAST_PHASE + 1})")
         self.line("tl.store(flags + each, (each == 0).to(tl.int32), mask=(each >= 0) & (phase == 0))")
         self.depth -= 1
         for part, (space, _) in self.parts:

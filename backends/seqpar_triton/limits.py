@@ -3,7 +3,7 @@
 LARGEST_MATRIX = 16
 """Rows of a state that is held in registers."""
 LARGEST_SPACE = 64
-"""Units of a space of a cell: five tiles of weights of 64 by 64 fill half of a processor's shared memory."""
+"""Units of a space of a cell: five tiles of weights of 64 by 64 fill a third of a processor's shared memory."""
 MOST_IN_COLUMNS = 1 << 13
 """Numbers of a state, its axes padded to powers of two, that one backward program holds: 32 for a thread of 8 warps."""
 MOST_SEGMENTS = 65535

@@ -6,6 +6,8 @@ prints it as Markdown; `docs/write.py` puts it into the README and the reference
 so the table and what runs cannot disagree.
 """
 
+from seqpar import cells
+from seqpar.cells.walk import walk_of
 from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar_bench.tables import markdown
@@ -14,8 +16,14 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[bool, ...]]] = {
     "linear_recurrence": ((4, 4096, 256), (True, True, False, False)),
     "matrix_recurrence": ((64, 4096, 4, 1), (True, True, False, False)),
     "associative_scan": ((4, 4096, 256), (True, True)),
+    "cell": ((4, 4096, 32), (True, True, False, True)),
 }
 """Operations, each with a shape of middling size and which of its operands are given."""
+GRU = walk_of(cells.gru.program, {"inputs": 32, "hidden": 32})
+OPTIONS = {"cell": (GRU.spaces, GRU.program)}
+"""What else a problem of an operation says: of cells the GRU stands for all."""
+NAMES = {"cell": "a recurrent cell"}
+"""Operations that users call by another name."""
 FRAMEWORKS = {
     ("numpy", "cpu"): "NumPy (CPU)",
     ("torch", "cpu"): "PyTorch (CPU)",
@@ -43,12 +51,12 @@ def table() -> str:
     rows = []
     for operation in SIZES:
         for label in _labels(operation):
-            cells = [_cell(operation, label, place) for place in FRAMEWORKS]
+            found = [_cell(operation, label, place) for place in FRAMEWORKS]
             kernel = next(
                 k for f, _ in FRAMEWORKS for k in registry.kernels(operation, f) if k.label == label
             )
-            name = f"`{operation}`"
-            rows.append((name, f"`{kernel.method}`", f"`{kernel.backend}`", *cells, kernel.summary))
+            name = NAMES.get(operation, f"`{operation}`")
+            rows.append((name, f"`{kernel.method}`", f"`{kernel.backend}`", *found, kernel.summary))
     return markdown(("operation", "method", "backend", *FRAMEWORKS.values(), "what it is"), rows)
 
 
@@ -97,7 +105,7 @@ def problem(operation: str, framework: str, dtype: str, device: str = "cpu") -> 
         axis=1,
         dtypes=tuple(dtype if given else None for given in dtypes),
         layout="inner",
-        options=(),
+        options=OPTIONS.get(operation, ()),
         addressable=framework != "array_api_strict",
         traced=False,
     )

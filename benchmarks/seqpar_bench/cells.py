@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from seqpar_bench.answers import WrongAnswerError
 from seqpar_bench.cells_cases import FULL, Case, Sizes, network, predicting, remembering
 from seqpar_bench.cells_ways import (
     JAX,
@@ -206,11 +207,15 @@ def _same_as_torch(record: Record, number: str, case: Case) -> None:
 
 def check(who: str, answer: Answer, truth: Answer) -> None:
     """Raise where an answer is not the truth, to what float32 allows."""
-    assert answer.keys() == truth.keys(), f"{who}: {sorted(answer)} and not {sorted(truth)}"
+    if answer.keys() != truth.keys():
+        raise WrongAnswerError(f"{who}: {sorted(answer)} and not {sorted(truth)}")
     for name, true in truth.items():
         allowed = OUTPUTS if name == "outputs" else GRADIENTS * float(np.abs(true).max())
         error = float(np.abs(answer[name].astype(np.float64) - true).max())
-        assert error <= allowed, f"{who}: {name} is {error:.3g} from the truth, and {allowed:.3g} is allowed"
+        if not error <= allowed:
+            raise WrongAnswerError(
+                f"{who}: {name} is {error:.3g} from the truth, and {allowed:.3g} is allowed"
+            )
 
 
 def same_bits(title: str, answers: Mapping[str, Answer]) -> None:
@@ -219,7 +224,8 @@ def same_bits(title: str, answers: Mapping[str, Answer]) -> None:
             np.ascontiguousarray(mine).view(np.int32)
             != np.ascontiguousarray(answers[OWN][name]).view(np.int32)
         )
-        assert not apart, f"{title}: {apart} numbers of {name} are not the sequential method's"
+        if apart:
+            raise WrongAnswerError(f"{title}: {apart} numbers of {name} are not the sequential method's")
 
 
 def steps_follow(title: str, case: Case, answer: Answer) -> None:
@@ -228,4 +234,5 @@ def steps_follow(title: str, case: Case, answer: Answer) -> None:
     entering = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], 1)
     params = {name: p.astype(np.float64) for name, p in case.params.items()}
     error = float(np.abs(case.cell(params, entering, case.x.astype(np.float64)) - states).max())
-    assert error <= OUTPUTS, f"{title}: a step is {error:.3g} from what the cell makes of the state before"
+    if not error <= OUTPUTS:
+        raise WrongAnswerError(f"{title}: a step is {error:.3g} from what the cell makes of the state before")

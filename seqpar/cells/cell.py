@@ -106,11 +106,13 @@ class Cell:
 
     def __call__(self, params: Mapping[str, Array], h: Array, x: Array) -> Array:
         """One step of each row."""
+        params = parameters.by_name(params)
         xp, sizes = self._checked(params, h, x)
         return evaluation.step(xp, self.program, params, h, x, sizes)
 
     def jacobian(self, params: Mapping[str, Array], h: Array, x: Array) -> Array:
         """The derivative of a step by its state, (..., n, n): [i, j] = d out_i / d h_j."""
+        params = parameters.by_name(params)
         xp, sizes = self._checked(params, h, x)
         return evaluation.jacobian(xp, self.program, params, h, x, sizes)
 
@@ -132,6 +134,7 @@ class Cell:
 
     def sizes(self, params: Mapping[str, Array]) -> dict[str, int]:
         """The number of units of every space, from the shapes of parameters; checks that those fit together."""
+        params = parameters.by_name(params)
         return parameters.sizes_of(f"cells.{self.name}", self.program, params)
 
     def state_size(self, of: Mapping[str, Array] | SupportsIndex, **sizes: SupportsIndex) -> int:
@@ -221,6 +224,7 @@ class Cell:
         Where torch has two biases that are only ever added up, the first is their sum and the second zero.
         """
         layout = layout_of(f"cells.{self.name}", self.torch, "to_torch")
+        params = parameters.by_name(params)
         self.sizes(params)
         return layout.written(params, layer, reverse)
 
@@ -228,7 +232,7 @@ class Cell:
 def _number(call: str, name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not abs(number) < float("inf"):
         raise OptionError(f"{call}({name}={value!r}): it is a finite number.")

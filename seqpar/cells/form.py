@@ -64,7 +64,7 @@ class Form(NamedTuple):
     def operands(
         self, binding: Binding, x: Array, h0: Array | None, resets: Array | None, params: Mapping[str, Array]
     ) -> Operands:
-        """x (rows, T, m), h0 (rows, n), resets (rows, T), weights (1, w), with time forward."""
+        """x (rows, T, m), h0 (rows, n), resets (rows, T), weights (1, w), with time forward, as kernels can read them."""
         xp = binding.namespace(x)
         weights = self._packed(xp, params, x)
         if self.into != tuple(range(len(self.into))):
@@ -76,7 +76,7 @@ class Form(NamedTuple):
             x = xp.flip(x, axis=1)
             resets = None if resets is None else xp.flip(resets, axis=1)
         h0 = self.start(binding, x)[None, :] if h0 is None else self._rows(xp, h0, 1)
-        return x, h0, resets, weights
+        return binding.readable(x), binding.readable(h0), resets, weights
 
     def _packed(self, xp: Any, params: Mapping[str, Array], like: Array) -> Array:
         """All parameters in one row, zeros for those left out."""

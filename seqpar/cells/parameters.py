@@ -15,11 +15,7 @@ from seqpar.validation import REAL
 
 def sizes_of(cell: str, program: Program, params: Mapping[str, Array]) -> dict[str, int]:
     """The number of units of every space, from parameters that are checked: names, kinds, and shapes that fit together."""
-    if not isinstance(params, Mapping):
-        raise OptionError(
-            f"{cell}: params is {type(params).__name__}, not a dict of arrays. Make one with {cell}.init(seed, inputs, "
-            f"hidden), or with {cell}.from_torch(module)."
-        )
+    check_dict(cell, params)
     _names(cell, program, params)
     _kinds(cell, params)
     sizes: dict[str, int] = {}
@@ -28,6 +24,32 @@ def sizes_of(cell: str, program: Program, params: Mapping[str, Array]) -> dict[s
         if p.name in params:
             _units(cell, p, tuple(params[p.name].shape), sizes, told)
     return sizes
+
+
+def by_name(params: Any) -> Any:
+    """A dict of what has names, such as torch.nn.ParameterDict; anything else as it is."""
+    if type(params) is dict or not (hasattr(params, "keys") and hasattr(params, "__getitem__")):
+        return params
+    return {name: params[name] for name in params.keys()}  # noqa: SIM118  (no more is asked of it than these two)
+
+
+def at_the_door(cell: str, h0: Any, params: Any) -> Any:
+    """The params of a call as a dict, if they came as params."""
+    if params is None and hasattr(h0, "keys"):
+        raise OptionError(
+            f"{cell}: h0 is a {type(h0).__name__} and params is None. h0 comes third, None for zeros: "
+            f"recurrence({cell}, x, None, params)."
+        )
+    return by_name(params)
+
+
+def check_dict(cell: str, params: Any) -> None:
+    """Raise unless this is a dict; of what, `sizes_of` asks."""
+    if not isinstance(params, Mapping):
+        raise OptionError(
+            f"{cell}: params is {type(params).__name__}, not a dict of arrays. Make one with {cell}.init(seed, inputs, "
+            f"hidden), or with {cell}.from_torch(module)."
+        )
 
 
 def _names(cell: str, program: Program, params: Mapping[str, Any]) -> None:

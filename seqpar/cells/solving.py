@@ -14,6 +14,7 @@ from typing import Any
 from seqpar.cells.cell import Cell
 from seqpar.cells.form import Form, Operands, form_of
 from seqpar.cells.operation import CELL
+from seqpar.cells.parameters import check_dict
 from seqpar.cells.reference import BACKWARD_KERNELS, KERNELS
 from seqpar.cells.walk import CellWalk, walk_of
 from seqpar.dispatch.binding import Binding
@@ -27,10 +28,11 @@ from seqpar.dispatch.problem import Array, Problem
 from seqpar.dispatch.registry import add_reference, kernels
 from seqpar.errors import ArrayTypeError, NotEligibleError
 from seqpar.recurrence_solution import RecurrenceSolution
-from seqpar.solving.asked import asked
+from seqpar.solving.asked import asked, check_jacobian
 from seqpar.solving.bindings import Solver, solver_of
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
 from seqpar.solving.wish import METHODS
+from seqpar.validation import flag
 
 NAME = "solve_recurrence"
 WALKS = ("auto", "sequential", "shooting")
@@ -107,7 +109,9 @@ def _solution(
     last = found[:, -1, :] if form.steps else xp.broadcast_to(operands[1], (form.rows, form.state))
     # A copy: results share no memory with each other.
     last = xp.astype(last, last.dtype, copy=True)
-    zero, none = (binding.full(0.0, (form.rows,), form.dtype, x) for _ in "  ")
+    # Two arrays: results share no memory with each other.
+    zero = binding.full(0.0, (form.rows,), form.dtype, x)
+    none = binding.full(0.0, (form.rows,), form.dtype, x)
     return RecurrenceSolution(
         states=form.states(xp, found),
         final=form.per_sequence(xp, last),
@@ -168,6 +172,9 @@ def _compiled(given: Given) -> Route | None:
     config = given["config"]
     if not _one_walk(given, given["method"], config) or config is not None:
         return None
+    flag(NAME, "throw", given["throw"])
+    check_jacobian(given["jacobian"])
+    check_dict(f"cells.{given['step'].name}", given["params"])
     binding, form = form_of(**arguments(given), compiling=True)
     explicit = given["method"] != "auto" or given["backend"] is not None
     return Route(
@@ -257,8 +264,8 @@ def _problem(binding: Binding, spec: CellWalk, operands: tuple[Abstract | None, 
         dtypes=tuple(None if meta is None else meta.dtype for meta in operands),
         layout="inner",
         options=words,
-        # Below a transform there is memory again, and operands are laid out as kernels want them.
-        addressable=traced or binding.layout(like) is not None,
+        # Below a transform there is memory again, and operands are laid out as kernels want them: does the framework show any?
+        addressable=traced or binding.layout(binding.empty((1,), "uint8", like)) is not None,
         traced=traced,
     )
 

@@ -38,6 +38,9 @@ class Binding(Protocol):
     def layout(self, x: Array) -> Layout | None:
         """Raw memory behind an array, or None where there is none to see (lazy, traced, remote)."""
 
+    def readable(self, x: Array) -> Array:
+        """x, or a copy of its numbers where only the place or the order of its bytes keeps kernels from reading them."""
+
     def address(self, x: Array) -> int: ...
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Array) -> Array:

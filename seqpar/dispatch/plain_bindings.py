@@ -63,6 +63,9 @@ class ArrayAPIBinding:
     def layout(self, x: Array) -> Layout | None:
         return None
 
+    def readable(self, x: Array) -> Array:
+        return x
+
     def address(self, x: Array) -> int:
         raise TypeError(f"{self.framework} shows no memory addresses")
 
@@ -123,6 +126,9 @@ class NumpyBinding(ArrayAPIBinding):
         if not (x.flags.aligned and x.dtype.isnative):
             return None
         return Layout(x.shape, x.strides, x.dtype.name)
+
+    def readable(self, x: Array) -> Array:
+        return x if x.flags.aligned and x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
     def address(self, x: Array) -> int:
         try:  # 0.3 microseconds against 1.0 for x.ctypes.data, where the array is writable and contiguous

@@ -47,7 +47,7 @@ def asked(
         check_config(request.method, request.config)
     check_backend(NAME, request.backend)
     _check_numbers(tol, max_sweeps)
-    _check_jacobian(jacobian)
+    check_jacobian(jacobian)
     if method != "auto" and request.method == "sequential" and guess is not None:
         raise OptionError(
             f'{NAME}: guess= with method="sequential", which guesses nothing. Leave one of them out.'
@@ -68,7 +68,8 @@ def _check_numbers(tol: Any, max_sweeps: Any) -> None:
         raise OptionError(f"{NAME}: max_sweeps={max_sweeps!r} is not a number of sweeps. Give 1 or more.")
 
 
-def _check_jacobian(jacobian: Any) -> None:
+def check_jacobian(jacobian: Any) -> None:
+    """Raise unless this is a pattern of a Jacobian, or a function that computes it."""
     if callable(jacobian) or jacobian in ("auto", "dense", "diagonal", "none"):
         return
     if isinstance(jacobian, tuple) and len(jacobian) == 2 and jacobian[0] == "block":

@@ -44,7 +44,9 @@ def check_step(recurrence: Recurrence, stepper: Stepper) -> None:
             f"{NAME}: step gave two results for the same h and x. A recurrence has one: take dropout and other random "
             "numbers out of the step (module.eval() in PyTorch), or draw them before and give them as part of x."
         )
-    if not _close(xp, one, many[-1:, ...]):
+    # A cell acts on rows by construction; where its sums overflow, one row may be infinite and NaN in another order of adding.
+    by_construction = hasattr(recurrence.step.function, "_seqpar_stepper")
+    if not by_construction and not _close(xp, one, many[-1:, ...]):
         raise ShapeError(
             f"{NAME}: step gives another result for a row alone than for the same row among {h.shape[0]}, so its rows "
             f"depend on each other. {PER_SAMPLE} Statistics over a batch have no place in a step."

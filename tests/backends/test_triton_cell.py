@@ -25,30 +25,33 @@ COMMON = [cells.gru, cells.lstm, cells.elman]
 ZOO = [value for name in cells.__all__ if isinstance(value := getattr(cells, name), cells.Cell)]
 by_name = pytest.mark.parametrize("of", COMMON, ids=lambda c: c.name)
 
-# Every number of units, inputs, sequences and steps beside some of the others; an interpreted step takes a millisecond.
+# Every number of units, inputs, sequences and steps beside some of the others; an interpreted step takes some 10 milliseconds.
 SIZES = [
     (1, 1, 1, 1),
-    (5, 7, 3, 33),
+    (5, 7, 3, 9),
     (16, 40, 17, 2),
     (33, 1, 3, 2),
-    (64, 40, 1, 33),
+    (64, 40, 1, 9),
     (64, 64, 17, 2),
     (5, 40, 17, 1),
 ]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: "n={} m={} batch={} T={}".format(*size))
-@by_name
+@pytest.mark.parametrize(
+    ("of", "size"),
+    [(cell, size) for i, size in enumerate(SIZES) for cell in (cells.gru, (cells.lstm, cells.elman)[i % 2])],
+    ids=lambda x: getattr(x, "name", None) or "n={} m={} batch={} T={}".format(*x),
+)
 def test_every_size_equals_the_definition(of, size):
     n, m, batch, steps = size
     check(*problem(of, n, m, (batch,), steps))
-    check(*problem(of, n, m, (batch,), min(steps, 3), resets=True))
+    check(*problem(of, n, m, (batch,), min(steps, 2), resets=True))
 
 
 @pytest.mark.parametrize("of", ZOO, ids=repr)
 def test_every_cell_of_the_zoo_equals_the_definition(of):
-    check(*problem(of, 5, 3, (3,), 9))
-    check(*problem(of, 17, 18, (2,), 5, resets=True))
+    check(*problem(of, 5, 3, (3,), 5))
+    check(*problem(of, 17, 18, (2,), 4, resets=True))
 
 
 @cell(
@@ -82,22 +85,22 @@ def test_a_cell_of_ones_own_equals_the_definition(resets):
 
 @by_name
 def test_double_precision_equals_the_definition(of):
-    check(*problem(of, 5, 7, (3,), 9, resets=True, dtype="float64"))
+    check(*problem(of, 5, 7, (3,), 5, resets=True, dtype="float64"))
 
 
 def test_what_sequences_share_is_read_once():
-    for shared in ((0,), (1,), (2,), (0, 2), (1, 2)):
-        spec, operands = problem(cells.gru, 5, 3, (3,), 6, resets=True)
+    for shared in ((0,), (1, 2), (0, 2)):
+        spec, operands = problem(cells.gru, 5, 3, (3,), 4, resets=True)
         for i in shared:
             operands[i] = operands[i][:1]
         check(spec, operands)
 
 
 @pytest.mark.parametrize(
-    ("lead", "models"), [((3, 4), (3, 1)), ((3, 4), (1, 4)), ((2, 3, 2, 2, 2), (2, 1, 2, 1, 2)), ((), ())]
+    ("lead", "models"), [((3, 4), (3, 1)), ((3, 4), (1, 4)), ((1, 3, 2, 1, 2), (1, 1, 2, 1, 2)), ((), ())]
 )
 def test_every_model_has_its_own_weights(lead, models):
-    check(*problem(cells.gru, 5, 3, lead, 4, resets=True, models=models))
+    check(*problem(cells.gru, 5, 3, lead, 3, resets=True, models=models))
 
 
 def turned(x):
@@ -106,7 +109,7 @@ def turned(x):
 
 
 def test_operands_may_have_any_strides():
-    spec, operands = problem(cells.lstm, 5, 3, (4,), 6, resets=True)
+    spec, operands = problem(cells.lstm, 5, 3, (4,), 4, resets=True)
     spread = [turned(x) for x in operands]
     reversed_twice = [np.flip(np.flip(x, 0).copy(), 0) for x in operands]
     wanted = walk(spec, operands)[0]
@@ -201,13 +204,13 @@ def test_inputs_wider_than_a_tile_are_multiplied_ahead_of_the_walk(of):
 
 
 def test_wide_inputs_of_many_steps_and_models_are_multiplied_ahead_of_the_walk():
-    check(*problem(cells.gru, 5, 130, (2,), 33, models=(2,)))
+    check(*problem(cells.gru, 5, 130, (2,), 17, models=(2,)))
 
 
 # --- time in chunks ---------------------------------------------------------------------------------------------------
 
 CHUNKED = CellShooting(), CellShootingBackward()
-CUT = CellShootingConfig(rows=4, chunk=32)
+CUT = CellShootingConfig(rows=4, chunk=16)
 WHOLE = CellConfig(rows=4)
 
 
@@ -235,32 +238,32 @@ def forgetful(of, lead, steps, **more):
 
 
 def test_chunks_of_what_forgets_fit_together_after_one_or_two_passes_more():
-    assert both_ways(*forgetful(cells.gru, (2,), 90)) <= {2, 3}
+    assert both_ways(*forgetful(cells.elman, (2,), 55)) <= {2, 3}
 
 
 def test_chunks_of_a_state_of_two_parts_with_resets_give_the_same_bits():
-    assert both_ways(*forgetful(cells.lstm, (2,), 70, resets=True)) <= {2, 3}
+    assert both_ways(*forgetful(cells.lstm, (2,), 34, resets=True)) <= {2, 3}
 
 
 def test_chunks_that_never_fit_together_are_walked_in_order():
-    spec, operands = problem(cells.elman, 20, 3, (2,), 100)
+    spec, operands = problem(cells.elman, 20, 3, (2,), 52)
     operands[3] = operands[3] * np.float32(3)
     assert both_ways(spec, operands) == {4}
 
 
 def test_chunks_pass_nan_on():
-    spec, operands = problem(cells.gru, 5, 3, (2,), 70)
+    spec, operands = problem(cells.gru, 5, 3, (2,), 34)
     operands[0][1, 10] = np.nan
     both_ways(spec, operands)
 
 
 def test_chunks_of_every_model_are_walked_with_its_own_weights():
-    assert both_ways(*forgetful(cells.elman, (2, 2), 70, models=(2, 1))) <= {2, 3}
+    assert both_ways(*forgetful(cells.elman, (2, 2), 40, models=(2, 1))) <= {2, 3}
 
 
 @pytest.mark.parametrize("m", [3, 70])
 def test_chunks_equal_the_definition(m):
-    check(*problem(cells.gru, 5, m, (2,), 70), CUT, CHUNKED)
+    check(*problem(cells.elman, 5, m, (2,), 40), CUT, CHUNKED)
 
 
 def planned(steps, batch, n=32, config=None):

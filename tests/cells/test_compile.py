@@ -11,7 +11,7 @@ import pytest
 
 import seqpar
 from cell_restatements import CASES, Case
-from cell_walks import GRU, HIDDEN, INPUTS, LSTM, data, loop, marks, near, wild
+from cell_walks import GRU, HIDDEN, INPUTS, LSTM, data, loop, marks, near
 from seqpar import ShootingConfig, cells
 
 torch = pytest.importorskip("torch")
@@ -131,14 +131,16 @@ def test_a_solution_comes_out_of_a_graph(dynamic: bool | None) -> None:
 
 
 def test_chunks_are_chosen_when_the_graph_runs_and_change_no_bit() -> None:
-    params, x, h0 = wild()
-    tensors = {name: torch.tensor(p) for name, p in params.items()}
-    tx, th = torch.tensor(x), torch.tensor(h0)
+    params, x, h0 = given(batch=(1,), steps=20_000)
     function = compiled(
-        lambda x: seqpar.solve_recurrence(cells.elman, x, th, tensors, method="shooting"), dynamic=True
+        lambda x: seqpar.solve_recurrence(cells.gru, x, h0, params, method="shooting"), dynamic=True
     )
-    one = seqpar.recurrence(cells.elman, tx, th, tensors, method="sequential")
-    assert torch.equal(function(tx).states, one)
+    for steps, chunks in ((20_000, True), (100, False)):
+        one = seqpar.recurrence(cells.gru, x[:, :steps], h0, params, method="sequential")
+        found = function(x[:, :steps])
+        assert bool((found.sweeps > 1).all()) == chunks
+        assert found.method_name == ("shooting" if chunks else "sequential")
+        assert torch.equal(found.states, one)
 
 
 @two_cells

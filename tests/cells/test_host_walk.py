@@ -1,7 +1,5 @@
 """Cells walked by the host in order and in chunks: the same bits for any chunks and threads, and those of the definition."""
 
-import multiprocessing
-import threading
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from seqpar.dispatch.choice import choose
 from seqpar.dispatch.execute import problem_of
 from seqpar.dispatch.memos import invalidate
 from seqpar.errors import BackendError
-from seqpar_host import cell_plan, cell_words, threads
 from seqpar_host.kernels import CellShooting, CellShootingBackward
 
 CELLS = [getattr(cells, name) for name in cells.__all__ if name != "Cell"]
@@ -27,27 +24,6 @@ some_cells = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=[1, 2, 3, 5])
-def many_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """So many threads for every walk, however small it is and however few processors there are."""
-    monkeypatch.setattr(cell_plan, "THREAD_NANOSECONDS", 1)
-    monkeypatch.setattr(threads, "usable_cores", lambda: 256)
-    monkeypatch.setenv("NUMBA_NUM_THREADS", str(request.param))
-    invalidate()
-    yield request.param
-    invalidate()
-
-
-@pytest.fixture
-def eager_probes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Also short walks are probed."""
-    monkeypatch.setattr(cell_plan, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(cell_plan, "LEAST_NANOSECONDS", 0)
-    invalidate()
-    yield
-    invalidate()
-
-
 def gradient(walk: Walk, states: Any) -> Any:
     return np.random.default_rng(7).standard_normal(states.shape).astype(states.dtype)
 
@@ -56,8 +32,11 @@ def chunks_of(steps: int) -> list[int | None]:
     return [None, *sorted({c for c in (1, 2, 7, 16, 33, steps - 1, steps, steps + 5) if c > 0})]
 
 
-def agree(walk: Walk, chunks: list[int | None], explodes: bool = False) -> None:
-    """Chunks give what a walk in order gives, forward and backward (where gradients may explode)."""
+def agree(walk: Walk, chunks: list[int | None], explodes: bool = False, in_order: bool = False) -> None:
+    """Chunks give what a walk in order gives, forward and backward (where gradients may explode).
+
+    `in_order`: where no chunk is given, a probe is to find that there had better be none.
+    """
     states, sweeps = forward(walk)
     assert (sweeps == 1).all()
     g = gradient(walk, states)
@@ -68,13 +47,13 @@ def agree(walk: Walk, chunks: list[int | None], explodes: bool = False) -> None:
         assert same(found, states), f"chunk={chunk}"
         if chunk is not None:
             assert ((sweeps > 1) == (chunk < states.shape[-2])).all()
+        assert not in_order or chunk is not None or (sweeps == 1).all()
         for one, other in zip(written(walk, states, g, "shooting", chunk), grads, strict=True):
             assert same(one, other), f"chunk={chunk}, backward"
 
 
 @every_cell
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("resets", [0.0, 0.05])
+@pytest.mark.parametrize(("dtype", "resets"), [("float32", 0.05), ("float64", 0.0)])
 def test_chunks_of_any_length_give_the_bits_of_a_walk_in_order(cell: Any, dtype: str, resets: float) -> None:
     agree(problem(cell, 3, 97, dtype=dtype, resets=resets), chunks_of(97))
 
@@ -132,11 +111,12 @@ def test_a_forgetful_cell_goes_in_chunks_and_a_chaotic_one_in_order() -> None:
     assert same(states, forward(wild)[0])
 
 
+@pytest.mark.usefixtures("eager_probes")
 @pytest.mark.parametrize("chunk", [None, 50])
 def test_chaos_and_long_memory_cost_no_bit(chunk: int | None) -> None:
-    agree(problem(cells.elman, 2, 4000, hidden=32, scale=5.0), [chunk], explodes=True)
+    agree(problem(cells.elman, 2, 4000, hidden=32, scale=5.0), [chunk], explodes=True, in_order=True)
     agree(problem(cells.elman, 2, 90, hidden=32, scale=5.0), [chunk])
-    agree(remembering(2, 4000), [chunk])
+    agree(remembering(2, 4000), [chunk], in_order=True)
 
 
 def remembering(batch: int, steps: int) -> Walk:
@@ -163,6 +143,7 @@ def test_saturated_gates_keep_the_state_for_a_million_steps() -> None:
     assert same(states[0, :, 4:], np.broadcast_to(walk.h0[0, 4:], (1_000_000, 4)))
 
 
+@pytest.mark.usefixtures("eager_probes")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("chunk", "steps"), [(None, 4000), (16, 200), (70, 200)])
 def test_what_is_not_finite_in_one_sequence_leaves_the_others_alone(
@@ -174,7 +155,8 @@ def test_what_is_not_finite_in_one_sequence_leaves_the_others_alone(
     right = written(walk, states, g)
     spoilt = walk._replace(x=walk.x.copy())
     spoilt.x[1, steps // 3] = bad
-    found, _ = forward(spoilt, "shooting", chunk)
+    found, sweeps = forward(spoilt, "shooting", chunk)
+    assert (sweeps > 1).all()
     assert same(found[[0, 2]], states[[0, 2]])
     assert same(found, forward(spoilt)[0])
     assert np.isfinite(found[1, : steps // 3]).all()
@@ -188,16 +170,24 @@ def test_what_is_not_finite_in_one_sequence_leaves_the_others_alone(
 
 
 @some_cells
-@pytest.mark.parametrize("chunk", [None, 20])
-def test_every_model_is_walked_with_its_own_weights(cell: Any, chunk: int | None, many_threads: int) -> None:
+@pytest.mark.parametrize(("chunk", "steps"), [(None, 4096), (20, 90)])
+@pytest.mark.usefixtures("eager_probes")
+def test_every_model_is_walked_with_its_own_weights(
+    cell: Any, chunk: int | None, steps: int, many_threads: int
+) -> None:
     for shared in (False, True):
-        models = problem(cell, 6, 90, models=3, resets=0.02)
+        models = problem(cell, 6, steps, models=3, scale=0.5, resets=0.02)
         # (models, sequences, ...): inputs of their own, or the same for all models.
         x = models.x.reshape(3, 2, *models.x.shape[1:])
         x = x[:1] if shared else x
         h0, resets = models.h0.reshape(3, 2, -1), np.asarray(models.resets).reshape(3, 2, -1)
         walk = Walk(models.spec, x, h0, resets, models.weights[:, None])
-        states, _ = forward(walk, "shooting", chunk)
+        states, sweeps = forward(walk, "shooting", chunk)
+        if chunk is None:
+            # Two sequences are enough for the one thread that a model has.
+            assert (sweeps > 1).any() == (many_threads > 3)
+        else:
+            assert (sweeps > 1).all()
         g = gradient(walk, states)
         stored, entered = written(walk, states, g, "shooting", chunk)
         for model in range(3):
@@ -240,8 +230,9 @@ def elsewhere(a: Any, kind: str) -> Any:
 
 
 @some_cells
-@pytest.mark.parametrize("kind", ["flipped", "transposed", "every other", "far apart"])
-@pytest.mark.parametrize("resets", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("kind", "resets"), [("flipped", 0.0), ("transposed", 0.05), ("every other", 0.05), ("far apart", 0.0)]
+)
 def test_memory_laid_out_in_any_way_gives_the_same_bits(cell: Any, kind: str, resets: float) -> None:
     walk = problem(cell, 3, 60, resets=resets)
     states, _ = forward(walk)
@@ -297,35 +288,6 @@ def test_a_batch_of_thousands_gives_the_bits_of_each_sequence() -> None:
         assert same(forward(walk._replace(x=walk.x[i : i + 1], h0=walk.h0[i : i + 1]))[0][0], states[i])
 
 
-def test_four_python_threads_at_once_get_the_same_bits() -> None:
-    walk = problem(cells.gru, 1, 4000, hidden=16)
-    right, wrong = forward(walk)[0], []
-
-    def work() -> None:
-        again = (forward(walk, "shooting")[0] for _ in range(10))
-        wrong.extend(states for states in again if not same(states, right))
-
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
-
-
-def _states(walk: Walk) -> Any:
-    return forward(walk, "shooting")[0]
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:.*fork.*:RuntimeWarning")
-def test_a_forked_child_walks_as_its_parent_did() -> None:
-    walk = problem(cells.gru, 1, 4000, hidden=16)
-    right = forward(walk, "shooting")[0]
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert all(same(states, right) for states in pool.map(_states, [walk] * 4))
-
-
 def test_half_precision_and_mixed_dtypes_are_refused() -> None:
     walk = problem(cells.gru, 1, 20)
     for x in (walk.x.astype("float16"), walk.x.astype("float64")):
@@ -360,37 +322,6 @@ def test_chunks_are_chosen_unless_another_method_is_asked_for() -> None:
         found = problem_of(BINDING, operation_, walk.spec, operands)
         assert choose(found).kernel.label == "host.shooting"
         assert choose(found, asked("sequential")).kernel.label == "host.sequential"
-
-
-@pytest.fixture(params=["REGION", "CARRY"])
-def no_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """More is asked for than there can be: by every walk, or for chunks."""
-    make_cell_plan = cell_plan.make_cell_plan
-
-    def plan(*given: Any) -> Any:
-        made = make_cell_plan(*given)
-        made.words[getattr(cell_words, request.param)] = 1 << 56
-        return made
-
-    monkeypatch.setattr(cell_plan, "make_cell_plan", plan)
-    invalidate()
-    yield request.param
-    invalidate()
-
-
-@pytest.mark.usefixtures("no_memory")
-def test_memory_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(MemoryError, match=r"no memory for what host\.shooting notes down"):
-        forward(problem(cells.gru, 3, 40), "shooting", 16)
-
-
-def test_memory_that_is_not_there_is_an_error_in_xla(no_memory: str) -> None:
-    jax = pytest.importorskip("jax")
-    walk = problem(cells.gru, 1, 20_000 if no_memory == "CARRY" else 44, hidden=7)
-    states, sweeps = np.empty((1, walk.x.shape[1], 7), "float32"), np.empty(1, "int32")
-    function, _ = target(CellShooting(), walk.spec, walk.operands, [states, sweeps])
-    with pytest.raises(Exception, match="there is no memory for what a host kernel notes down"):
-        jax.block_until_ready(function(walk.x, walk.h0, walk.weights))
 
 
 def test_states_that_all_lie_in_one_place_are_refused() -> None:

@@ -14,6 +14,7 @@ from seqpar import NewtonConfig, ShootingConfig, cells
 from seqpar.errors import NotEligibleError
 
 
+@pytest.mark.usefixtures("eager_probes")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("batch", [(1,), (3,)], ids=str)
 @pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
@@ -23,16 +24,14 @@ def test_chunks_give_the_bits_of_walking_step_by_step(
     params, x, h0 = data(GRU, batch, 2000, dtype=dtype)
     params = {name: p / 2 for name, p in params.items()}
     starts = marks(batch, 2000) & marks((1,), 2000) if resets else None
-    states = {}
-    for method in ("sequential", "shooting", "auto"):
-        states[method] = seqpar.recurrence(cells.gru, x, h0, params, method=method, resets=starts)
-    chunks = seqpar.solve_recurrence(
-        cells.gru, x, h0, params, config=ShootingConfig(chunk=250), resets=starts
-    )
-    assert chunks.method_name == "shooting"
-    assert (chunks.sweeps >= 2).all()
-    for found in (states["shooting"], states["auto"], chunks.states):
-        assert np.array_equal(found, states["sequential"])
+    one = seqpar.solve_recurrence(cells.gru, x, h0, params, method="sequential", resets=starts)
+    assert one.method_name == "sequential"
+    assert (one.sweeps == 1).all()
+    for options in ({"method": "shooting"}, {"method": "auto"}, {"config": ShootingConfig(chunk=250)}):
+        chunks = seqpar.solve_recurrence(cells.gru, x, h0, params, resets=starts, **options)
+        assert chunks.method_name == "shooting"
+        assert (chunks.sweeps >= 2).all()
+        assert np.array_equal(chunks.states, one.states)
 
 
 def test_chaos_too() -> None:
@@ -87,19 +86,35 @@ def test_a_diagonal_cell_is_one_to_newton(name: str) -> None:
     assert int(found.sweeps.max()) <= int(dense.sweeps.max()) + 1
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"tol": 1e-6}, {"bounds": (-1.0, 1.0)}, {"max_sweeps": 50}, {"config": ShootingConfig(burn_in=4)}, {"guess": None}],
-    ids=str,
-)  # fmt: skip
-def test_what_iterations_know_is_still_known(options: Any) -> None:
+def test_what_iterations_know_is_still_known() -> None:
     params, x, h0 = data(GRU, steps=300)
     params = {name: p / 2 for name, p in params.items()}
     h0 = np.tanh(h0)
     wanted = loop(np, GRU, params, x, h0)
-    if "guess" in options:
-        options = {"guess": wanted + 1e-3}
-    near(seqpar.recurrence(cells.gru, x, h0, params, method="shooting", **options), wanted, 1e-5)
+
+    def solved(throw: bool = True, **options: Any) -> Any:
+        return seqpar.solve_recurrence(cells.gru, x, h0, params, method="shooting", throw=throw, **options)
+
+    def sweeps(**options: Any) -> int:
+        solution = solved(**options)
+        near(solution.states, wanted, 1e-5)
+        assert solution.converged.all()
+        return int(solution.sweeps.max())
+
+    # A tolerance: the walk without one is exact, and the tighter it is the more sweeps there are.
+    assert not solved().residual.any()
+    assert solved(tol=1e-6).residual.all()
+    assert sweeps(tol=1e-12) > sweeps(tol=1e-6) > solved(tol=0.1).sweeps.max()
+    # So many sweeps and no more, in which it does not converge.
+    assert solved(max_sweeps=1, throw=False).sweeps.tolist() == [1, 1]
+    assert not solved(max_sweeps=1, throw=False).converged.any()
+    # Guesses: the better, the sooner. Chunks that start 100 away take long, unless bounds put them back.
+    right, wrong = sweeps(guess=wanted), sweeps(guess=wanted + 100.0)
+    assert right == 1 < sweeps(guess=wanted + 1e-3) < wrong
+    assert sweeps(guess=wanted + 100.0, bounds=(-1.0, 1.0)) < wrong
+    # With a longer run into each chunk, its first states are right sooner.
+    config = {burn_in: ShootingConfig(chunk=30, burn_in=burn_in) for burn_in in (0, 60)}
+    assert sweeps(tol=1e-6, config=config[60]) < sweeps(tol=1e-6, config=config[0])
 
 
 def test_a_jacobian_of_ones_own_wins() -> None:

@@ -122,6 +122,7 @@ def test_states_and_inputs_of_other_sizes_are_refused(h: tuple[int, ...], x: tup
         (lambda: cells.lem.using(dt="much"), "using(dt='much'): it is a finite number."),
         (lambda: cells.lem.using(dt=float("inf")), "it is a finite number."),
         (lambda: cells.lem.using(dt=float("nan")), "it is a finite number."),
+        (lambda: cells.lem.using(dt=10**400), "it is a finite number."),
         (lambda: cells.lstm.output(np.zeros((2, 5))), "A state has 2 parts"),
         (lambda: cells.lstm.output(np.zeros((2, 6)), cells.lstm.init(0, 1, 4)), "A state has 2 parts"),
     ],

@@ -78,6 +78,15 @@ def test_a_wrong_option_is_named(options: dict[str, Any], error: type[Exception]
             seqpar.recurrence(cells.gru, x, h0, params, **options)
 
 
+def test_parameters_in_the_place_of_the_state_are_told_their_own() -> None:
+    params, x, _ = data(GRU)
+    for function in (seqpar.solve_recurrence, seqpar.recurrence):
+        with pytest.raises(
+            OptionError, match=r"h0 comes third, None for zeros: recurrence\(cells.gru, x, None, params"
+        ):
+            function(cells.gru, x, params)
+
+
 def test_an_unknown_option_is_pythons_error() -> None:
     params, x, h0 = data(GRU)
     with pytest.raises(TypeError, match="chunk"):

@@ -46,6 +46,19 @@ def test_in_float32_gradients_keep_their_precision(case: Case) -> None:
     agree([g.double() for g in found], gradients(loop(torch, case, again, wide[0], wide[1]), wide), 2e-5)
 
 
+@pytest.mark.parametrize("method", ["auto", "newton"])
+def test_a_dict_of_parameters_of_a_module_is_params(method: str) -> None:
+    params, x, h0 = given(GRU, leaf=False)
+    held = torch.nn.ParameterDict(params)
+    found = seqpar.recurrence(cells.gru, x, h0, held, method=method)
+    wanted = loop(torch, GRU, dict(held.items()), x, h0)
+    near(found.detach(), wanted.detach())
+    agree(gradients(found, list(held.values())), gradients(wanted, list(held.values())), 1e-9)
+    assert torch.equal(cells.gru(held, h0, x[:, 0]), cells.gru(params, h0, x[:, 0]))
+    assert torch.equal(cells.gru.jacobian(held, h0, x[:, 0]), cells.gru.jacobian(params, h0, x[:, 0]))
+    assert cells.gru.to_torch(held).keys() == cells.gru.to_torch(params).keys()
+
+
 @two_cells
 @pytest.mark.parametrize("reverse", [False, True], ids=["", "reverse"])
 @pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
@@ -62,13 +75,16 @@ def test_gradients_with_options(case: Case, reverse: bool, resets: bool, shared:
     agree(gradients(found, of), gradients(wanted, of))
 
 
+@pytest.mark.usefixtures("eager_probes")
 def test_chunks_give_the_gradients_of_walking_step_by_step() -> None:
     params, x, h0 = given(GRU, batch=(1,), steps=3000)
     half = {name: p.detach() / 2 for name, p in params.items()}
     found = []
     for method in ("sequential", "shooting"):
         leaves = {name: p.clone().requires_grad_() for name, p in half.items()}
-        states = seqpar.recurrence(cells.gru, x, h0, leaves, method=method)
+        solution = seqpar.solve_recurrence(cells.gru, x, h0, leaves, method=method)
+        assert bool((solution.sweeps > 1).all()) == (method == "shooting")
+        states = solution.states
         found.append([states, *gradients(states, [x, h0, *leaves.values()])])
     agree(found[1], found[0], 1e-13)
     assert torch.equal(found[1][0], found[0][0])

@@ -41,7 +41,7 @@ def defined(cell: Any, params: Any, x: Any, h0: Any, resets: Any = None) -> Any:
     return sequential(np, spec, x.astype("float64"), h0.astype("float64"), resets, weights)[0]
 
 
-def assert_fused(place: Place, cell: Any, params: Any, x: Any, h0: Any) -> None:
+def assert_fused(place: Place, cell: Any, params: Any, x: Any, h0: Any, resets: Any = None) -> None:
     """On a GPU what runs is a kernel of Triton, forward and backward, and nothing slower in its place."""
     if not place.on_gpu:
         return
@@ -52,7 +52,7 @@ def assert_fused(place: Place, cell: Any, params: Any, x: Any, h0: Any) -> None:
     spec = walk_of(cell.program, cell.sizes(params))
     weights = xp.expand_dims(packed(xp, spec, params, x), axis=0)
     states = xp.zeros_like(xp.concat([h0[:, None, :]] * x.shape[1], axis=1))
-    operands = (x, h0, None, weights)
+    operands = (x, h0, resets, weights)
     for operation, given in ((CELL, operands), (BACKWARD, (*operands, states, states))):
         chosen = choose(problem_of(binding, operation, spec, given))
         assert chosen.kernel.backend == "triton", str(chosen)
@@ -149,6 +149,7 @@ def test_states_equal_those_of_torch_nn(name: str, place: Place) -> None:
     x = torch.randn(3, STEPS, 7, device=place.device)
     params = cell.from_torch(module)
     with torch.no_grad():
+        assert_fused(place, cell, params, x, x.new_zeros((3, cell.state_size(params))))
         found = cell.output(seqpar.recurrence(cell, x, None, params))
         # cuDNN multiplies in TF32 where that is allowed, which rounds inputs to 11 bits.
         allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
@@ -164,6 +165,7 @@ def test_resets_start_again_from_the_first_state(place: Place) -> None:
     params, x, h0 = problem(cells.gru)
     resets = np.random.default_rng(2).random((3, STEPS)) < 0.05
     p, x_there, h0_there, marks = there(place, params, x, h0, resets)
+    assert_fused(place, cells.gru, p, x_there, h0_there, marks)
     found = seqpar.recurrence(cells.gru, x_there, h0_there, p, resets=marks)
     np.testing.assert_allclose(
         place.numpy(found), defined(cells.gru, params, x, h0, resets), rtol=0, atol=2e-5
@@ -175,6 +177,7 @@ def test_nan_in_one_sequence_leaves_the_others_alone(place: Place) -> None:
     params, x, h0 = problem(cells.gru)
     x[1, 400] = np.nan
     p, bad, start = there(place, params, x, h0)
+    assert_fused(place, cells.gru, p, bad, start)
     found = place.numpy(seqpar.recurrence(cells.gru, bad, start, p))
     assert np.isnan(found[1, 400:]).all() and np.isfinite(found[1, :400]).all()
     assert np.isfinite(found[[0, 2]]).all()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 import seqpar
+from seqpar import cells
 from seqpar.errors import ConvergenceError, SeqparError
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
+from seqpar.solving.wish import METHODS
 from seqpar_bench.solving_cases import largest
 from solving.problems import posed
 from solving.systems import chaos, elman, gru, integrator
@@ -153,3 +158,34 @@ def test_explain_predicts_what_each_method_would_cost_and_solves_nothing() -> No
     assert chosen in text
     again = seqpar.explain(seqpar.solve_recurrence, problem.step, problem.x, problem.h0, problem.params)
     assert str(again) == text
+
+
+@pytest.mark.parametrize(
+    "step", [cells.elman, lambda p, h, x: np.tanh(x @ p["w"] + h @ p["u"])], ids=["cell", "function"]
+)
+@pytest.mark.parametrize("method", ["auto", "sequential", "newton"])
+def test_sweeps_are_counted_in_one_dtype(step: Any, method: Any) -> None:
+    params = cells.elman.init(0, 3, 4, bias=False)
+    for batch, steps in ((2, 50), (2, 0), (0, 50)):
+        x = np.ones((batch, steps, 3), np.float32)
+        solution = seqpar.solve_recurrence(step, x, np.zeros(4, np.float32), params, method=method)
+        assert solution.sweeps.dtype == np.int32
+        assert solution.sweeps.shape == (batch,)
+
+
+def test_the_name_of_the_method_is_read_from_tensors_on_a_device() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Elsewhere(torch.Tensor):  # type: ignore[misc, name-defined]
+        """Like a tensor of CUDA: its numbers can be read one by one, but NumPy sees no memory."""
+
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
+
+    solution = seqpar.solve_recurrence(
+        cells.elman, np.ones((5, 3), np.float32), None, cells.elman.init(0, 3, 4)
+    )
+    for numbers, name in ((0, METHODS[0]), ([1, 0, 1], f"{METHODS[0]}, {METHODS[1]}")):
+        there = torch.tensor(numbers).as_subclass(Elsewhere)
+        assert replace(solution, method=there).method_name == name
+        assert repr(name) in repr(replace(solution, method=there))
