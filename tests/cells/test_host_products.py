@@ -28,8 +28,8 @@ BOUNDS = {"float32": 3e-6, "float64": 1e-14}
 def operands_of(walk: Walk) -> list[Any]:
     """x, h0, resets, weights, states, and what a walk backward stored."""
     states, _ = forward(walk)
-    g = np.random.default_rng(1).standard_normal(states.shape).astype(states.dtype)
-    return [*walk.operands, states, written(walk, states, g)[0]]
+    g: Any = np.random.default_rng(1).standard_normal(states.shape)
+    return [*walk.operands, states, written(walk, states, g.astype(states.dtype))[0]]
 
 
 def found(walk: Walk, operands: Sequence[Any], many: int | None = None) -> list[Any]:
