@@ -11,11 +11,12 @@ from numba import types
 from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 
-from seqpar_host import cell_conductor, cell_crew, cell_tile, matrix, walk
+from seqpar_host import cell_conductor, cell_crew, cell_gatherer, cell_products, cell_tile, matrix, walk
 from seqpar_host import handle as handling
 from seqpar_host import launch as launching
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.job import Address, Job, MatrixSpecialisation, Specialisation
+from seqpar_host.product_job import ProductSpecialisation
 
 _lock = threading.RLock()
 _kept: list[Any] = []  # machine code lives as long as the object that compiled it
@@ -74,11 +75,14 @@ def _stored(compiled: Any) -> Any:
 
 
 @cache
-def kernel_address(specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation) -> int:
+def kernel_address(
+    specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation | ProductSpecialisation,
+) -> int:
     bodies = {
         Specialisation: walk.kernel,
         MatrixSpecialisation: matrix.kernel,
         CellSpecialisation: cell_tile.kernel,
+        ProductSpecialisation: cell_products.kernel,
     }
     with _lock:
         return _compile(bodies[type(specialisation)], Job(specialisation))
@@ -97,6 +101,17 @@ def conductor_addresses() -> tuple[int, int, int]:
     with _lock:
         conduct, crew, modeller = (_compile(function, Address("words")) for function in functions)
     return conduct, crew, modeller
+
+
+@cache
+def gatherer_addresses() -> tuple[int, int]:
+    """What gathers gradients of cells: the worker of their plans, and what its threads run."""
+    with _lock:
+        gather, gatherer = (
+            _compile(function, Address("words"))
+            for function in (cell_gatherer.gather, cell_gatherer.gatherer)
+        )
+    return gather, gatherer
 
 
 @cache

@@ -17,6 +17,7 @@ from numba import types
 
 from seqpar.cells import program
 from seqpar_host.cell_job import CellSpecialisation
+from seqpar_host.product_job import ProductSpecialisation
 from seqpar_host.untyped import PrimitiveModel, intrinsic, register_model
 
 WALK = ("a", "b", "h0", "resets", "h", "final")
@@ -99,6 +100,7 @@ SOURCES = (
     *("products", "matrix", "matrix_body", "matrix_forward", "matrix_backward", "matrix_loops"),
     *("cell_job", "cell_stages", "cell_weights", "cell_memory", "cell_tile", "activations"),
     *("untyped", "routines", "memory", "cell_words", "cell_crew", "cell_conductor"),
+    *("product_job", "cell_products", "cell_gatherer"),
 )
 
 
@@ -123,7 +125,10 @@ class Address(types.Type):
 class Job(Address):
     """The address of a job's words, for one specialisation."""
 
-    def __init__(self, specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation) -> None:
+    def __init__(
+        self,
+        specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation | ProductSpecialisation,
+    ) -> None:
         self.specialisation = specialisation
         super().__init__(f"job {specialisation}")
 

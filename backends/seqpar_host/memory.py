@@ -19,6 +19,16 @@ LINE = 64  # bytes of a cache line, which carries of cells are multiples of
 
 
 @intrinsic
+def peek_byte(typing: Any, address: Any) -> Any:
+    """One byte, as a number that is not negative."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.zext(builder.load(builder.inttoptr(args[0], BYTES)), I64)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def peek_short(typing: Any, address: Any) -> Any:
     """Four bytes, as a number that is not negative."""
 

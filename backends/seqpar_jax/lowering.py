@@ -17,6 +17,7 @@ from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Problem
 from seqpar_jax import calls
+from seqpar_jax.splitting import splits
 
 Present = tuple[bool, ...]
 
@@ -89,7 +90,7 @@ def _code(
 ) -> Callable[[Sequence[Array | None]], Sequence[Array]]:
     """The chosen kernel as a function of arrays."""
     problem = problem_of(operation, spec, metas, device)
-    if 0 in problem.shape:
+    if 0 in problem.shape or (not operation.in_parts and splits(axis_context)):
         return lambda operands: operation.empty(jnp, spec, operands)
 
     def attempt(choice: Choice) -> Callable[[Sequence[Array | None]], Sequence[Array]]:

@@ -14,7 +14,7 @@ from array_api_compat import device
 from seqpar.algorithms.arrays import sum_to
 from seqpar.cells.adjoint import adjoint, operands_stored, vectors_used
 from seqpar.cells.evaluation import Arrays
-from seqpar.cells.program import INPUT, Program
+from seqpar.cells.program import INPUT, Parameter, Program
 from seqpar.dispatch.problem import Array
 
 
@@ -32,13 +32,7 @@ def gradients(
     x (..., T, m), states before each step (..., T, n), stored (..., T, k). Parameters may have leading axes of their own (vectors
     then (..., 1, c)); axes that they do not have, or of size one, are summed over.
     """
-    columns, start = [], 0
-    for i in adjoint(program).stored:
-        width = sizes[adjoint(program).nodes[i].space]
-        columns.append((start, start + width))
-        start += width
-    operands = dict(zip(operands_stored(program), columns[len(program.sums) :], strict=False))
-    vectors = dict(zip(vectors_used(program), columns[len(program.sums) + len(operands) :], strict=True))
+    operands = places_of(program, sizes)
     starts = program.part_starts(sizes)
 
     def operand(index: int) -> Array:
@@ -53,24 +47,10 @@ def gradients(
     ones = xp.ones((1, stored.shape[-2]), dtype=stored.dtype, device=device(stored))
     found: dict[str, Array] = {}
     dx: Any = None
-    for parameter in program.parameters:
+    for parameter, multiplied, runs in uses(program, sizes):
         if parameter.name not in parameters:
             continue
         like = parameters[parameter.name]
-        uses: list[list[tuple[int, int]]] = [[] for _ in range(parameter.gates)]
-        multiplied = None
-        for s, made in enumerate(program.sums):
-            for p in made.products:
-                if p.name == parameter.name:
-                    uses[p.gate].append(columns[s])
-                    multiplied = p.operand
-            for b in made.biases:
-                if b.name == parameter.name:
-                    uses[b.gate].append(columns[s])
-        for i, place in vectors.items():
-            if program.nodes[i].name == parameter.name:
-                uses[program.nodes[i].which].append(place)
-        runs = _runs(uses, sizes[parameter.columns])
         if parameter.rows and multiplied is not None:
             found[parameter.name] = _beside(
                 xp, [_product(xp, operand(multiplied), _at(xp, stored, run), like) for run in runs]
@@ -94,7 +74,7 @@ def gradients(
     return dx, {name: xp.reshape(grad, parameters[name].shape) for name, grad in found.items()}
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """Neighbouring columns of a parameter whose gradients are neighbours too."""
 
     first: int
@@ -103,19 +83,59 @@ class _Run(NamedTuple):
     """Columns of what was stored, to be added up; none where nothing depends on them."""
 
 
-def _runs(uses: list[list[tuple[int, int]]], width: int) -> list[_Run]:
+def places_of(program: Program, sizes: Mapping[str, int]) -> dict[int, tuple[int, int]]:
+    """Columns of nodes that were stored because matrices multiply them."""
+    nodes = operands_stored(program)
+    return dict(zip(nodes, _columns(program, sizes)[len(program.sums) :], strict=False))
+
+
+def uses(program: Program, sizes: Mapping[str, int]) -> list[tuple[Parameter, int | None, list[Run]]]:
+    """Of each parameter what it multiplies (None: nothing, or it is a vector), and where its columns get their gradients."""
+    columns, found = _columns(program, sizes), []
+    nodes = vectors_used(program)
+    vectors = dict(zip(nodes, columns[len(columns) - len(nodes) :], strict=True))
+    for parameter in program.parameters:
+        gates: list[list[tuple[int, int]]] = [[] for _ in range(parameter.gates)]
+        multiplied = None
+        for s, made in enumerate(program.sums):
+            for p in made.products:
+                if p.name == parameter.name:
+                    gates[p.gate].append(columns[s])
+                    multiplied = p.operand
+            for b in made.biases:
+                if b.name == parameter.name:
+                    gates[b.gate].append(columns[s])
+        for i, place in vectors.items():
+            if program.nodes[i].name == parameter.name:
+                gates[program.nodes[i].which].append(place)
+        found.append((parameter, multiplied, _runs(gates, sizes[parameter.columns])))
+    return found
+
+
+def _columns(program: Program, sizes: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Of each stored node its columns."""
+    columns, start = [], 0
+    reverse = adjoint(program)
+    for i in reverse.stored:
+        width = sizes[reverse.nodes[i].space]
+        columns.append((start, start + width))
+        start += width
+    return columns
+
+
+def _runs(uses: list[list[tuple[int, int]]], width: int) -> list[Run]:
     """All columns of a parameter, by what was stored for each gate."""
-    runs: list[_Run] = []
+    runs: list[Run] = []
     for gate, use in enumerate(uses):
         last = runs[-1] if runs else None
         if last and len(use) == len(last.places) == 1 and last.places[0][1] == use[0][0]:
-            runs[-1] = _Run(last.first, last.last + width, [(last.places[0][0], use[0][1])])
+            runs[-1] = Run(last.first, last.last + width, [(last.places[0][0], use[0][1])])
         else:
-            runs.append(_Run(gate * width, (gate + 1) * width, use))
+            runs.append(Run(gate * width, (gate + 1) * width, use))
     return runs
 
 
-def _at(xp: Any, stored: Array, run: _Run) -> Array:
+def _at(xp: Any, stored: Array, run: Run) -> Array:
     """The gradients of a run: a view, where it has one place."""
     if not run.places:
         return xp.zeros_like(stored[..., : run.last - run.first])

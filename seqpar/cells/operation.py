@@ -9,65 +9,20 @@ are of one rank and of full size or one, so that under vmap every model can have
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from seqpar.cells import evaluation
 from seqpar.cells.gradients import gradients
+from seqpar.cells.gradients_operation import gathered
 from seqpar.cells.walk import CellWalk, unpacked
-from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, fit, register
+from seqpar.cells.walk_operation import WalkOperation, before, flat
+from seqpar.dispatch.operation import Abstract, Array, Solve, batched, fit, register
 
 Results = tuple[Array, ...]
 
 
-def before(xp: Any, states: Array, h0: Array, resets: Array | None) -> Array:
-    """The state that enters each step: (..., T, n)."""
-    first = xp.broadcast_to(xp.expand_dims(h0, axis=-2), (*states.shape[:-2], 1, states.shape[-1]))
-    entering = xp.concat([first, states[..., :-1, :]], axis=-2)
-    return entering if resets is None else xp.where(xp.expand_dims(resets, axis=-1), first, entering)
-
-
-class _Spec(Operation):
-    """How the walk and its backward pass read their spec."""
-
-    def encode(self, spec: CellWalk) -> str:
-        return f"{spec.spaces}\n{spec.program}"
-
-    def decode(self, text: str) -> CellWalk:
-        spaces, program = text.split("\n", 1)
-        return CellWalk(program, spaces)
-
-    def shape_of(self, operands: Sequence[Abstract | None]) -> tuple[int, ...]:
-        """The shape of x with every leading axis at its full size."""
-        given = [x.shape for x in operands if x is not None]
-        *lead, steps, inputs = given[0]
-        for i, n in enumerate(lead):
-            lead[i] = next((shape[i] for shape in given if shape[i] != 1), n)
-        return (*lead, steps, inputs)
-
-    def problem(
-        self, spec: CellWalk, operands: Sequence[Abstract | None]
-    ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
-        shape = self.shape_of(operands)
-        given = dict(zip(self.operands, operands, strict=True))
-        resets, weights = given["resets"], given["weights"]
-        words = ["resets"] if resets is not None else []
-        if weights is not None and any(n != 1 for n in weights.shape[:-1]):
-            words.append("models")
-        states = (*shape[:-1], spec.state)
-        return states, len(shape) - 2, (*words, spec.spaces, spec.program)
-
-    def axes(self, shape: Sequence[int], time: int, name: str, meta: Abstract) -> tuple[int | None, ...]:
-        lead = len(shape) - 2
-        own = [i if i < lead and n == shape[i] else None for i, n in enumerate(meta.shape)]
-        return tuple(own)
-
-    def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
-        return time, len(shape) - 1
-
-
-class _Cell(_Spec):
+class _Cell(WalkOperation):
     name = "cell"
     operands = ("x", "h0", "resets", "weights")
     results = ("states", "sweeps")
@@ -185,7 +140,7 @@ class _Cell(_Spec):
         return spec, batched(xp, operands, axes, (0, 1, 3))
 
 
-class _Backward(_Spec):
+class _Backward(WalkOperation):
     name = "cell_backward"
     operands = ("x", "h0", "resets", "weights", "states", "g")
     results = ("dx", "dh0", "dweights")
@@ -213,12 +168,9 @@ class _Backward(_Spec):
     ) -> tuple[Array, ...]:
         x, h0, resets, weights, states, _ = operands
         stored, entered = results
-        parameters = unpacked(xp, spec, weights)
-        dx, grads = gradients(
-            xp, spec.cell, parameters, x, before(xp, states, h0, resets), stored, spec.sizes
-        )
+        dx, dweights = gathered(xp, spec, x, h0, resets, weights, states, stored)
         dh0 = entered if resets is None else _of_start(xp, entered, resets)
-        return fit(xp, dx, x), fit(xp, dh0, h0), fit(xp, flat(xp, spec, grads, weights), weights)
+        return dx, fit(xp, dh0, h0), dweights
 
     def empty(self, xp: Any, spec: CellWalk, operands: Sequence[Any]) -> Results:
         return backward(xp, spec, *operands)
@@ -229,15 +181,6 @@ class _Backward(_Spec):
         )
 
     vjp = transpose = batch = jvp
-
-
-def flat(xp: Any, spec: CellWalk, grads: dict[str, Array], like: Array) -> Array:
-    """Gradients of parameters (..., r, c) or (..., c) in one row."""
-    rows = []
-    for p in spec.cell.parameters:
-        size = math.prod(p.shape(spec.sizes))
-        rows.append(xp.reshape(grads[p.name], (*like.shape[:-1], size)))
-    return xp.concat(rows, axis=-1)
 
 
 def _of_start(xp: Any, entered: Array, resets: Array | None) -> Array:

@@ -81,6 +81,9 @@ class Operation(ABC):
     results: ClassVar[tuple[str, ...]]
     differentiable: ClassVar[tuple[bool, ...]]
     """Which operands have a derivative at all (a mask has none)."""
+    in_parts: ClassVar[bool] = True
+    """Whether devices that share the arrays can each run a kernel on its part. Where not, the array code of `empty` takes its
+    place, which a compiler knows how to split."""
     fused_backward: ClassVar[str | None] = None
     """Name of the operation that computes the whole first-order vjp in one pass, if there is one."""
 

@@ -14,6 +14,7 @@ import numpy as np
 import seqpar
 from seqpar import cells
 from seqpar.cells.cell import Cell
+from seqpar.cells.gradients_operation import GRADIENTS, in_arrays
 from seqpar.cells.operation import BACKWARD, CELL, backward, sequential
 from seqpar.cells.walk import CellWalk, unpacked, walk_of
 from seqpar.dispatch.frameworks import binding_for
@@ -123,6 +124,27 @@ class CellExample(Example):
         ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellGradientsExample(CellExample):
+    """What is left of a walk backward: products over all steps. What the steps stored may be any numbers."""
+
+    operation: ClassVar[str] = "cell_gradients"
+    fused_backward: ClassVar[str | None] = "cell_gradients"
+
+    def backward_operands(self) -> tuple[Array | None, ...]:
+        stored = self.numbers(5, (*self.shape[:-1], self.walk.stored), self.dtype)
+        return (*self.operands(), self.numbers(6, self.shape, self.dtype), stored)
+
+    @cached_property
+    def backward_answers(self) -> Answers:
+        exact = in_arrays(np, self.walk, *_wide(self.backward_operands()))
+        sizes = tuple(np.full(x.shape, np.max(np.abs(x), initial=1.0)) for x in exact)
+        return Answers(tuple(exact), tuple(map(self._bound, sizes)))
+
+    def names(self, backward: bool) -> Sequence[str]:
+        return GRADIENTS.results
+
+
 def _wide(operands: Sequence[Array | None]) -> list[Any]:
     """The same numbers in float64."""
     return [x if x is None or x.dtype == bool else x.astype("float64") for x in operands]
@@ -148,4 +170,15 @@ CELL_EXAMPLES = (
     CellExample(shape=(2, 0, 3)),
     CellExample(shape=(0, 4, 3), resets=0.1),
     CellExample(shape=(2, 1, 1), inputs=1),
+    CellGradientsExample(shape=(2, 33, 5)),
+    CellGradientsExample(shape=(3, 130, 34), name="lstm", inputs=7, resets=0.1),
+    CellGradientsExample(shape=(2, 1101, 4), name="elman", dtype="float64"),
+    CellGradientsExample(shape=(2, 33, 17), name="mgu", inputs=18),
+    CellGradientsExample(shape=(33, 5), name="indrnn"),
+    CellGradientsExample(shape=(2, 3, 20, 4), models=1),
+    CellGradientsExample(shape=(3, 40, 4), memory="transposed", name="lstm", resets=0.1),
+    CellGradientsExample(shape=(3, 40, 4), memory="backwards", resets=0.1),
+    CellGradientsExample(shape=(3, 40, 4), memory="gaps", name="mgu"),
+    CellGradientsExample(shape=(2, 0, 3)),
+    CellGradientsExample(shape=(2, 1, 1), inputs=1),
 )
