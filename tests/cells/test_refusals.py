@@ -103,7 +103,9 @@ def test_options_around_a_call_are_kept() -> None:
     near(found, loop(np, GRU, params, x, h0))
 
 
-@pytest.mark.parametrize("given", [np.float32, "float32", 1.0, [1.0], np.dtype("f"), {"dtype": "float32"}], ids=str)
+@pytest.mark.parametrize(
+    "given", [np.float32, "float32", 1.0, [1.0], np.dtype("f"), {"dtype": "float32"}], ids=str
+)
 def test_parameters_like_what_is_no_array_are_refused(given: Any) -> None:
     with pytest.raises(
         OptionError, match=r"cells.gru.init: like is .*, not an array.*torch.zeros\(1, dtype="

@@ -17,7 +17,7 @@ from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.testing import BackendConformance
-from seqpar.testing.cell_examples import CellExample
+from seqpar.testing.cell_examples import CellExample, CellGradientsExample
 from seqpar.testing.conformance import EXAMPLES
 from seqpar.testing.examples import Example
 from seqpar.testing.linear_examples import LinearExample
@@ -171,6 +171,7 @@ class TestTheSuiteOnTorch(OnPlace):
         LinearExample(shape=(2, 64, 4), dtype="bfloat16", memory="backwards", h0=True),
         MatrixExample(shape=(2, 33, 3, 2), h0=True, resets=0.1),
         CellExample(shape=(2, 33, 5), resets=0.1),
+        CellGradientsExample(shape=(2, 33, 5)),
     ]
 
 
