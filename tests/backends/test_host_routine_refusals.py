@@ -3,9 +3,6 @@
 from typing import Any
 
 import pytest
-
-pytest.importorskip("numba")
-
 from numba import types
 from numba.core.ccallback import CFunc
 

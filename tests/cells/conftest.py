@@ -10,7 +10,6 @@ from seqpar.dispatch.memos import invalidate
 @pytest.fixture(params=[1, 2, 3, 5])
 def many_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """So many threads for every walk, however small it is and however few processors there are."""
-    pytest.importorskip("numba")
     from seqpar_host import cell_plan, threads
 
     monkeypatch.setattr(cell_plan, "THREAD_NANOSECONDS", 1)
@@ -24,7 +23,6 @@ def many_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def eager_probes(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Also short walks are probed."""
-    pytest.importorskip("numba")
     from seqpar_host import cell_plan
 
     monkeypatch.setattr(cell_plan, "FEWEST_STEPS", 2)

@@ -35,7 +35,6 @@ def by_definition(spec: Any, operands: list[Any], g: Any) -> tuple[Any, ...]:
 
 
 def by_host(spec: Any, operands: list[Any], g: Any) -> tuple[Any, ...]:
-    pytest.importorskip("numba")
     import host_cells
 
     x, h0, resets, weights = operands
