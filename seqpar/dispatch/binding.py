@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
+
+if TYPE_CHECKING:
+    from seqpar.tall.linear_algebra import LinearAlgebra
 
 
 class Binding(Protocol):
@@ -54,6 +57,9 @@ class Binding(Protocol):
 
     def seed_words(self, seed: Array) -> Any:
         """The numbers of a seed as a NumPy array: its own, or those inside a random key of the framework."""
+
+    def linear_algebra(self, xp: Any) -> "LinearAlgebra":
+        """What factorisations of matrices need of the framework."""
 
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         """What makes the device of x the one that kernels are launched on, or None where there is only one."""
