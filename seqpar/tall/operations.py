@@ -1,0 +1,191 @@
+"""The QR factorisation of tall matrices as operations that backends may have kernels for.
+
+    qr          a (..., m, n) -> q (..., m, p), r (..., p, n), ran (...)          p = min(m, n)
+    r_factor    the r alone of the rows [seed; sqrt(weights) * [a | b]], no Q ever formed
+
+The diagonal of r is real and not negative, whoever computes it. Leading axes of operands are of one rank, each of full size or
+one. `ran` says by a number of `seqpar.tall.ran` what ran for each matrix. m = 0 and n = 0 have no problem to choose a kernel for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from seqpar.algorithms.arrays import filled
+from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
+from seqpar.tall.ran import TSQR
+
+Results = tuple[Array, ...]
+
+
+class Factorisation(NamedTuple):
+    """The static part: nothing beyond the shapes."""
+
+
+class _Tall(Operation):
+    """What factorisations have in common: rows and columns stay whole, batches can be split."""
+
+    def encode(self, spec: Factorisation) -> str:
+        return ""
+
+    def decode(self, text: str) -> Factorisation:
+        return Factorisation()
+
+    def axes(self, shape: Sequence[int], time: int, name: str, meta: Abstract) -> tuple[int | None, ...]:
+        lead = len(shape) - 2
+        return tuple(i if i < lead and n == shape[i] else None for i, n in enumerate(meta.shape))
+
+    def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
+        return time, time + 1
+
+    def transpose(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"{self.name} is not linear in any of its operands")
+
+    def batch(
+        self, xp: Any, spec: Factorisation, operands: Sequence[Any], axes: Sequence[int | None]
+    ) -> tuple[Any, tuple[Array | None, ...]]:
+        given = tuple(i for i, x in enumerate(operands) if x is not None)
+        return spec, batched(xp, operands, axes, given)
+
+
+def lead_of(operands: Sequence[Abstract | None], behind: Sequence[int]) -> tuple[int, ...]:
+    """Leading axes at their full size; `behind` counts each operand's own axes."""
+    leads = [x.shape[: len(x.shape) - n] for x, n in zip(operands, behind, strict=True) if x is not None]
+    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*leads, strict=True))
+
+
+class _QR(_Tall):
+    name = "qr"
+    operands = ("a",)
+    results = ("q", "r", "ran")
+    differentiable = (True,)
+
+    def abstract(self, spec: Factorisation, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
+        (a,) = operands
+        assert a is not None
+        *lead, m, n = a.shape
+        p = min(m, n)
+        return (
+            Abstract((*lead, m, p), a.dtype),
+            Abstract((*lead, p, n), a.dtype),
+            Abstract(tuple(lead), "int32"),
+        )
+
+    def problem(
+        self, spec: Factorisation, operands: Sequence[Abstract | None]
+    ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+        (a,) = operands
+        assert a is not None
+        return a.shape, len(a.shape) - 2, ()
+
+    def empty(self, xp: Any, spec: Factorisation, operands: Sequence[Any]) -> Results:
+        (a,) = operands
+        *lead, m, n = a.shape
+        p = min(m, n)
+        return (
+            filled(xp, (*lead, m, p), 0.0, a, a.dtype),
+            filled(xp, (*lead, p, n), 0.0, a, a.dtype),
+            filled(xp, tuple(lead), TSQR, a, xp.int32),
+        )
+
+    def jvp(
+        self,
+        xp: Any,
+        spec: Factorisation,
+        operands: Sequence[Any],
+        tangents: Sequence[Array | None],
+        results: Sequence[Array],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        from seqpar.tall.rules import qr_jvp
+
+        if tangents[0] is None:
+            return None, None, None
+        return (*qr_jvp(xp, results[0], results[1], tangents[0]), None)
+
+    def vjp(
+        self,
+        xp: Any,
+        spec: Factorisation,
+        operands: Sequence[Any],
+        results: Sequence[Array],
+        cotangents: Sequence[Array | None],
+        wanted: Sequence[bool],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        from seqpar.tall.rules import qr_vjp
+
+        return (qr_vjp(xp, results[0], results[1], cotangents[0], cotangents[1]),)
+
+
+class _RFactor(_Tall):
+    name = "r_factor"
+    operands = ("a", "b", "weights", "seed")
+    results = ("r", "ran")
+    differentiable = (True, True, True, True)
+
+    def sizes(self, operands: Sequence[Abstract | None]) -> tuple[tuple[int, ...], int, int]:
+        """Leading axes, rows and columns of what is factorised."""
+        a, b, _, seed = operands
+        assert a is not None
+        columns = a.shape[-1] + (0 if b is None else b.shape[-1])
+        rows = a.shape[-2] + (0 if seed is None else seed.shape[-2])
+        return lead_of(operands, (2, 2, 1, 2)), rows, columns
+
+    def abstract(self, spec: Factorisation, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
+        lead, rows, columns = self.sizes(operands)
+        a = operands[0]
+        assert a is not None
+        return Abstract((*lead, min(rows, columns), columns), a.dtype), Abstract(lead, "int32")
+
+    def problem(
+        self, spec: Factorisation, operands: Sequence[Abstract | None]
+    ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+        lead, rows, columns = self.sizes(operands)
+        _, b, weights, seed = operands
+        words = [] if b is None else [f"b={b.shape[-1]}"]
+        words += [] if weights is None else ["weights"]
+        words += [] if seed is None else [f"seed={seed.shape[-2]}"]
+        return (*lead, rows, columns), len(lead), tuple(words)
+
+    def empty(self, xp: Any, spec: Factorisation, operands: Sequence[Any]) -> Results:
+        given = [None if x is None else Abstract(tuple(x.shape), "") for x in operands]
+        lead, rows, columns = self.sizes(given)
+        a = operands[0]
+        r = filled(xp, (*lead, min(rows, columns), columns), 0.0, a, a.dtype)
+        return r, filled(xp, lead, TSQR, a, xp.int32)
+
+    def jvp(
+        self,
+        xp: Any,
+        spec: Factorisation,
+        operands: Sequence[Any],
+        tangents: Sequence[Array | None],
+        results: Sequence[Array],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        from seqpar.tall.rules import r_jvp
+
+        if all(t is None for t in tangents):
+            return None, None
+        return r_jvp(xp, operands, results[0], tangents), None
+
+    def vjp(
+        self,
+        xp: Any,
+        spec: Factorisation,
+        operands: Sequence[Any],
+        results: Sequence[Array],
+        cotangents: Sequence[Array | None],
+        wanted: Sequence[bool],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        from seqpar.tall.rules import r_vjp
+
+        return r_vjp(xp, operands, results[0], cotangents[0], wanted)
+
+
+QR, R_FACTOR = _QR(), _RFactor()
+register(QR)
+register(R_FACTOR)

@@ -1,0 +1,45 @@
+"""What ran for each matrix, as a number that fits in an array, and what can be said of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+TSQR, NATIVE, CHOLESKY, SHIFTED, RANDOMISED = 1, 2, 3, 4, 5
+
+NAMES = {
+    TSQR: "tsqr",
+    NATIVE: "native",
+    CHOLESKY: "cholesky",
+    SHIFTED: "shifted cholesky",
+    RANDOMISED: "randomised cholesky",
+}
+"""By the number of a method."""
+
+PASSES = {TSQR: 1, NATIVE: 1, CHOLESKY: 2, SHIFTED: 3, RANDOMISED: 3}
+"""How often the method that gave the answer goes over the rows to factorise them."""
+
+
+def name_of(code: Any) -> Any:
+    """The name of a code; of an array of codes, a list of names as deep as the array has axes."""
+    if code.ndim:
+        return [name_of(code[i]) for i in range(code.shape[0])]
+    return NAMES[int(code)]
+
+
+class QRInfo(NamedTuple):
+    """What `qr(..., return_info=True)` tells: one entry per matrix of the batch."""
+
+    method: Any
+    """A number; `method_name` has the words."""
+    certified: Any
+    """Is Q orthonormal and Q R the matrix, to rounding? By the certificate of Cholesky's methods, by construction of the
+    others. False only where the matrix is not finite: what fails its certificate is done again."""
+    passes: Any
+    """How often the method that gave the answer went over the rows to factorise them."""
+    condition: Any
+    """Ratio of the largest to the smallest singular value, from R; beyond 512 columns that of R's diagonal, a lower bound."""
+
+    @property
+    def method_name(self) -> Any:
+        """ "tsqr", "native", "cholesky", "shifted cholesky" or "randomised cholesky"; nested lists of them for a batch."""
+        return name_of(self.method)
