@@ -9,6 +9,7 @@ import numpy as np
 
 from seqpar.dispatch.plain_bindings import ArrayAPIBinding
 from seqpar.dispatch.problem import Array, Layout
+from seqpar_cupy.linear_algebra import CupyLinearAlgebra
 
 
 class CupyBinding(ArrayAPIBinding):
@@ -58,6 +59,9 @@ class CupyBinding(ArrayAPIBinding):
     def from_numpy(self, x: Any, like: Array) -> Array:
         with self._on(like):
             return cupy.asarray(x)
+
+    def linear_algebra(self, xp: Any) -> CupyLinearAlgebra:
+        return CupyLinearAlgebra(xp)
 
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         if self._devices == 1:

@@ -26,6 +26,7 @@ from seqpar.solving.recurrence import Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 from seqpar_jax import eager, lowering, primitives, solving
+from seqpar_jax.linear_algebra import JaxLinearAlgebra
 from seqpar_jax.solving_stepper import JaxStepper
 
 
@@ -91,6 +92,9 @@ class JaxBinding:
     def seed_words(self, seed: Array) -> Any:
         typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(seed) if typed else seed)
+
+    def linear_algebra(self, xp: Any) -> JaxLinearAlgebra:
+        return JaxLinearAlgebra()
 
     def on_device(self, x: Array) -> None:
         return None

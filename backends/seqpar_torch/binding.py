@@ -35,6 +35,7 @@ from seqpar_torch.internals import (
     value_known,
     values_of,
 )
+from seqpar_torch.linear_algebra import LINEAR_ALGEBRA, TorchLinearAlgebra
 from seqpar_torch.memory import DTYPES, NAMES, empty, resolved
 from seqpar_torch.reverse import pull_back
 from seqpar_torch.solving_stepper import TorchStepper
@@ -112,6 +113,9 @@ class TorchBinding:
 
     def seed_words(self, seed: Tensor) -> Any:
         return seed.detach().cpu().numpy()
+
+    def linear_algebra(self, xp: Any) -> TorchLinearAlgebra:
+        return LINEAR_ALGEBRA
 
     def on_device(self, x: Tensor) -> Callable[[], AbstractContextManager[Any]] | None:
         return partial(torch.cuda.device, x.device) if x.device.type == "cuda" else None

@@ -11,7 +11,7 @@ from typing import Any
 
 Array = Any
 
-__all__ = ["matrix_transpose", "product", "product_by_factors"]
+__all__ = ["adjoint", "matrix_transpose", "product", "product_by_factors"]
 
 
 def product(xp: Any, x: Array, y: Array) -> Array:
@@ -40,3 +40,9 @@ def product_by_factors(xp: Any, factors: Sequence[Array], y: Array) -> Array:
 def matrix_transpose(xp: Any, x: Array) -> Array:
     """The last two axes exchanged, as a view where the library has views."""
     return xp.matrix_transpose(x)
+
+
+def adjoint(xp: Any, x: Array) -> Array:
+    """The conjugate transpose."""
+    x = xp.matrix_transpose(x)
+    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x

@@ -7,7 +7,7 @@ make of them. `NumpyBinding` adds what kernels need: addresses, strides and unin
 import ctypes
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
 from seqpar.errors import ShapeError
+
+if TYPE_CHECKING:
+    from seqpar.tall.linear_algebra import LinearAlgebra
 
 
 class ArrayAPIBinding:
@@ -83,6 +86,12 @@ class ArrayAPIBinding:
     def seed_words(self, seed: Array) -> Any:
         return np.asarray(seed)
 
+    def linear_algebra(self, xp: Any) -> "LinearAlgebra":
+        # A layer above dispatch, for tall matrices only.
+        from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
+
+        return StandardLinearAlgebra(xp)
+
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         return None
 
@@ -141,6 +150,11 @@ class NumpyBinding(ArrayAPIBinding):
         if found is None:  # the name of a dtype takes NumPy 2 microseconds to form
             found = self._dtypes[dtype] = _numpy_dtype(dtype, like)
         return np.empty(shape, found)
+
+    def linear_algebra(self, xp: Any) -> "LinearAlgebra":
+        from seqpar.tall.numpy_linear_algebra import NumpyLinearAlgebra
+
+        return NumpyLinearAlgebra(xp)
 
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         return np.full(shape, number, _numpy_dtype(dtype, like))

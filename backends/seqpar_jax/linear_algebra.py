@@ -1,0 +1,48 @@
+"""What factorisations need of JAX: `lax.linalg`, products at the highest precision, a condition inside the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import lax
+
+from seqpar.dispatch.problem import Array
+from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+
+
+class JaxLinearAlgebra(StandardLinearAlgebra):
+    """`lax.linalg`, on every platform and under every transformation."""
+
+    def __init__(self) -> None:
+        super().__init__(jnp)
+
+    def product(self, a: Array, b: Array) -> Array:
+        return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+    def qr(self, a: Array) -> tuple[Array, Array]:
+        q, r = lax.linalg.qr(a, full_matrices=False)
+        return q, r
+
+    def cholesky(self, g: Array) -> Array:
+        lower = lax.linalg.cholesky(g, symmetrize_input=False)
+        return jnp.conj(jnp.matrix_transpose(lower))
+
+    def solve_right(self, a: Array, r: Array) -> Array:
+        lead = jnp.broadcast_shapes(a.shape[:-2], r.shape[:-2])
+        a, r = (jnp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, r))
+        return lax.linalg.triangular_solve(r, a, left_side=False, lower=False)
+
+    def svd(self, a: Array) -> tuple[Array, Array, Array]:
+        def of_finite(x: Array) -> tuple[Array, Array, Array]:
+            u, s, vh = lax.linalg.svd(x, full_matrices=False)
+            return u, s, vh
+
+        return svd_of_finite(jnp, of_finite, a)
+
+    def where_all(
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
+        return tuple(
+            lax.cond(jnp.all(accepted), lambda: found, lambda: select(jnp, accepted, found, again()))
+        )

@@ -1,0 +1,80 @@
+"""Factorisations in the array API standard alone, for libraries of which nothing more is known.
+
+The standard's `linalg` is an optional extension without a triangular solve, and its Cholesky factorisation raises. What
+is missing is built here from matrix products: Householder QR, blocked Cholesky and back substitution by halves, and the
+SVD of a small matrix by one-sided Jacobi rotations. Right everywhere, fast nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from seqpar.algorithms.householder import householder_qr
+from seqpar.algorithms.jacobi import jacobi_svd
+from seqpar.algorithms.matrices import adjoint
+from seqpar.algorithms.triangular import cholesky_by_halves, solve_right_by_halves
+from seqpar.dispatch.problem import Array
+
+
+class StandardLinearAlgebra:
+    """`LinearAlgebra` for a namespace; a base for bindings whose framework has some of it."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def product(self, a: Array, b: Array) -> Array:
+        return self.xp.matmul(a, b)
+
+    def qr(self, a: Array) -> tuple[Array, Array]:
+        linalg = getattr(self.xp, "linalg", None)
+        if linalg is None:
+            return householder_qr(self.xp, a)
+        q, r = linalg.qr(a, mode="reduced")
+        return q, r
+
+    def cholesky(self, g: Array) -> Array:
+        return cholesky_by_halves(self.xp, self, g)
+
+    def solve_right(self, a: Array, r: Array) -> Array:
+        return solve_right_by_halves(self.xp, self, a, r)
+
+    def svd(self, a: Array) -> tuple[Array, Array, Array]:
+        return svd_of_finite(self.xp, self._svd, a)
+
+    def where_all(
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
+        if bool(self.xp.all(accepted)):
+            return found
+        return select(self.xp, accepted, found, again())
+
+    def _svd(self, a: Array) -> tuple[Array, Array, Array]:
+        linalg = getattr(self.xp, "linalg", None)
+        if linalg is None:
+            if a.shape[-2] < a.shape[-1]:
+                u, s, vh = jacobi_svd(self.xp, self, adjoint(self.xp, a))
+                return adjoint(self.xp, vh), s, adjoint(self.xp, u)
+            return jacobi_svd(self.xp, self, a)
+        u, s, vh = linalg.svd(a, full_matrices=False)
+        return u, s, vh
+
+
+def svd_of_finite(
+    xp: Any, svd: Callable[[Array], tuple[Array, Array, Array]], a: Array
+) -> tuple[Array, Array, Array]:
+    """`svd(a)` with NaN for matrices that hold NaN or inf, which libraries would raise for, or never return from."""
+    finite = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None]
+    u, s, vh = svd(xp.where(finite[..., None], a, xp.zeros_like(a)))
+    return tuple(
+        xp.where(kept, x, xp.full_like(x, xp.nan))
+        for kept, x in ((finite[..., None], u), (finite, s), (finite[..., None], vh))
+    )
+
+
+def select(xp: Any, accepted: Array, found: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Per matrix of a batch: `found` where accepted, else `other`. `accepted` has the leading axes of every array."""
+    return tuple(
+        xp.where(xp.reshape(accepted, (*accepted.shape, *(1,) * (x.ndim - accepted.ndim))), x, y)
+        for x, y in zip(found, other, strict=True)
+    )
