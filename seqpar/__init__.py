@@ -12,20 +12,27 @@ from seqpar.associative_scan import associative_scan
 from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
+from seqpar.lstsq import LstsqResult, lstsq
 from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
+from seqpar.qr import qr
 from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
 from seqpar.solve_recurrence import recurrence, solve_recurrence
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
+from seqpar.tall.implicit import ImplicitQ
+from seqpar.tall.ran import QRInfo
 from seqpar.vjp import vjp
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Explanation",
+    "ImplicitQ",
     "LinearRecurrence",
+    "LstsqResult",
     "MatrixRecurrence",
     "NewtonConfig",
+    "QRInfo",
     "RecurrenceSolution",
     "ShootingConfig",
     "Verification",
@@ -34,9 +41,11 @@ __all__ = [
     "errors",
     "explain",
     "linear_recurrence",
+    "lstsq",
     "matrix_recurrence",
     "monoids",
     "options",
+    "qr",
     "recurrence",
     "resets_from_lengths",
     "solve_recurrence",

@@ -64,13 +64,17 @@ class Face:
         operation: Operation,
         plan: Callable[..., Plan],
         *,
+        name: str = "",
         arrays: tuple[str, ...],
         flags: tuple[str, ...],
         scalars: tuple[str, ...] = (),
         optional: tuple[str, ...] = (),
-        returns: Callable[..., Any],
+        returns: Callable[..., Any] = tuple,
+        what: str = "an array with a time axis",
     ) -> None:
         self.operation = operation
+        self.name = name or operation.name
+        """What errors call the function."""
         self.plan = plan
         self.arrays = arrays
         self.flags = flags
@@ -78,6 +82,8 @@ class Face:
         self.optional = optional
         self.returns = returns
         """The named tuple of all results, which `return_final=True` gives."""
+        self.what = what
+        """What an argument has to be, for errors."""
         self._plans: dict[Any, Plan] = {}
         on_invalidate(self._plans.clear)
 
@@ -91,23 +97,19 @@ class Face:
         config: Any,
     ) -> Any:
         """What the public function returns."""
-        binding = self._binding(arrays)
-        results = self._results(binding, arrays, flags, method, backend, config)
+        results = self.results(arrays, flags, method, backend, config)
         return self.returns(*results) if return_final else results[0]
 
-    def _binding(self, arrays: tuple[Any, ...]) -> Binding:
+    def binding(self, arrays: tuple[Any, ...]) -> Binding:
+        """The one binding of all arrays."""
         named = dict(zip(self.arrays, arrays, strict=True))
-        return binding_of(self.operation.name, self.scalars, self.optional, **named)
+        return binding_of(self.name, self.scalars, self.optional, self.what, **named)
 
-    def _results(
-        self,
-        binding: Binding,
-        arrays: tuple[Any, ...],
-        flags: tuple[Any, ...],
-        method: str,
-        backend: str | None,
-        config: Any,
+    def results(
+        self, arrays: tuple[Any, ...], flags: tuple[Any, ...], method: str, backend: str | None, config: Any
     ) -> Results:
+        """The results of the operation, in the axes of the user's arrays."""
+        binding = self.binding(arrays)
         explicit = method != "auto" or backend is not None or config is not None
         if binding.compiling():
             plan = self.plan(binding, *arrays, *flags)
@@ -116,7 +118,7 @@ class Face:
             results = binding.call(self.operation, plan.spec, plan.canonical(arrays), wish)
             return results if plan.shape is None else plan.shape(binding, results)
         if explicit:
-            check_wish(self.operation.name, method, backend, config)
+            check_wish(self.name, method, backend, config)
         request = requested(method, backend, config)
         plan = self._plan(binding, arrays, flags, request)
         operands = plan.canonical(arrays)
@@ -152,18 +154,39 @@ class Face:
         bound.apply_defaults()
         values = bound.arguments
         arrays = tuple(values[name] for name in self.arrays)
-        wish = values["method"], values["backend"], values["config"]
-        check_wish(self.operation.name, *wish)
-        binding = self._binding(arrays)
-        plan = self.plan(binding, *arrays, *(values[name] for name in self.flags))
+        flags = tuple(values[name] for name in self.flags)
         return_final = values["return_final"]
 
-        def shape(results: Results) -> Any:
-            results = results if plan.shape is None else plan.shape(binding, results)
+        def gives(results: Results) -> Any:
             return self.returns(*results) if return_final else results[0]
 
+        def takes(cotangent: Any) -> tuple[Array | None, ...]:
+            return tuple(cotangent) if return_final else (cotangent, None)
+
+        return self.prepared(
+            arrays, flags, values["method"], values["backend"], values["config"], gives, takes
+        )
+
+    def prepared(
+        self,
+        arrays: tuple[Any, ...],
+        flags: tuple[Any, ...],
+        method: str,
+        backend: str | None,
+        config: Any,
+        gives: Callable[[Results], Any],
+        takes: Callable[[Any], tuple[Array | None, ...]],
+    ) -> Call:
+        """A checked call, for a function that `gives` something of the results and `takes` cotangents of that."""
+        check_wish(self.name, method, backend, config)
+        binding = self.binding(arrays)
+        plan = self.plan(binding, *arrays, *flags)
+
+        def shape(results: Results) -> Any:
+            return gives(results if plan.shape is None else plan.shape(binding, results))
+
         def unshape(cotangent: Any) -> tuple[Array | None, ...]:
-            parts = tuple(cotangent) if return_final else (cotangent, None)
+            parts = takes(cotangent)
             return parts if plan.unshape is None else plan.unshape(binding, parts)
 
         return Call(
@@ -171,7 +194,7 @@ class Face:
             operation=self.operation,
             spec=plan.spec,
             operands=plan.canonical(arrays),
-            request=requested(*wish),
+            request=requested(method, backend, config),
             shape=shape,
             unshape=unshape,
         )

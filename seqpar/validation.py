@@ -56,20 +56,24 @@ def flag(operation: str, name: str, value: Any) -> bool:
     raise OptionError(f"{operation}: {name}={value!r} is not a boolean. Give {name}=True or {name}=False.")
 
 
-def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], **arrays: Any) -> Binding:
+def binding_of(
+    operation: str,
+    scalars: Sequence[str],
+    optional: Sequence[str],
+    what: str = "an array with a time axis",
+    **arrays: Any,
+) -> Binding:
     """The one binding of all arrays given; Python scalars and None pass where the names say so."""
     binding: Binding | None = None
     first = ""
     for name, x in arrays.items():
         if x is None:
             if name not in optional:
-                raise ArrayTypeError(f"{operation}: {name} is None. Give an array with a time axis.")
+                raise ArrayTypeError(f"{operation}: {name} is None. Give {what}.")
             continue
         if is_scalar(x):
             if name not in scalars:
-                raise ArrayTypeError(
-                    f"{operation}: {name}={x!r} is a number. Give an array with a time axis."
-                )
+                raise ArrayTypeError(f"{operation}: {name}={x!r} is a number. Give {what}.")
             continue
         if isinstance(x, (list, tuple, range)):
             raise ArrayTypeError(
@@ -93,7 +97,9 @@ def binding_of(operation: str, scalars: Sequence[str], optional: Sequence[str], 
                 )
             )
     if binding is None:
-        raise ArrayTypeError(f"{operation}: no array was given. Give at least one array with a time axis.")
+        raise ArrayTypeError(
+            f"{operation}: no array was given. Give at least {what.replace('an ', 'one ', 1)}."
+        )
     return binding
 
 

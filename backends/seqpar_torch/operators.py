@@ -17,7 +17,7 @@ from array_api_compat import torch as xp
 from seqpar.dispatch import registry
 from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.operation import Abstract, Operation, operations
-from seqpar.dispatch.options import Request, requested
+from seqpar.dispatch.options import NO_WISH, Request, requested
 from seqpar.errors import NotEligibleError
 from seqpar_torch.autograd import apply_once
 from seqpar_torch.call import Call
@@ -174,6 +174,8 @@ def _define(operation: Operation) -> Any:
 
 def _request(operation: str, method: str, backend: str | None, config: str | None, numerics: str) -> Request:
     """The wish that was compiled in, laid over the options in force now."""
+    if not operations[operation].wished_for:
+        return NO_WISH
     request = requested(method, backend, None if config is None else _decoded(operation, config))
     return request if numerics == "any" else request._replace(numerics="deterministic")
 

@@ -84,6 +84,8 @@ class Operation(ABC):
     in_parts: ClassVar[bool] = True
     """Whether devices that share the arrays can each run a kernel on its part. Where not, the array code of `empty` takes its
     place, which a compiler knows how to split."""
+    wished_for: ClassVar[bool] = True
+    """Whether `seqpar.options` means its kernels. Not where it is a part of a call whose kernels are another operation's."""
     fused_backward: ClassVar[str | None] = None
     """Name of the operation that computes the whole first-order vjp in one pass, if there is one."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from seqpar.dispatch.frameworks import binding_for
+from seqpar.dispatch.problem import Array
+
 TSQR, NATIVE, CHOLESKY, SHIFTED, RANDOMISED = 1, 2, 3, 4, 5
 
 NAMES = {
@@ -24,6 +27,20 @@ def name_of(code: Any) -> Any:
     if code.ndim:
         return [name_of(code[i]) for i in range(code.shape[0])]
     return NAMES[int(code)]
+
+
+def passes(code: Array) -> Array:
+    """`PASSES` of every code of an array."""
+    xp = binding_for(type(code)).namespace(code)
+    return xp.where(
+        code >= SHIFTED, code * 0 + PASSES[SHIFTED], xp.where(code == CHOLESKY, code * 0 + 2, code * 0 + 1)
+    )
+
+
+def certified(r: Array) -> Array:
+    """Is the factorisation with this R factor one: is every number of R finite?"""
+    xp = binding_for(type(r)).namespace(r)
+    return xp.all(xp.isfinite(r), axis=(-2, -1))
 
 
 class QRInfo(NamedTuple):

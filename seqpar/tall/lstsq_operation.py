@@ -1,0 +1,214 @@
+"""Least squares from an R factor, as an operation: the rows are read by its derivatives alone.
+
+    lstsq       x minimises sum_i w_i |a_i x - b_i|^2 + sum_j ridge_j |x_j|^2, of least norm where several do
+
+Operands are a (..., m, n), b (..., m, k), ridge (..., n) or None, weights (..., m) or None, and r, the r_factor of
+sqrt(weights) * [a | b]. Results are x (..., n, k); `residual` (..., k), the norm of what is left of each column of
+sqrt(weights) (b - a x); `singular_values` (..., p) and `rank` of sqrt(weights) a; and for the derivatives `right` (..., q, n)
+and `scale` (..., q): with A' the rows of sqrt(weights) a and of diag(sqrt(ridge)), pinv(A'^H A') = right^H diag(scale^2) right,
+where scale is 1 / s, and 0 where a singular value counts as none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from seqpar.algorithms.arrays import filled
+from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
+from seqpar.dispatch.problem import Kernel, Problem
+from seqpar.tall.linear_algebra import linear_algebra
+from seqpar.tall.operations import lead_of
+from seqpar.validation import REAL
+
+Results = tuple[Array, ...]
+
+LEAST_RANK_UNITS = 8
+"""The least number of rounding units below which a singular value counts as none, relative to the largest."""
+
+
+class LeastSquares(NamedTuple):
+    """The static part."""
+
+    rtol: float | None = None
+    """Singular values up to this share of the largest count as none; None takes max(n, 8) rounding units."""
+
+
+def real_of(dtype: str) -> str:
+    """The kind of a modulus."""
+    return dtype if dtype in REAL else "float32" if dtype == "complex64" else "float64"
+
+
+class _Lstsq(Operation):
+    name = "lstsq"
+    operands = ("a", "b", "ridge", "weights", "r")
+    results = ("x", "residual", "singular_values", "rank", "right", "scale")
+    differentiable = (True, True, True, True, False)
+    wished_for = False
+
+    def encode(self, spec: LeastSquares) -> str:
+        return "" if spec.rtol is None else repr(spec.rtol)
+
+    def decode(self, text: str) -> LeastSquares:
+        return LeastSquares(float(text) if text else None)
+
+    def sizes(self, operands: Sequence[Abstract | None]) -> tuple[tuple[int, ...], int, int, int]:
+        """Leading axes, rows, columns and right-hand sides."""
+        a, b = operands[:2]
+        assert a is not None and b is not None
+        return lead_of(operands, (2, 2, 1, 1, 2)), a.shape[-2], a.shape[-1], b.shape[-1]
+
+    def abstract(self, spec: LeastSquares, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
+        lead, m, n, k = self.sizes(operands)
+        a, ridge = operands[0], operands[2]
+        assert a is not None
+        p, q = min(m, n), min(m, n) if ridge is None else n
+        real = real_of(a.dtype)
+        return (
+            Abstract((*lead, n, k), a.dtype),
+            Abstract((*lead, k), real),
+            Abstract((*lead, p), real),
+            Abstract(lead, "int32"),
+            Abstract((*lead, q, n), a.dtype),
+            Abstract((*lead, q), real),
+        )
+
+    def problem(
+        self, spec: LeastSquares, operands: Sequence[Abstract | None]
+    ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+        lead, m, n, k = self.sizes(operands)
+        words = [f"b={k}"]
+        words += [name for name, x in zip(("ridge", "weights"), operands[2:4], strict=True) if x is not None]
+        return (*lead, m, n), len(lead), tuple(words)
+
+    def axes(self, shape: Sequence[int], time: int, name: str, meta: Abstract) -> tuple[int | None, ...]:
+        lead = len(shape) - 2
+        return tuple(i if i < lead and n == shape[i] else None for i, n in enumerate(meta.shape))
+
+    def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
+        return time, time + 1
+
+    def empty(self, xp: Any, spec: LeastSquares, operands: Sequence[Any]) -> Results:
+        a, b, _, weights, _ = operands
+        kinds = {"float32": xp.float32, "float64": xp.float64}
+        kinds |= {"complex64": xp.complex64, "complex128": xp.complex128, "int32": xp.int32}
+        name = next(name for name, kind in kinds.items() if kind == a.dtype)
+        metas = [None if x is None else Abstract(tuple(x.shape), name) for x in operands]
+        found = [filled(xp, meta.shape, 0.0, a, kinds[meta.dtype]) for meta in self.abstract(spec, metas)]
+        if a.shape[-2]:
+            # No unknowns, or nothing to solve for: what is left is b.
+            size = xp.abs(b) if weights is None else xp.abs(b) * xp.expand_dims(xp.sqrt(weights), axis=-1)
+            found[1] = found[1] + xp.sqrt(xp.sum(size * size, axis=-2))
+        return tuple(found)
+
+    def jvp(
+        self,
+        xp: Any,
+        spec: LeastSquares,
+        operands: Sequence[Any],
+        tangents: Sequence[Array | None],
+        results: Sequence[Array],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        from seqpar.tall.rules_lstsq import lstsq_jvp
+
+        if all(t is None for t in tangents[:4]):
+            return (None,) * 6
+        return (*lstsq_jvp(xp, operands, results, tangents), None, None, None, None)
+
+    def vjp(
+        self,
+        xp: Any,
+        spec: LeastSquares,
+        operands: Sequence[Any],
+        results: Sequence[Array],
+        cotangents: Sequence[Array | None],
+        wanted: Sequence[bool],
+        solve: Solve,
+    ) -> tuple[Array | None, ...]:
+        from seqpar.tall.rules_lstsq import lstsq_vjp
+
+        return (*lstsq_vjp(xp, operands, results, cotangents[:2], wanted), None)
+
+    def transpose(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("lstsq is not linear in all of its operands: its transpose is that of its jvp")
+
+    def batch(
+        self, xp: Any, spec: LeastSquares, operands: Sequence[Any], axes: Sequence[int | None]
+    ) -> tuple[Any, tuple[Array | None, ...]]:
+        given = tuple(i for i, x in enumerate(operands) if x is not None)
+        return spec, batched(xp, operands, axes, given)
+
+
+LSTSQ = _Lstsq()
+register(LSTSQ)
+
+
+class FromR(Kernel):
+    """Everything from the singular values of R: a few products of n x n matrices."""
+
+    operation = "lstsq"
+    backend = "framework"
+    method = "svd"
+    form = "arrays"
+    summary = "the singular values of R; least norm where the rank is short"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        return None
+
+    def run(self, xp: Any, spec: LeastSquares, config: Any, operands: Sequence[Array | None]) -> Results:
+        a, _, ridge, _, r = operands
+        assert a is not None and r is not None
+        return from_r(xp, r, a.shape[-1], ridge, spec.rtol)
+
+
+def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -> Results:
+    """The results from r (..., rows, n + k) of [a | b]; ridge (..., n) is real and not negative."""
+    la = linear_algebra(r)
+    rows = min(r.shape[-2], n)
+    left, c, rest = r[..., :rows, :n], r[..., :rows, n:], r[..., rows:, n:]
+    u, s, right = la.svd(left)
+    share = rtol if rtol is not None else max(n, LEAST_RANK_UNITS) * float(xp.finfo(s.dtype).eps)
+    kept = s > share * s[..., :1]
+    rank = xp.sum(xp.astype(kept, xp.int32), axis=-1, dtype=xp.int32)
+    values = s
+    if ridge is not None:
+        # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
+        penalty = _diagonal(xp, xp.sqrt(ridge), n, r.dtype)
+        wide = (*c.shape[:-2], n, n)
+        stacked = xp.concat([left, xp.broadcast_to(penalty, wide)], axis=-2)
+        below = xp.zeros_like(c[..., :1, :])
+        c = xp.concat([c, xp.broadcast_to(below, (*c.shape[:-2], n, c.shape[-1]))], axis=-2)
+        u, s, right = la.svd(stacked)
+        kept = s > share * s[..., :1]
+    scale = xp.where(kept, 1 / xp.where(kept, s, xp.ones_like(s)), xp.zeros_like(s))
+    # A NaN is never replaced by a number.
+    scale = xp.where(xp.isnan(s), s, scale)
+    parts = la.product(_adjoint(xp, u), c) * xp.expand_dims(xp.astype(scale, c.dtype), axis=-1)
+    x = la.product(_adjoint(xp, right), parts)
+    left_over = c[..., :rows, :] - la.product(left, x)
+    residual = _norms(xp, xp.concat([left_over, rest], axis=-2))
+    return x, residual, values, rank, right, scale
+
+
+def _norms(xp: Any, x: Array) -> Array:
+    """The norm of each column, of numbers whose squares may overflow."""
+    size = xp.abs(x)
+    largest = xp.max(size, axis=-2, keepdims=True)
+    unit = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
+    return xp.sqrt(xp.sum((size / unit) ** 2, axis=-2)) * unit[..., 0, :]
+
+
+def _adjoint(xp: Any, x: Array) -> Array:
+    turned = xp.matrix_transpose(x)
+    return xp.conj(turned) if xp.isdtype(x.dtype, "complex floating") else turned
+
+
+def _diagonal(xp: Any, d: Array, n: int, dtype: Any) -> Array:
+    from array_api_compat import device
+
+    unit = xp.eye(n, dtype=dtype, device=device(d))
+    return unit * xp.expand_dims(xp.astype(d, dtype), axis=-1)
+
+
+KERNELS = (FromR(),)
