@@ -1,6 +1,6 @@
 """Measure every promised figure of an operation in one run and write it down.
 
-    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence | cells]
+    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence | cells | qr]
 
 prints a table of promised and measured and writes benchmarks/results/<machine>/<operation>.json. What cannot run
 is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
@@ -29,6 +29,8 @@ from seqpar_bench import (
     solving_memory,
     speed,
     startup,
+    tall,
+    tall_stream,
 )
 from seqpar_bench.record import Record, profile_name
 
@@ -72,6 +74,13 @@ OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
         "6": (cells_memory.training_memory,),
         "7": (cells_startup.first_calls,),
         "more": (cells_table.table,),
+    },
+    "qr": {
+        "1": (tall.numpy_qr,),
+        "2": (tall.framework_qr,),
+        "3": (tall.least_squares, tall.accuracy),
+        "4": (tall_stream.streamed,),
+        "extra": (tall.other_sizes,),
     },
 }
 ASKED = {"more"}

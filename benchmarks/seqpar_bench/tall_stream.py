@@ -1,0 +1,97 @@
+"""Figure 4 of `qr`: 20 million rows through an accumulator, made as they are needed, in a process of its own.
+
+The process says how long it took with and without making the rows, how long R of as many rows in memory would take at the rate
+measured beside it, and how large it ever was (Linux tells; elsewhere the figure cannot be taken).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+import seqpar
+from seqpar_bench.record import Figure, Record
+from seqpar_bench.solving_memory import status
+
+Array = Any
+ROWS, COLUMNS, BLOCK, IN_MEMORY = 20_000_000, 64, 1 << 16, 1 << 20
+SPEED, GIGABYTES = 0.5, 1.0
+
+
+def streamed(record: Record, rounds: int) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "seqpar_bench.tall_stream", str(ROWS)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(run.stdout)
+    in_memory = found["in memory"] * ROWS
+    what = f"LstsqAccumulator, {ROWS:,} x {COLUMNS}, float32, rows made on the fly"
+    record.add(
+        [
+            Figure(
+                "4", f"{what}: largest size of the process", found["peak"] / 1e9, GIGABYTES, "at most", "GB"
+            ),
+            Figure(
+                "4", f"{what}: rows a second over those of one qr(mode='r')", in_memory / found["all"], SPEED
+            ),
+            Figure(
+                "4",
+                f"{what}, pushes alone: rows a second over those of one qr(mode='r')",
+                in_memory / found["pushes"],
+                SPEED,
+            ),
+        ]
+    )
+    record.tables["stream"] = [found]
+
+
+def measure(rows: int) -> dict[str, float]:
+    """Seconds of the whole and of the pushes, seconds a row of `qr(mode="r")` in memory, and bytes of the process."""
+    source = np.random.Generator(np.random.SFC64(0))
+    block, b = np.empty((BLOCK, COLUMNS), np.float32), np.empty(BLOCK, np.float32)
+    truth = np.linspace(-1, 1, COLUMNS, dtype=np.float32)
+
+    def make(count: int) -> tuple[Array, Array]:
+        source.random(out=block, dtype=np.float32)
+        np.matmul(block, truth, out=b)
+        return block[:count], b[:count]
+
+    stream = seqpar.LstsqAccumulator(COLUMNS)
+    stream.push(*make(BLOCK)).solve()  # loads what is loaded once
+    stream = seqpar.LstsqAccumulator(COLUMNS)
+    pushes, start = 0.0, time.perf_counter()
+    for first in range(0, rows, BLOCK):
+        given = make(min(BLOCK, rows - first))
+        before = time.perf_counter()
+        stream.push(*given)
+        pushes += time.perf_counter() - before
+    x = stream.solve().x
+    whole = time.perf_counter() - start
+    peak = status("VmHWM")
+    assert np.abs(x - truth).max() < 1e-4
+    a = np.empty((IN_MEMORY, COLUMNS), np.float32)
+    source.random(out=a, dtype=np.float32)
+    seconds = []
+    for _ in range(6):
+        before = time.perf_counter()
+        seqpar.qr(a, mode="r")
+        seconds.append(time.perf_counter() - before)
+    return {
+        "rows": rows,
+        "all": whole,
+        "pushes": pushes,
+        "in memory": statistics.median(seconds[1:]) / IN_MEMORY,
+        "peak": peak,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(int(sys.argv[1]))))
