@@ -176,7 +176,7 @@ def solved(form: Form, request: Request) -> LstsqResult[Any]:
     a, b, ridge, weights = form.operands
     call = form.binding.call
     r, ran = call(R_FACTOR, Factorisation(), (a, b, weights, None), request)
-    x, residual, values, rank, _, _ = call(LSTSQ, form.spec, (a, b, ridge, weights, r), NO_WISH)
+    x, residual, values, rank, *_ = call(LSTSQ, form.spec, (a, b, ridge, weights, r), NO_WISH)
     xp = form.binding.namespace(x)
     if values.shape[-1]:
         condition = ratio(xp, values[..., 0], values[..., -1])

@@ -4,9 +4,12 @@
 
 Operands are a (..., m, n), b (..., m, k), ridge (..., n) or None, weights (..., m) or None, and r, the r_factor of
 sqrt(weights) * [a | b]. Results are x (..., n, k); `residual` (..., k), the norm of what is left of each column of
-sqrt(weights) (b - a x); `singular_values` (..., p) and `rank` of sqrt(weights) a; and for the derivatives `right` (..., q, n)
-and `scale` (..., q): with A' the rows of sqrt(weights) a and of diag(sqrt(ridge)), pinv(A'^H A') = right^H diag(scale^2) right,
-where scale is 1 / s, and 0 where a singular value counts as none.
+sqrt(weights) (b - a x); `singular_values` (..., p) and `rank` of sqrt(weights) a; and, for derivatives alone, with A' the rows of
+sqrt(weights) a and of diag(sqrt(ridge)):
+
+    right       (..., p, n), the singular vectors that belong to `singular_values`, conjugated, as rows
+    root        (..., q, n), root^H root = pinv(A'^H A')
+    null        (..., n, n), the projection on what A' maps to zero: 0 itself where the rank is full
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from array_api_compat import device
+
 from seqpar.algorithms.arrays import filled
+from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.dispatch.problem import Kernel, Problem
-from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.operations import lead_of
+from seqpar.tall.linear_algebra import LinearAlgebra, linear_algebra
+from seqpar.tall.operations import conjugate, lead_of
+from seqpar.tall.rules_lstsq import lstsq_jvp, lstsq_vjp
 from seqpar.validation import REAL
 
 Results = tuple[Array, ...]
@@ -42,7 +49,7 @@ def real_of(dtype: str) -> str:
 class _Lstsq(Operation):
     name = "lstsq"
     operands = ("a", "b", "ridge", "weights", "r")
-    results = ("x", "residual", "singular_values", "rank", "right", "scale")
+    results = ("x", "residual", "singular_values", "rank", "right", "root", "null")
     differentiable = (True, True, True, True, False)
     wished_for = False
 
@@ -69,8 +76,9 @@ class _Lstsq(Operation):
             Abstract((*lead, k), real),
             Abstract((*lead, p), real),
             Abstract(lead, "int32"),
+            Abstract((*lead, p, n), a.dtype),
             Abstract((*lead, q, n), a.dtype),
-            Abstract((*lead, q), real),
+            Abstract((*lead, n, n), a.dtype),
         )
 
     def problem(
@@ -110,11 +118,10 @@ class _Lstsq(Operation):
         results: Sequence[Array],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        from seqpar.tall.rules_lstsq import lstsq_jvp
-
         if all(t is None for t in tangents[:4]):
-            return (None,) * 6
-        return (*lstsq_jvp(xp, operands, results, tangents), None, None, None, None)
+            return (None,) * 7
+        dx, dresidual, dvalues, *others = lstsq_jvp(xp, operands, results, tangents)
+        return dx, dresidual, dvalues, None, *others
 
     def vjp(
         self,
@@ -126,9 +133,9 @@ class _Lstsq(Operation):
         wanted: Sequence[bool],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        from seqpar.tall.rules_lstsq import lstsq_vjp
-
-        return (*lstsq_vjp(xp, operands, results, cotangents[:2], wanted), None)
+        given = [conjugate(xp, g) for g in cotangents]
+        grads = lstsq_vjp(xp, operands, results, given, wanted)
+        return (*(conjugate(xp, g) for g in grads), None)
 
     def transpose(self, *_: Any, **__: Any) -> Any:
         raise TypeError("lstsq is not linear in all of its operands: its transpose is that of its jvp")
@@ -171,12 +178,11 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     share = rtol if rtol is not None else max(n, LEAST_RANK_UNITS) * float(xp.finfo(s.dtype).eps)
     kept = s > share * s[..., :1]
     rank = xp.sum(xp.astype(kept, xp.int32), axis=-1, dtype=xp.int32)
-    values = s
+    values, vectors = s, right
     if ridge is not None:
         # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
-        penalty = _diagonal(xp, xp.sqrt(ridge), n, r.dtype)
-        wide = (*c.shape[:-2], n, n)
-        stacked = xp.concat([left, xp.broadcast_to(penalty, wide)], axis=-2)
+        penalty = _eye(xp, r, n) * xp.expand_dims(xp.astype(xp.sqrt(ridge), r.dtype), axis=-1)
+        stacked = xp.concat([left, xp.broadcast_to(penalty, (*c.shape[:-2], n, n))], axis=-2)
         below = xp.zeros_like(c[..., :1, :])
         c = xp.concat([c, xp.broadcast_to(below, (*c.shape[:-2], n, c.shape[-1]))], axis=-2)
         u, s, right = la.svd(stacked)
@@ -184,11 +190,20 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     scale = xp.where(kept, 1 / xp.where(kept, s, xp.ones_like(s)), xp.zeros_like(s))
     # A NaN is never replaced by a number.
     scale = xp.where(xp.isnan(s), s, scale)
-    parts = la.product(_adjoint(xp, u), c) * xp.expand_dims(xp.astype(scale, c.dtype), axis=-1)
-    x = la.product(_adjoint(xp, right), parts)
+    root = right * xp.expand_dims(xp.astype(scale, right.dtype), axis=-1)
+    x = la.product(adjoint(xp, root), la.product(adjoint(xp, u), c))
     left_over = c[..., :rows, :] - la.product(left, x)
     residual = _norms(xp, xp.concat([left_over, rest], axis=-2))
-    return x, residual, values, rank, right, scale
+    return x, residual, values, rank, vectors, root, _null(xp, la, right, kept)
+
+
+def _null(xp: Any, la: LinearAlgebra, right: Array, kept: Array) -> Array:
+    """The projection on the complement of the rows of `right` that are kept; 0 and not its rounding errors if all n are."""
+    n = right.shape[-1]
+    some = right * xp.expand_dims(xp.astype(kept, right.dtype), axis=-1)
+    outside = _eye(xp, right, n) - la.product(adjoint(xp, some), some)
+    every = xp.sum(xp.astype(kept, xp.int32), axis=-1, keepdims=True)[..., None] == n
+    return xp.where(every, xp.zeros_like(outside), outside)
 
 
 def _norms(xp: Any, x: Array) -> Array:
@@ -199,16 +214,8 @@ def _norms(xp: Any, x: Array) -> Array:
     return xp.sqrt(xp.sum((size / unit) ** 2, axis=-2)) * unit[..., 0, :]
 
 
-def _adjoint(xp: Any, x: Array) -> Array:
-    turned = xp.matrix_transpose(x)
-    return xp.conj(turned) if xp.isdtype(x.dtype, "complex floating") else turned
-
-
-def _diagonal(xp: Any, d: Array, n: int, dtype: Any) -> Array:
-    from array_api_compat import device
-
-    unit = xp.eye(n, dtype=dtype, device=device(d))
-    return unit * xp.expand_dims(xp.astype(d, dtype), axis=-1)
+def _eye(xp: Any, like: Array, n: int) -> Array:
+    return xp.eye(n, dtype=like.dtype, device=device(like))
 
 
 KERNELS = (FromR(),)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from seqpar.algorithms.arrays import filled
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.tall.ran import TSQR
+from seqpar.tall.rules import qr_jvp, qr_vjp, r_jvp, r_vjp
 
 Results = tuple[Array, ...]
 
@@ -53,6 +54,11 @@ def lead_of(operands: Sequence[Abstract | None], behind: Sequence[int]) -> tuple
     """Leading axes at their full size; `behind` counts each operand's own axes."""
     leads = [x.shape[: len(x.shape) - n] for x, n in zip(operands, behind, strict=True) if x is not None]
     return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*leads, strict=True))
+
+
+def conjugate(xp: Any, x: Array | None) -> Array | None:
+    """Around the rules, whose cotangents are those of Re<xbar, dx>, where those of an operation are linear transposes."""
+    return xp.conj(x) if x is not None and xp.isdtype(x.dtype, "complex floating") else x
 
 
 class _QR(_Tall):
@@ -98,8 +104,6 @@ class _QR(_Tall):
         results: Sequence[Array],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        from seqpar.tall.rules import qr_jvp
-
         if tangents[0] is None:
             return None, None, None
         return (*qr_jvp(xp, results[0], results[1], tangents[0]), None)
@@ -114,9 +118,8 @@ class _QR(_Tall):
         wanted: Sequence[bool],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        from seqpar.tall.rules import qr_vjp
-
-        return (qr_vjp(xp, results[0], results[1], cotangents[0], cotangents[1]),)
+        qbar, rbar = (conjugate(xp, g) for g in cotangents[:2])
+        return (conjugate(xp, qr_vjp(xp, results[0], results[1], qbar, rbar)),)
 
 
 class _RFactor(_Tall):
@@ -165,8 +168,6 @@ class _RFactor(_Tall):
         results: Sequence[Array],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        from seqpar.tall.rules import r_jvp
-
         if all(t is None for t in tangents):
             return None, None
         return r_jvp(xp, operands, results[0], tangents), None
@@ -181,9 +182,8 @@ class _RFactor(_Tall):
         wanted: Sequence[bool],
         solve: Solve,
     ) -> tuple[Array | None, ...]:
-        from seqpar.tall.rules import r_vjp
-
-        return r_vjp(xp, operands, results[0], cotangents[0], wanted)
+        grads = r_vjp(xp, operands, results[0], conjugate(xp, cotangents[0]), wanted)
+        return tuple(conjugate(xp, g) for g in grads)
 
 
 QR, R_FACTOR = _QR(), _RFactor()

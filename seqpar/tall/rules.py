@@ -29,7 +29,7 @@ from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
 
-Arrays = Sequence[Array | None]
+Operands = Sequence[Any]
 
 
 # --- Q and R ----------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def qr_vjp(xp: Any, q: Array, r: Array, qbar: Array | None, rbar: Array | None) 
 # --- R alone ----------------------------------------------------------------------------------------------------------
 
 
-def r_jvp(xp: Any, operands: Arrays, r: Array, tangents: Arrays) -> Array:
+def r_jvp(xp: Any, operands: Operands, r: Array, tangents: Operands) -> Array:
     """The tangent of the R of [seed; sqrt(weights) * [a | b]]; operands are (a, b, weights, seed), of which a is given."""
     if r.shape[-2] < r.shape[-1]:
         rows, stacked = _stacked_jvp(xp, operands, tangents)
@@ -91,7 +91,7 @@ def r_jvp(xp: Any, operands: Arrays, r: Array, tangents: Arrays) -> Array:
 
 
 def r_vjp(
-    xp: Any, operands: Arrays, r: Array, rbar: Array, wanted: Sequence[bool]
+    xp: Any, operands: Operands, r: Array, rbar: Array, wanted: Sequence[bool]
 ) -> tuple[Array | None, ...]:
     """The cotangents of a, b, weights and seed that are wanted."""
     a, b, weights, seed = operands
@@ -114,13 +114,13 @@ def r_vjp(
         grads[0], grads[1] = (g if weights is None or g is None else weights[..., None] * g for g in pulled)
         if weights is not None and wanted[2]:
             # Of sqrt(w) x as of x times itself: no division by a weight, which may be zero.
-            grads[2] = sum(_inner(xp, g, x) for g, x in zip(pulled, (a, b), strict=True) if x is not None) / 2
+            grads[2] = sum(inner(xp, g, x) for g, x in zip(pulled, (a, b), strict=True) if x is not None) / 2
     if seed is not None and wanted[3]:
         grads[3] = product(seed, small) / unit
     return tuple(g if want else None for g, want in zip(grads, wanted, strict=True))
 
 
-def _gram_jvp(xp: Any, operands: Arrays, tangents: Arrays, unit: Array) -> Array:
+def _gram_jvp(xp: Any, operands: Operands, tangents: Operands, unit: Array) -> Array:
     """M^H dM / unit for M = [seed; sqrt(weights) * [a | b]]."""
     a, b, weights, seed = operands
     da, db, dweights, dseed = tangents
@@ -155,7 +155,7 @@ def _of_rows(product: Any, a: Array, b: Array | None, right: Array) -> Array:
 # --- R alone of fewer rows than columns: few rows, so they are put together ---------------------------------------------
 
 
-def _stacked(xp: Any, operands: Arrays) -> Array:
+def _stacked(xp: Any, operands: Operands) -> Array:
     """[seed; sqrt(weights) * [a | b]]."""
     a, b, weights, seed = operands
     lead = _lead(operands)
@@ -165,7 +165,7 @@ def _stacked(xp: Any, operands: Arrays) -> Array:
     return rows if seed is None else _joined(xp, [seed, rows], lead, -2)
 
 
-def _stacked_jvp(xp: Any, operands: Arrays, tangents: Arrays) -> tuple[Array, Array]:
+def _stacked_jvp(xp: Any, operands: Operands, tangents: Operands) -> tuple[Array, Array]:
     """The rows and their tangent."""
     a, b, weights, seed = operands
     da, db, dweights, dseed = (
@@ -182,7 +182,7 @@ def _stacked_jvp(xp: Any, operands: Arrays, tangents: Arrays) -> tuple[Array, Ar
 
 
 def _stacked_vjp(
-    xp: Any, operands: Arrays, cotangent: Array, wanted: Sequence[bool]
+    xp: Any, operands: Operands, cotangent: Array, wanted: Sequence[bool]
 ) -> tuple[Array | None, ...]:
     a, b, weights, seed = operands
     above = 0 if seed is None else seed.shape[-2]
@@ -192,8 +192,8 @@ def _stacked_vjp(
     if weights is not None:
         root = xp.sqrt(weights)
         if wanted[2]:
-            inner = _inner(xp, rows[..., :n], a) + (0 if b is None else _inner(xp, rows[..., n:], b))
-            dweights = inner / (2 * root)
+            dweights = inner(xp, rows[..., :n], a) + (0 if b is None else inner(xp, rows[..., n:], b))
+            dweights = dweights / (2 * root)
         rows = root[..., None] * rows
     grads = (
         rows[..., :n],
@@ -209,7 +209,7 @@ def _q_of(xp: Any, rows: Array, r: Array) -> Array:
     return linear_algebra(r).product(rows[..., :p], _inverse(xp, r[..., :p]))
 
 
-def _lead(operands: Arrays) -> tuple[int, ...]:
+def _lead(operands: Operands) -> tuple[int, ...]:
     """Leading axes at their full size. Weights have one axis of their own, the other operands two."""
     leads = [x.shape[: -1 if i == 2 else -2] for i, x in enumerate(operands) if x is not None]
     return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*leads, strict=True))
@@ -217,6 +217,16 @@ def _lead(operands: Arrays) -> tuple[int, ...]:
 
 def _joined(xp: Any, parts: Sequence[Array], lead: tuple[int, ...], axis: int) -> Array:
     return xp.concat([xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in parts], axis=axis)
+
+
+# --- what rules of least squares need too ---------------------------------------------------------------------------------
+
+
+def inner(xp: Any, x: Array, y: Array, axis: int = -1) -> Array:
+    """Re<x, y> along an axis."""
+    if not xp.isdtype(x.dtype, "complex floating"):
+        return xp.sum(x * y, axis=axis)
+    return xp.sum(xp.real(x) * xp.real(y) + xp.imag(x) * xp.imag(y), axis=axis)
 
 
 # --- small matrices ---------------------------------------------------------------------------------------------------
@@ -249,10 +259,3 @@ def _from_lower(xp: Any, x: Array) -> Array:
 
 def _eye(xp: Any, x: Array) -> Array:
     return xp.eye(x.shape[-1], dtype=x.dtype, device=device(x))
-
-
-def _inner(xp: Any, x: Array, y: Array) -> Array:
-    """Re<x, y> of each row."""
-    if not xp.isdtype(x.dtype, "complex floating"):
-        return xp.sum(x * y, axis=-1)
-    return xp.sum(xp.real(x) * xp.real(y) + xp.imag(x) * xp.imag(y), axis=-1)

@@ -1,4 +1,4 @@
-"""The rules of QR and of R alone against differences of the definition in float64: real and complex, tall, square, wide, batched."""
+"""The rules of QR and of R alone against differences of the definition in float64: tall, square and wide, real and complex."""
 
 from collections.abc import Callable
 from typing import Any
