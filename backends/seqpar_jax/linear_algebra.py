@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from seqpar.dispatch.problem import Array
 from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+from seqpar_jax.precision import enable_x64
 
 
 class JaxLinearAlgebra(StandardLinearAlgebra):
@@ -46,3 +49,21 @@ class JaxLinearAlgebra(StandardLinearAlgebra):
         return tuple(
             lax.cond(jnp.all(accepted), lambda: found, lambda: select(jnp, accepted, found, again()))
         )
+
+    def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
+        m = a.shape[-2]
+        whole = m // rows
+
+        def add(i: Array, total: Array) -> Array:
+            return total + function(lax.dynamic_slice_in_dim(a, i * rows, rows, axis=-2))
+
+        if whole <= 1:
+            total = function(a[..., :rows, :])
+        else:
+            total = lax.fori_loop(1, whole, add, function(a[..., :rows, :]))
+        rest = a[..., whole * rows :, :]
+        return total + function(rest) if whole and rest.shape[-2] else total
+
+    def doubles(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = enable_x64(True)
+        return context

@@ -35,6 +35,9 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
         q, r = torch.linalg.qr(a)
         return q, r
 
+    def r(self, a: Tensor) -> Tensor:
+        return torch.linalg.qr(a, mode="r")[1]
+
     def cholesky(self, g: Tensor) -> Tensor:
         r, failed = torch.linalg.cholesky_ex(g, upper=True)
         return torch.where((failed != 0)[..., None, None], torch.nan, r)

@@ -8,7 +8,7 @@ float32 may run in ten bits on some devices. A binding offers what its framework
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
@@ -22,6 +22,9 @@ class LinearAlgebra(Protocol):
 
     def qr(self, a: Array) -> tuple[Array, Array]:
         """The reduced factorisation (q, r) with whatever signs; for any shape, wide ones too."""
+
+    def r(self, a: Array) -> Array:
+        """The r of `qr` alone: half the work, no q in memory."""
 
     def cholesky(self, g: Array) -> Array:
         """Upper r with r^H r = g; NaN in a matrix that is not positive definite. Neither raises nor synchronises."""
@@ -39,6 +42,12 @@ class LinearAlgebra(Protocol):
 
         Reads back one truth where values are known; a condition inside the program under tracing.
         """
+
+    def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
+        """The sum of `function(block)` over blocks of rows of a, one at a time: a loop, inside the program under tracing."""
+
+    def doubles(self) -> AbstractContextManager[Any]:
+        """Within it double precision exists, where a framework may hide it."""
 
 
 def linear_algebra(x: Array) -> LinearAlgebra:

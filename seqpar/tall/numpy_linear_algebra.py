@@ -29,6 +29,12 @@ class NumpyLinearAlgebra(StandardLinearAlgebra):
             return q, r
         return _by_matrix(_geqrf(a.dtype.char), a, ((m, min(m, n)), (min(m, n), n)))
 
+    def r(self, a: Array) -> Array:
+        m, n = a.shape[-2:]
+        if m == 0 or n == 0 or (a.ndim > 2 and m * n < SMALL):
+            return np.linalg.qr(a, mode="r")
+        return _by_matrix(_r(a.dtype.char), a, ((min(m, n), n),))[0]
+
     def cholesky(self, g: Array) -> Array:
         n = g.shape[-1]
         if n == 0:
@@ -76,6 +82,16 @@ def _routines(names: tuple[str, ...], char: str) -> tuple[Any, ...]:
 
     find = get_blas_funcs if names == ("trsm",) else get_lapack_funcs
     return tuple(find(names, dtype=np.dtype(char)))
+
+
+@cache
+def _r(char: str) -> Callable[[Array], tuple[Array, ...]]:
+    (geqrf,) = _routines(("geqrf",), char)
+
+    def factor(a: Array) -> tuple[Array, ...]:
+        return (np.triu(geqrf(a, lwork=32 * a.shape[1])[0][: min(a.shape)]),)
+
+    return factor
 
 
 @cache

@@ -8,6 +8,7 @@ SVD of a small matrix by one-sided Jacobi rotations. Right everywhere, fast nowh
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from seqpar.algorithms.householder import householder_qr
@@ -33,6 +34,9 @@ class StandardLinearAlgebra:
         q, r = linalg.qr(a, mode="reduced")
         return q, r
 
+    def r(self, a: Array) -> Array:
+        return self.qr(a)[1]
+
     def cholesky(self, g: Array) -> Array:
         return cholesky_by_halves(self.xp, self, g)
 
@@ -48,6 +52,16 @@ class StandardLinearAlgebra:
         if bool(self.xp.all(accepted)):
             return found
         return select(self.xp, accepted, found, again())
+
+    def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
+        total = None
+        for i in range(0, a.shape[-2], rows):
+            term = function(a[..., i : i + rows, :])
+            total = term if total is None else total + term
+        return total
+
+    def doubles(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def _svd(self, a: Array) -> tuple[Array, Array, Array]:
         linalg = getattr(self.xp, "linalg", None)
