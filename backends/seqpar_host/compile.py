@@ -11,12 +11,23 @@ from numba import types
 from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 
-from seqpar_host import cell_conductor, cell_crew, cell_gatherer, cell_products, cell_tile, matrix, walk
+from seqpar_host import (
+    cell_conductor,
+    cell_crew,
+    cell_gatherer,
+    cell_products,
+    cell_tile,
+    matrix,
+    tall_blocks,
+    tall_conductor,
+    walk,
+)
 from seqpar_host import handle as handling
 from seqpar_host import launch as launching
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.job import Address, Job, MatrixSpecialisation, Specialisation
 from seqpar_host.product_job import ProductSpecialisation
+from seqpar_host.tall_job import TallSpecialisation
 
 _lock = threading.RLock()
 _kept: list[Any] = []  # machine code lives as long as the object that compiled it
@@ -76,13 +87,18 @@ def _stored(compiled: Any) -> Any:
 
 @cache
 def kernel_address(
-    specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation | ProductSpecialisation,
+    specialisation: Specialisation
+    | MatrixSpecialisation
+    | CellSpecialisation
+    | ProductSpecialisation
+    | TallSpecialisation,
 ) -> int:
     bodies = {
         Specialisation: walk.kernel,
         MatrixSpecialisation: matrix.kernel,
         CellSpecialisation: cell_tile.kernel,
         ProductSpecialisation: cell_products.kernel,
+        TallSpecialisation: tall_blocks.kernel,
     }
     with _lock:
         return _compile(bodies[type(specialisation)], Job(specialisation))
@@ -112,6 +128,16 @@ def gatherer_addresses() -> tuple[int, int]:
             for function in (cell_gatherer.gather, cell_gatherer.gatherer)
         )
     return gather, gatherer
+
+
+@cache
+def tall_addresses() -> tuple[int, int]:
+    """What conducts tall-skinny QR: the worker of its plans, and what its threads run."""
+    with _lock:
+        conduct, crew = (
+            _compile(function, Address("words")) for function in (tall_conductor.conduct, tall_conductor.crew)
+        )
+    return conduct, crew
 
 
 @cache

@@ -18,6 +18,7 @@ from numba import types
 from seqpar.cells import program
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.product_job import ProductSpecialisation
+from seqpar_host.tall_job import TallSpecialisation
 from seqpar_host.untyped import PrimitiveModel, intrinsic, register_model
 
 WALK = ("a", "b", "h0", "resets", "h", "final")
@@ -101,6 +102,8 @@ SOURCES = (
     *("cell_job", "cell_stages", "cell_weights", "cell_memory", "cell_tile", "activations"),
     *("untyped", "routines", "memory", "cell_words", "cell_crew", "cell_conductor"),
     *("product_job", "cell_products", "cell_gatherer"),
+    *("tall_job", "tall_code", "tall_pack", "tall_scale", "tall_panel", "tall_reflect", "tall_blocks"),
+    *("tall_words", "tall_conductor", "tall_part"),
 )
 
 
@@ -127,7 +130,11 @@ class Job(Address):
 
     def __init__(
         self,
-        specialisation: Specialisation | MatrixSpecialisation | CellSpecialisation | ProductSpecialisation,
+        specialisation: Specialisation
+        | MatrixSpecialisation
+        | CellSpecialisation
+        | ProductSpecialisation
+        | TallSpecialisation,
     ) -> None:
         self.specialisation = specialisation
         super().__init__(f"job {specialisation}")

@@ -1,0 +1,30 @@
+"""The words of a plan of tall-skinny QR and of its calls: what the routines of tall_conductor.py read.
+
+A matrix is cut into parts of rows, and a part into blocks; both by the shapes alone. Each part has an area:
+
+    R (later the part of Q that stands for it)    sizes, powers and signs of columns    records of its blocks, and of its merge
+    the reflections that merge its R into that of the first part
+"""
+
+# Of a plan; the first three are those that launch.py reads.
+KERNEL, WORKER, TASKS, CREW, ITEMSIZE, LANES, MATRICES, DIMS, SIZE_TABLE, SLOT_TABLE = range(10)
+ROWS, WIDTH, PANELS, FROM_A, FROM_B, SEED_ROWS, RESULT_ROWS = range(10, 17)
+PART, PARTS, BLOCK, FIRST_BLOCK, EXPLICIT, RAN_CODE = range(17, 23)
+R_BYTES, LINE_BYTES, RECORDS, RECORDS_BYTES, MERGE_BYTES, AREA_BYTES, SCRATCH_BYTES, REGION_BYTES = range(
+    23, 31
+)
+PLAN_WORDS = 31
+# Operands and results: which pointer of the call (-1: absent), bytes per row and per column, and per index of each dim.
+A, B, WEIGHTS, SEED, Q, R, RAN = range(7)
+SLOTS = 7
+POINTER, ROW_STEP, COLUMN_STEP, STRIDES = range(4)
+# Of a call: plan, pointers, areas, counters of parts that are done, regions, counters of tasks and regions, the phase.
+PLAN, CALL, AREAS, COUNTERS, REGIONS, NEXT_TASK, NEXT_REGION, PHASE = range(8)
+ORDER_WORDS = 8
+# Of a thread: the orders, the words of its steps, where its part's area lies; its scratch: reflections, what they turn, weights,
+# sizes of columns; and of the part its matrix, first row, rows, whether columns have powers, and whether its last block still
+# lies in scratch.
+(ORDERS, JOB, AREA, FACTORED, TURNED, WEIGHED, SIZES, MATRIX, START, COUNT, POWERED, KEPT) = range(12)
+THREAD_WORDS = 12
+FORWARD_PHASE, BACKWARD_PHASE = range(2)
+OUT_OF_MEMORY = 1
