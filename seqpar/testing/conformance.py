@@ -23,8 +23,15 @@ from seqpar.testing.examples import Array, Example
 from seqpar.testing.linear_examples import LINEAR_EXAMPLES
 from seqpar.testing.matrix_examples import MATRIX_EXAMPLES
 from seqpar.testing.scan_examples import SCAN_EXAMPLES
+from seqpar.testing.tall_examples import TALL_EXAMPLES
 
-EXAMPLES: tuple[Example, ...] = (*LINEAR_EXAMPLES, *MATRIX_EXAMPLES, *SCAN_EXAMPLES, *CELL_EXAMPLES)
+EXAMPLES: tuple[Example, ...] = (
+    *LINEAR_EXAMPLES,
+    *MATRIX_EXAMPLES,
+    *SCAN_EXAMPLES,
+    *CELL_EXAMPLES,
+    *TALL_EXAMPLES,
+)
 
 
 class BackendConformance:
@@ -194,8 +201,9 @@ class BackendConformance:
         """Every result is within its bound."""
         backward = self.is_backward(kernel)
         answers = example.backward_answers if backward else example.answers
-        for name, actual, exact, bound in zip(example.names(backward), results, *answers, strict=True):
-            oracle.assert_within(self.numpy(actual), exact, bound, f"{kernel.label} {name}")
+        found = example.compared([self.numpy(x) for x in results], backward)
+        for name, actual, exact, bound in zip(example.names(backward), found, *answers, strict=True):
+            oracle.assert_within(actual, exact, bound, f"{kernel.label} {name}")
 
 
 def _refusal(kernel: Kernel, error: NotEligibleError) -> str:

@@ -1,6 +1,7 @@
 """What an example of the conformance suite is: a problem of one operation, with seeded operands and exact answers.
 
-`seqpar.testing.linear_examples`, `matrix_examples` and `scan_examples` hold what the suite asks of the kernels of each operation.
+`seqpar.testing.linear_examples`, `matrix_examples`, `scan_examples`, `cell_examples` and `tall_examples` hold what the suite asks
+of the kernels of each operation.
 """
 
 from abc import ABC, abstractmethod
@@ -58,7 +59,7 @@ class Example(ABC):
     @property
     @abstractmethod
     def answers(self) -> Answers:
-        """What it is to return."""
+        """What it is to return, or what is compared in its place."""
 
     def backward_operands(self) -> tuple[Array | None, ...]:
         """What a kernel of the fused backward gets."""
@@ -69,9 +70,13 @@ class Example(ABC):
         """What it is to return: each gradient in the shape of its operand."""
         raise NotImplementedError(f"{self.operation} has no fused backward")
 
+    def compared(self, results: Sequence[Array], backward: bool) -> Sequence[Array]:
+        """What is compared with the answers: the results, unless several are right."""
+        return results
+
     @abstractmethod
     def names(self, backward: bool) -> Sequence[str]:
-        """What the results are called."""
+        """What that is called."""
 
     @abstractmethod
     def public(

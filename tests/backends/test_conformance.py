@@ -19,6 +19,7 @@ from seqpar.dispatch import registry
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.dispatch.registry import Backend
 from seqpar.linear_recurrence_operation import BACKWARD
+from seqpar.tall import framework_kernels
 from seqpar.testing import BackendConformance
 from seqpar.testing.conformance import EXAMPLES
 from seqpar.testing.examples import Example
@@ -94,6 +95,10 @@ class TestToy(BackendConformance):
 
 class TestReference(BackendConformance):
     backend = Backend(name="reference", version=seqpar.__version__, kernels=lambda: REFERENCE)
+
+
+class TestFramework(BackendConformance):
+    backend = Backend(name="framework", version=seqpar.__version__, kernels=lambda: framework_kernels.KERNELS)
 
 
 class TestHost(BackendConformance):
