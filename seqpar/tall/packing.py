@@ -1,24 +1,25 @@
 """How Householder vectors of a tall matrix lie in memory: where each block of rows starts, and what its panels are made of.
 
-Everything follows from m >= n >= 1 alone, never from a processor or its threads, so that what one machine packs another reads.
+Everything follows from m >= n >= 1 and the type, never from a processor or its threads, so that what one machine packs another
+reads. Rows are cut into parts that can be factorised side by side, all about as long and all but the last of whole blocks.
+Each part is a chain: its first block, the head, is factorised by itself, and each block after it (the last one may have fewer
+rows) together with R on top, [R; block]. Then the R factors of parts 1, 2, ... are merged into that of part 0, each as one more
+block of n rows under R.
 
-Rows are cut into parts of PART rows or more, all but the last of them whole blocks; parts can be factorised side by side.
-Each is a chain: its first block, `head` rows, is factorised by itself, and each block of BLOCK rows after it (the last one may
-have fewer) together with R on top, [R; block]. Then the R factors of parts 1, 2, ... are merged into that of part 0, each as
-one more block of n rows under R.
+    v         (..., rows, n)           the m rows of the blocks, then n rows for every merge; each block by columns, without gaps
+    t         (..., parts, records, panels, RECORD)      of each part a record per block and panel, the last ones of its merge
+    signs     (..., n)                 1 or -1; NaN where the matrix is not finite
 
-    v         (..., rows, n)                row-major: the m rows of the blocks in their place, then n rows of every merge
-    t         (..., blocks, panels, RECORD)  one record per panel of PANEL columns: the chains of parts 0, 1, ..., then merges
-    signs     (..., n)                      1 or -1; NaN where the matrix is not finite
-
-A record is a triangle T by columns (number (i, j) at PANEL * j + i, zeros below the diagonal) and then a factor d for each
-column; columns that a last panel lacks are zeros. With X the columns of v that belong to block and panel,
+Panels are PANEL columns. A record is a triangle T by columns (number (i, j) at PANEL * j + i, zeros below the diagonal) and
+then a factor d for each column; columns that the last panel lacks are zeros. With X those numbers of a block that belong to a
+panel,
 
     V = X diag(d)                       H = I - V T V^T
 
-In a head, panel p has its first pivot in row PANEL * p, and X holds zeros above the pivots. In every other block V has rows of
-the identity on top of it, rows PANEL * p and the following ones of R. Q is the product of all H in the order of the records
-(for a part: in its own rows), of the first n columns of the identity, times diag(signs).
+In a head, pivots of panel p are rows PANEL * p and the following ones: X holds zeros above each pivot among these rows, and the
+rows before them are not looked at. In every other block V has rows of the identity on top of it, where those rows of R are.
+Neither records that a part does not need, because another one has a block more, nor the merge of part 0 are looked at. Q is the
+product of all H in the order in which they were found, times the first n columns of the identity, times diag(signs).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from typing import NamedTuple
 PANEL = 16
 """Columns whose reflections are one product."""
 RECORD = PANEL * PANEL + PANEL
-BLOCK = 128
-"""Rows of a block: 64 columns of float32 fill a first-level cache of 32 KB."""
-PART = 16384
-"""Least rows of a part, where there are several. A merge of 64 columns is half a block, of 128 in a part."""
+BLOCKS = {"float32": 256, "float64": 128}
+"""Rows of a block: a panel of them is half of a first-level cache of 32 KB."""
+PART, MOST_PARTS = 8192, 32
+"""Least rows of a part, more where there would be more parts than these: merges come one after the other."""
 MOST_COLUMNS = 256
 
 
@@ -44,6 +45,9 @@ class Block(NamedTuple):
     rows: int
     on_top: bool
     """Is R on top of it? Not in a head."""
+    part: int
+    record: int
+    """Where its records are: t[..., part, record, :, :]."""
 
 
 class Packing(NamedTuple):
@@ -51,15 +55,22 @@ class Packing(NamedTuple):
 
     m: int
     n: int
+    dtype: str
+
+    @property
+    def block(self) -> int:
+        """Rows of a block but the head."""
+        return BLOCKS[self.dtype]
 
     @property
     def head(self) -> int:
-        """Rows of the first block of a part: whole blocks, at least n rows; all there are where m is less."""
-        return min(self.m, -(-self.n // BLOCK) * BLOCK)
+        """Rows of the first block of a part: at least n."""
+        return min(self.m, max(self.block, -(-self.n // PANEL) * PANEL))
 
     @property
     def parts(self) -> int:
-        return max(1, self.m // PART)
+        least = max(PART, -(-self.m // (MOST_PARTS * self.block)) * self.block)
+        return max(1, self.m // least)
 
     @property
     def panels(self) -> int:
@@ -71,25 +82,22 @@ class Packing(NamedTuple):
         return self.m + (self.parts - 1) * self.n
 
     @property
-    def blocks(self) -> int:
-        """Blocks of all chains, and merges."""
-        return self.first_block(self.parts) + self.parts - 1
+    def records(self) -> int:
+        """Blocks of the longest part, the last one, and one for a merge where there is any."""
+        longest = self.m - self.start(self.parts - 1)
+        return 1 + -(-(longest - self.head) // self.block) + (self.parts > 1)
 
     def start(self, part: int) -> int:
         """First row of a part; m for the part after the last."""
-        return self.m if part == self.parts else BLOCK * (part * (self.m // BLOCK) // self.parts)
-
-    def first_block(self, part: int) -> int:
-        """Which record a part's chain begins with; for the part after the last, the first merge."""
-        return -(-self.start(part) // BLOCK) - part * (-(-self.head // BLOCK) - 1)
+        return self.m if part == self.parts else part * (self.m // self.block) // self.parts * self.block
 
     def chain(self, part: int) -> Iterator[Block]:
         """The blocks of a part."""
         start, stop = self.start(part), self.start(part + 1)
-        yield Block(start, self.head, False)
-        for row in range(start + self.head, stop, BLOCK):
-            yield Block(row, min(BLOCK, stop - row), True)
+        yield Block(start, self.head, False, part, 0)
+        for i, row in enumerate(range(start + self.head, stop, self.block)):
+            yield Block(row, min(self.block, stop - row), True, part, i + 1)
 
     def merge(self, part: int) -> Block:
         """The block of n rows that is the R factor of a part, 1 or a later one."""
-        return Block(self.m + (part - 1) * self.n, self.n, True)
+        return Block(self.m + (part - 1) * self.n, self.n, True, part, self.records - 1)
