@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from seqpar_host.formats import FORMATS, Place
-from seqpar_host.simd import FLOATS, I64, Int, Lanes, Mask, choose, constant, ir, loop, splat
+from seqpar_host.simd import FLOATS, I32, I64, Int, Lanes, Mask, choose, constant, intrinsic, ir, loop, splat
 from seqpar_host.tall_job import LEAD, PANEL, TallSpecialisation
 from seqpar_host.untyped import cgutils
 
@@ -67,6 +67,11 @@ class TallCode:
         """The lanes after one."""
         upto = (index + 1).first(count)
         return Mask(self.builder, self.builder.not_(upto.value))
+
+    def ask_for(self, address: Int) -> None:
+        """Bring a line into the second cache; an address of nothing does no harm."""
+        pointer = self.builder.inttoptr(address.value, ir.IntType(8).as_pointer())
+        intrinsic(self.builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(2), I32(1)])
 
     # --- sums ---
 

@@ -33,7 +33,9 @@ PACK, SCALE, CHECK, RESCALE, FACTOR, REFLECT, UNPACK, FINISH = range(8)
 (FIRST, CHUNKS, RECORD_AT, INSIDE, WANTED) = range(16, 21)
 # REFLECT: the reflections of panel BLOCK on the columns of TARGET and the rows at TOP (0: none).
 (TARGET, HIGH, WIDE, BACKWARD, FRESH) = range(21, 26)
-TALL_WORDS = 26
+# FACTOR asks for memory that is wanted next: so many lines of the cache with each column.
+(NEXT, NEXT_LINES) = range(26, 28)
+TALL_WORDS = 28
 
 
 @dataclass(frozen=True)

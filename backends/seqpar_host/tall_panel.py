@@ -9,6 +9,7 @@ A reflection is H = I - tau v v^T, v = d x, where x is the column and, in its pi
     beta = -sign(alpha) |(alpha, x)|      d = 1 / (alpha - beta)      tau = (beta - alpha) / beta
 """
 
+from seqpar_host.formats import LINE
 from seqpar_host.simd import Int, Lanes, Mask, Variable, either
 from seqpar_host.tall_code import TallCode
 from seqpar_host.tall_job import (
@@ -18,6 +19,8 @@ from seqpar_host.tall_job import (
     FACTORS,
     FIRST,
     INSIDE,
+    NEXT,
+    NEXT_LINES,
     PANEL,
     RECORD,
     RECORD_AT,
@@ -113,6 +116,10 @@ class Panel(TallCode):
     def reflection(self, column: Int) -> None:
         """The reflection of a column: its factors, the row of R, the column of T."""
         builder, item = self.builder, self.item
+        # The processor waits for square roots and quotients here: rows of the next block come meanwhile.
+        lines = self.word(NEXT_LINES)
+        with self.loop(lines) as line:
+            self.ask_for(self.word(NEXT) + (column * lines + line) * LINE)
         row = self.top + column * self.word(TOP_STEP)
         pivot = self.pivots + column * (self.lead + item)
         top, alpha = self.pivot_row(row, column)

@@ -10,6 +10,7 @@ from seqpar_host import tall_job as j
 from seqpar_host import tall_words as w
 from seqpar_host.launch import call, peek
 from seqpar_host.memory import (
+    LINE,
     clear_bytes,
     copy_bytes,
     get,
@@ -151,6 +152,7 @@ def forward(thread: int) -> None:
         inside = 1 if at == 0 and alone(thread) else 0
         load(thread, get(thread, w.START) + at, rows)
         fit(thread, rows, get(thread, w.FACTORED), width)
+        look_ahead(thread, at + rows)
         factor(thread, rows, inside, records_of(plan, area, block))
         last = at + rows >= count
         if get(plan, w.EXPLICIT) != 0 and (not last or get(plan, w.PARTS) > 1):
@@ -159,6 +161,18 @@ def forward(thread: int) -> None:
             keep(thread, kept, rows)
         at += rows
         block += 1
+
+
+@routine
+def look_ahead(thread: int, row: int) -> None:
+    """Have the next block of rows fetched while this one is factored, if its rows follow each other."""
+    plan, job = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.JOB)
+    entry = slot_of(plan, w.A)
+    size, across = get(plan, w.FROM_A) * get(plan, w.ITEMSIZE), get(entry, w.ROW_STEP)
+    rows = min(get(plan, w.BLOCK), get(thread, w.COUNT) - row)
+    lines = quotient(max(0, rows) * across + LINE * get(plan, w.WIDTH) - 1, LINE * get(plan, w.WIDTH))
+    put(job, j.NEXT, address_of(thread, w.A) + (get(thread, w.START) + row) * across)
+    put(job, j.NEXT_LINES, lines if across == size and rows > 0 else 0)
 
 
 @routine
@@ -182,6 +196,7 @@ def fold_seed(thread: int) -> None:
             0,
         )
         fit(thread, some, target, get(plan, w.WIDTH))
+        put(get(thread, w.JOB), j.NEXT_LINES, 0)
         factor(thread, some, 0, records_of(plan, get(thread, w.AREA), 0))
         at += some
 
@@ -202,7 +217,7 @@ def load(thread: int, row: int, rows: int) -> None:
             first += columns
     weights = address_of(thread, w.WEIGHTS)
     if weights != 0:
-        entry, job = slot_of(plan, w.WEIGHTS), get(thread, w.JOB)
+        entry = slot_of(plan, w.WEIGHTS)
         begin, weighed = weights + row * get(entry, w.ROW_STEP), get(thread, w.WEIGHED)
         pack(thread, begin, get(entry, w.ROW_STEP), get(plan, w.ITEMSIZE), weighed, rows, 1, first)
         scale(thread, rows, target, weighed, 0)
@@ -296,6 +311,7 @@ def factor(thread: int, rows: int, inside: int, records: int) -> None:
         put(job, j.TOP, top + first * itemsize)
         put(job, j.WANTED, 1 if panel + 1 < panels else get(plan, w.EXPLICIT))
         step(thread, j.FACTOR)
+        put(job, j.NEXT, get(job, j.NEXT) + PANEL * LINE * get(job, j.NEXT_LINES))
         for right in range(panel + 1, panels):
             target = block + right * PANEL * lead
             row = top + right * PANEL * itemsize
@@ -352,6 +368,7 @@ def merge(thread: int) -> None:
     orders = get(thread, w.ORDERS)
     plan, matrix = get(orders, w.PLAN), get(thread, w.MATRIX)
     width, block, itemsize = get(plan, w.WIDTH), get(thread, w.FACTORED), get(plan, w.ITEMSIZE)
+    put(get(thread, w.JOB), j.NEXT_LINES, 0)
     # Whether columns of a part have powers is not known here any more.
     put(thread, w.POWERED, 1)
     for part in range(1, get(plan, w.PARTS)):
