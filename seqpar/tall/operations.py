@@ -24,7 +24,7 @@ class Factorisation(NamedTuple):
     """The static part: nothing beyond the shapes."""
 
 
-class _Tall(Operation):
+class Tall(Operation):
     """What factorisations have in common: rows and columns stay whole, batches can be split."""
 
     def encode(self, spec: Factorisation) -> str:
@@ -61,7 +61,7 @@ def conjugate(xp: Any, x: Array | None) -> Array | None:
     return xp.conj(x) if x is not None and xp.isdtype(x.dtype, "complex floating") else x
 
 
-class _QR(_Tall):
+class _QR(Tall):
     name = "qr"
     operands = ("a",)
     results = ("q", "r", "ran")
@@ -122,7 +122,7 @@ class _QR(_Tall):
         return (conjugate(xp, qr_vjp(xp, results[0], results[1], qbar, rbar)),)
 
 
-class _RFactor(_Tall):
+class _RFactor(Tall):
     name = "r_factor"
     operands = ("a", "b", "weights", "seed")
     results = ("r", "ran")

@@ -39,10 +39,10 @@ def qr_jvp(xp: Any, q: Array, r: Array, da: Array) -> tuple[Array, Array]:
     """Tangents of q (..., m, p) and r (..., p, n) from that of a (..., m, n)."""
     product = linear_algebra(r).product
     p, n = r.shape[-2:]
-    inverse = _inverse(xp, r[..., :p])
+    inverse = inverse_of(xp, r[..., :p])
     moved = product(da[..., :p], inverse)
     c = product(adjoint(xp, q), moved)
-    upper = adjoint(xp, _lower(xp, c + adjoint(xp, c)))
+    upper = adjoint(xp, lower_of(xp, c + adjoint(xp, c)))
     dq = moved - product(q, upper)
     if p == n:
         return dq, product(upper, r)
@@ -62,13 +62,13 @@ def qr_vjp(xp: Any, q: Array, r: Array, qbar: Array | None, rbar: Array | None) 
         through_q = product(q, product(r[..., p:], adjoint(xp, other)))
         qbar = through_q if qbar is None else qbar + through_q
         r, rbar = r[..., :p], None if rbar is None else rbar[..., :p]
-    inverse = adjoint(xp, _inverse(xp, r))
+    inverse = adjoint(xp, inverse_of(xp, r))
     m = None if rbar is None else product(r, adjoint(xp, rbar))
     if qbar is not None:
         along_q = product(adjoint(xp, qbar), q)
         m = -along_q if m is None else m - along_q
     assert m is not None, "one of the cotangents is given"
-    abar = product(q, product(_from_lower(xp, m), inverse))
+    abar = product(q, product(from_lower(xp, m), inverse))
     if qbar is not None:
         abar = abar + product(qbar, inverse)
     return abar if ybar is None else xp.concat([abar, ybar], axis=-1)
@@ -84,10 +84,10 @@ def r_jvp(xp: Any, operands: Operands, r: Array, tangents: Operands) -> Array:
         return qr_jvp(xp, _q_of(xp, rows, r), r, stacked)[1]
     product = linear_algebra(r).product
     unit = _unit(xp, r)
-    inverse = _inverse(xp, r / unit)
+    inverse = inverse_of(xp, r / unit)
     gram = _gram_jvp(xp, operands, tangents, unit)
     c = product(adjoint(xp, inverse), product(gram, inverse)) / unit
-    return product(adjoint(xp, _lower(xp, c + adjoint(xp, c))), r)
+    return product(adjoint(xp, lower_of(xp, c + adjoint(xp, c))), r)
 
 
 def r_vjp(
@@ -101,8 +101,8 @@ def r_vjp(
     product = linear_algebra(r).product
     n = r.shape[-1] if b is None else r.shape[-1] - b.shape[-1]
     unit = _unit(xp, r)
-    inverse = _inverse(xp, r / unit)
-    m = _from_lower(xp, product(r, adjoint(xp, rbar)))
+    inverse = inverse_of(xp, r / unit)
+    m = from_lower(xp, product(r, adjoint(xp, rbar)))
     # Divided by the unit twice, once on either side of the product: the square may be no number of this type.
     small = product(inverse, product(m, adjoint(xp, inverse))) / unit
     grads: list[Array | None] = [None] * 4
@@ -206,7 +206,7 @@ def _stacked_vjp(
 
 def _q_of(xp: Any, rows: Array, r: Array) -> Array:
     p = r.shape[-2]
-    return linear_algebra(r).product(rows[..., :p], _inverse(xp, r[..., :p]))
+    return linear_algebra(r).product(rows[..., :p], inverse_of(xp, r[..., :p]))
 
 
 def _lead(operands: Operands) -> tuple[int, ...]:
@@ -232,7 +232,7 @@ def inner(xp: Any, x: Array, y: Array, axis: int = -1) -> Array:
 # --- small matrices ---------------------------------------------------------------------------------------------------
 
 
-def _inverse(xp: Any, r: Array) -> Array:
+def inverse_of(xp: Any, r: Array) -> Array:
     """R^-1; NaN where R has a zero on its diagonal."""
     unit = _eye(xp, r)
     singular = xp.any((r == 0) & (unit == 1), axis=(-2, -1), keepdims=True)
@@ -246,14 +246,14 @@ def _unit(xp: Any, r: Array) -> Array:
     return xp.max(xp.abs(r), axis=(-2, -1), keepdims=True)
 
 
-def _lower(xp: Any, x: Array) -> Array:
+def lower_of(xp: Any, x: Array) -> Array:
     """The part below the diagonal and half of the diagonal."""
     return xp.tril(x) * (1 - _eye(xp, x) / 2)
 
 
-def _from_lower(xp: Any, x: Array) -> Array:
+def from_lower(xp: Any, x: Array) -> Array:
     """The Hermitian matrix that x is the lower triangle of."""
-    low = _lower(xp, x)
+    low = lower_of(xp, x)
     return low + adjoint(xp, low)
 
 
