@@ -13,27 +13,33 @@ from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
 from seqpar.lstsq import LstsqResult, lstsq
+from seqpar.lstsq_accumulator import LstsqAccumulator
 from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
 from seqpar.qr import qr
 from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
 from seqpar.solve_recurrence import recurrence, solve_recurrence
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
+from seqpar.tall.cross_validation import CrossValidation
 from seqpar.tall.implicit import ImplicitQ
 from seqpar.tall.ran import QRInfo
+from seqpar.tall.ridge_path import RidgePath
 from seqpar.vjp import vjp
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CrossValidation",
     "Explanation",
     "ImplicitQ",
     "LinearRecurrence",
+    "LstsqAccumulator",
     "LstsqResult",
     "MatrixRecurrence",
     "NewtonConfig",
     "QRInfo",
     "RecurrenceSolution",
+    "RidgePath",
     "ShootingConfig",
     "Verification",
     "associative_scan",

@@ -1,0 +1,442 @@
+"""`LstsqAccumulator`: least squares over rows that arrive in blocks, and of which nothing is kept but an R factor.
+
+The mathematics lives in `seqpar.tall`: how rows are taken up in `stream`, what follows from R in `ridge_path` and
+`cross_validation`, the checks of what is pushed in `pushed_blocks`.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial, reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqpar.dispatch.frameworks import binding_for
+from seqpar.dispatch.options import NO_WISH, check_wish, requested
+from seqpar.dispatch.problem import Array
+from seqpar.errors import ArrayTypeError, OptionError
+from seqpar.lstsq import LstsqResult
+from seqpar.tall import accumulator_file, cross_validation, ridge_path
+from seqpar.tall.canonical import positive_integer
+from seqpar.tall.condition import ratio
+from seqpar.tall.cross_validation import CrossValidation
+from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares, real_of
+from seqpar.tall.progress import advancing
+from seqpar.tall.pushed_blocks import (
+    Place,
+    dtype_named,
+    forgetting,
+    penalties,
+    penalty,
+    place_of_block,
+    rank_tolerance,
+)
+from seqpar.tall.ridge_path import RidgePath
+from seqpar.tall.sources import dealt, source_of
+from seqpar.tall.stream import Part, Recipe, compiled, merged, nothing, rows_at_a_time, settled, with_rows
+from seqpar.validation import flag, reshaped
+
+NAME = "LstsqAccumulator"
+
+
+class Settings(NamedTuple):
+    """What an accumulator is made with, checked."""
+
+    n_features: int
+    n_outputs: int
+    intercept: bool = False
+    folds: int | None = None
+    fold_rows: int = 1
+    forget: float = 1.0
+    dtype: str | None = None
+
+
+class LstsqAccumulator:
+    """Least squares over blocks of rows, in one pass and in memory that does not grow with their number.
+
+    What is kept is the R factor of all rows ``[a | b]`` so far, from which follow the solution for any ridge penalty, what it
+    leaves over, generalised cross-validation and, with one R factor per fold, exact K-fold cross-validation. ``a^T a``, whose
+    condition is the square, is never formed.
+
+    Framework, device and precision are those of the first block, and later blocks must agree.
+
+    Parameters
+    ----------
+    n_features, n_outputs
+        Columns of `a` and of `b`.
+    intercept
+        Fit a constant too, which no penalty touches: the last row of x.
+    folds
+        Keep one R factor for each of so many folds, for `cross_validate`.
+    fold_rows
+        Row i of the stream goes to fold ``(i // fold_rows) % folds``, however the stream is cut into blocks, unless `push` is
+        told the fold. More than 1 keeps neighbours together where they resemble each other, as in time series.
+    forget
+        The weight of a row is multiplied by this for every row pushed behind it; 1 forgets nothing.
+    dtype
+        Precision of the state: "float64" accumulates rows in float32 in double precision. None takes that of the first block.
+    block_rows
+        How many rows are factorised at a time: fewer wait, more are walked in slices. None gathers ``8 * columns``, or 1024
+        if that is more, and walks long blocks 4 million elements at a time.
+    method, backend, config
+        How R is found, as in `qr`.
+
+    Notes
+    -----
+    Nothing is differentiable with respect to what was pushed: use `lstsq` for that. An accumulator belongs to one thread at a
+    time; two threads with an accumulator each, merged at the end, are fine.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar
+    >>> rng = np.random.default_rng(0)
+    >>> fit = seqpar.LstsqAccumulator(3, intercept=True)
+    >>> for _ in range(10):
+    ...     a = rng.standard_normal((100, 3))
+    ...     fit.push(a, a @ [1.0, 2.0, 3.0] + 4.0) and None
+    >>> fit
+    LstsqAccumulator(n_features=3, n_outputs=1, intercept=True, rows=1000, float64 in numpy)
+    >>> fit.solve().x.round(6).tolist()
+    [1.0, 2.0, 3.0, 4.0]
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int = 1,
+        *,
+        intercept: bool = False,
+        folds: int | None = None,
+        fold_rows: int = 1,
+        forget: float = 1.0,
+        dtype: Any = None,
+        block_rows: int | None = None,
+        method: str = "auto",
+        backend: str | None = None,
+        config: Any = None,
+    ) -> None:
+        check_wish(NAME, method, backend, config)
+        self._wish = method, backend, config
+        self._settings = Settings(
+            positive_integer(NAME, "n_features", n_features),
+            positive_integer(NAME, "n_outputs", n_outputs),
+            flag(NAME, "intercept", intercept),
+            None if folds is None else positive_integer(NAME, "folds", folds),
+            positive_integer(NAME, "fold_rows", fold_rows),
+            forgetting(NAME, forget),
+            dtype_named(NAME, dtype),
+        )
+        if folds == 1:
+            raise OptionError(f"{NAME}: folds=1 leaves no rows to fit. Give 2 or more, or None.")
+        if folds is not None and forget != 1:
+            raise OptionError(
+                f"{NAME}: folds={folds} with forget={forget} compares folds of unlike weight. Give one of them."
+            )
+        if block_rows is not None:
+            positive_integer(NAME, "block_rows", block_rows)
+        self._block_rows = block_rows
+        self._place: Place | None = None
+        self._parts: tuple[Part, ...] = ()
+        self._turn = 0  # rows that were dealt to the folds in turn
+
+    def push(
+        self, a: Array, b: Array, weights: Array | None = None, *, fold: int | None = None
+    ) -> LstsqAccumulator:
+        """Add rows a (m, n_features) and b (m,) or (m, n_outputs), any number of them, and return the accumulator.
+
+        `weights` (m,), zero or more, count each row's square so many times. `fold` sends the block to one fold. A call that
+        raises leaves everything as it was. Blocks may be memory-mapped files: of a long block a slice at a time is read.
+        """
+        name = f"{NAME}.push"
+        s = self._settings
+        place = place_of_block(name, a, b, weights, s.n_features, s.n_outputs, s.dtype, self._place)
+        number = None if fold is None else self._fold(name, fold)
+        b = reshaped(place.binding, b, (b.shape[0], s.n_outputs))
+        recipe = self._recipe(place)
+        parts = list(self._parts) or [nothing(recipe, place.like)] * (s.folds or 1)
+        if s.folds is None or number is not None:
+            parts[number or 0] = with_rows(recipe, parts[number or 0], a, b, weights)
+        else:
+            for i, rows in dealt(a.shape[0], self._turn, s.folds, s.fold_rows, recipe.slice * s.folds):
+                some = None if weights is None else weights[rows]
+                parts[i] = with_rows(recipe, parts[i], a[rows, ...], b[rows, ...], some)
+        # Nothing above changed anything.
+        self._place, self._parts = place, tuple(parts)
+        if s.folds is not None and number is None:
+            self._turn += a.shape[0]
+        return self
+
+    def push_from(self, source: Any, *, progress: bool = False) -> LstsqAccumulator:
+        """Push whatever `source` yields, ``(a, b)`` or ``(a, b, weights)``, and return the accumulator.
+
+        `source` is an iterable of blocks (a generator, a DataLoader), or one such pair or triple of arrays, memory-mapped files
+        among them. ``progress=True`` shows a bar, for which rich has to be installed. Blocks before one that raises stay.
+        """
+        name = f"{NAME}.push_from"
+        wanted = flag(name, "progress", progress)
+        blocks, total, unit = source_of(name, source, self._rows_at_a_time()[1] * (self.folds or 1))
+        with advancing(wanted, name, total, unit) as advance:
+            for i, block in enumerate(blocks):
+                try:
+                    self.push(*block)
+                except Exception as error:
+                    error.add_note(f"in block {i} of the source; the blocks before it were taken up")
+                    raise
+                advance(1 if unit == "blocks" else block[0].shape[0])
+        return self
+
+    def merge(self, other: LstsqAccumulator) -> LstsqAccumulator:
+        """A new accumulator of the rows of both, fold by fold; both stay as they are.
+
+        Exact and associative up to rounding. With `forget`, the rows of `other` count as pushed behind those of this one.
+        """
+        name = f"{NAME}.merge"
+        if not isinstance(other, LstsqAccumulator):
+            raise ArrayTypeError(
+                f"{name}: {type(other).__name__} is not an accumulator. Give an LstsqAccumulator."
+            )
+        self._alike(name, other)
+        if other._place is None or self._place is None:
+            return (self if other._place is None else other).copy()
+        recipe = self._recipe(self._place)
+        new = self.copy()
+        new._parts = tuple(
+            merged(recipe, part, behind)
+            for part, behind in zip(self._settled(), other._settled(), strict=True)
+        )
+        new._turn = self._turn + other._turn
+        return new
+
+    def copy(self) -> LstsqAccumulator:
+        """An accumulator with the same rows behind it that goes its own way."""
+        new = object.__new__(LstsqAccumulator)
+        new.__dict__.update(self.__dict__)  # nothing in there is ever changed in place
+        return new
+
+    def solve(self, ridge: Array | float = 0.0, rtol: float | None = None) -> LstsqResult[Any]:
+        """What `lstsq` would return for all rows so far; `ridge` is one number, or one per feature."""
+        name = f"{NAME}.solve"
+        place, n = self._begun(name), self._columns
+        binding, part = place.binding, self._whole()
+        level = penalty(name, place, ridge, self.n_features)
+        if level is not None and self._settings.intercept:
+            free = binding.full(0.0, (1,), real_of(place.dtype), place.like)
+            level = binding.namespace(level).concat([level, free])
+        # The rows of R are a problem with the same solutions.
+        operands = (part.r[:, :n], part.r[:, n:], level, None, part.r)
+        x, residual, values, rank, *_ = binding.call(
+            LSTSQ, LeastSquares(rank_tolerance(name, rtol)), operands, NO_WISH
+        )
+        condition = ratio(binding.namespace(values), values[0], values[-1])
+        if place.vector:
+            x, residual = x[:, 0], residual[0]
+        return LstsqResult(x, residual, rank, values, condition, part.ran)
+
+    def solve_path(self, ridges: Any, rtol: float | None = None) -> RidgePath[Any]:
+        """The solutions for several penalties, from one small SVD, and what tells which to take: see `RidgePath`.
+
+        With weights, `gcv` counts a row as one; with `forget`, as what is left of it.
+        """
+        name = f"{NAME}.solve_path"
+        place = self._begun(name)
+        levels = penalties(name, place, ridges)
+        rows = self.rows if self.forget == 1 else (1 - self.forget**self.rows) / (1 - self.forget)
+        count = place.binding.full(rows, (), real_of(place.dtype), place.like)
+        static = (place.binding, self.n_features, self._settings.intercept, rank_tolerance(name, rtol))
+        found = compiled(place.binding, ridge_path.path, static, (self._whole().r, levels, count))
+        x, residual, freedom, gcv = found
+        if place.vector:
+            x, residual = x[..., 0], residual[..., 0]
+        return RidgePath(levels, x, residual, freedom, gcv)
+
+    def cross_validate(self, ridges: Any, rtol: float | None = None) -> CrossValidation[Any]:
+        """Exact K-fold cross-validation of several penalties, without a second pass over the rows: see `CrossValidation`.
+
+        With weights, the errors are weighted sums of squares over the number of rows.
+        """
+        name = f"{NAME}.cross_validate"
+        place = self._begun(name)
+        if self.folds is None:
+            raise OptionError(
+                f"{name}: there are no folds. Make the accumulator with folds=5, say, and push again."
+            )
+        for i, part in enumerate(self._parts):
+            if not part.rows:
+                raise OptionError(f"{name}: fold {i} has no rows. Push more, or make fewer folds.")
+        levels, dtype = penalties(name, place, ridges), real_of(place.dtype)
+        parts = self._settled()
+        xp = place.binding.namespace(place.like)
+        counts = xp.stack([place.binding.full(part.rows, (), dtype, place.like) for part in parts])
+        static = (place.binding, self.n_features, self._settings.intercept, rank_tolerance(name, rtol))
+        arrays = (levels, counts, *(part.r for part in parts))
+        return CrossValidation(levels, *compiled(place.binding, cross_validation.scores, static, arrays))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file in NumPy's format .npz, replacing it as a whole. A `config` is not saved."""
+        place = self._begun(f"{NAME}.save")
+        parts = self._settled()
+        facts = {
+            **self._settings._asdict(),
+            "block_rows": self._block_rows,
+            "method": self._wish[0],
+            "backend": self._wish[1],
+            "vector": place.vector,
+            "turn": self._turn,
+            "rows": [part.rows for part in parts],
+        }
+        arrays = {f"r{i}": accumulator_file.in_host_memory(part.r) for i, part in enumerate(parts)}
+        arrays |= {
+            f"ran{i}": accumulator_file.in_host_memory(part.ran)
+            for i, part in enumerate(parts)
+            if part.ran is not None
+        }
+        accumulator_file.write(path, facts, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], like: Array | None = None) -> LstsqAccumulator:
+        """What `save` wrote, in the framework and on the device of the array `like`; in NumPy if None."""
+        name = f"{NAME}.load"
+        facts, arrays = accumulator_file.read(name, path)
+        vector, turn, rows = facts.pop("vector"), facts.pop("turn"), facts.pop("rows")
+        new = cls(**facts)
+        like = np.empty(0) if like is None else like
+        binding = binding_for(type(like))
+        made = {key: binding.from_numpy(x, like) for key, x in arrays.items()}
+        new._turn = turn
+        new._parts = tuple(Part(made[f"r{i}"], (), n, made.get(f"ran{i}")) for i, n in enumerate(rows))
+        r = made["r0"]
+        if (dtype := binding.dtype_name(r.dtype)) != arrays["r0"].dtype.name:
+            raise OptionError(
+                f"{name}: the file is in {arrays['r0'].dtype.name}, of which {binding.framework} makes {dtype} here. Turn "
+                "it on first (in JAX the option jax_enable_x64), or give no `like`."
+            )
+        new._place = Place(binding, r[:0, 0], binding.device_of(r), dtype, vector)
+        return new
+
+    @property
+    def r(self) -> Array:
+        """The R factor of the rows ``[a | 1 | b]`` so far, all folds together; its diagonal is real and not negative."""
+        self._begun(f"{NAME}.r")
+        return self._whole().r
+
+    @property
+    def rows(self) -> int:
+        """How many rows were pushed."""
+        return sum(part.rows for part in self._parts)
+
+    @property
+    def rows_of_folds(self) -> tuple[int, ...]:
+        """How many rows went to each fold; empty without folds."""
+        return () if self.folds is None else tuple(part.rows for part in self._parts) or (0,) * self.folds
+
+    @property
+    def n_features(self) -> int:
+        """Columns of `a`."""
+        return self._settings.n_features
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of `b`."""
+        return self._settings.n_outputs
+
+    @property
+    def folds(self) -> int | None:
+        """How many folds there are."""
+        return self._settings.folds
+
+    @property
+    def forget(self) -> float:
+        """What the weight of a row is multiplied by for every row behind it."""
+        return self._settings.forget
+
+    def __repr__(self) -> str:
+        s, place = self._settings, self._place
+        told = [
+            f"{key}={value!r}"
+            for key, value in s._asdict().items()
+            if value != Settings._field_defaults.get(key)
+        ]
+        where = (
+            "nothing pushed"
+            if place is None
+            else f"rows={self.rows}, {place.dtype} in {place.binding.framework}"
+        )
+        return f"{NAME}({', '.join([*told, where])})"
+
+    @property
+    def _columns(self) -> int:
+        """Unknowns for each output."""
+        return self.n_features + self._settings.intercept
+
+    def _rows_at_a_time(self) -> tuple[int, int]:
+        return rows_at_a_time(self._columns + self.n_outputs, self._block_rows)
+
+    def _recipe(self, place: Place) -> Recipe:
+        s = self._settings
+        columns = self._columns + s.n_outputs
+        return Recipe(
+            place.binding,
+            place.dtype,
+            columns,
+            s.intercept,
+            s.forget,
+            *self._rows_at_a_time(),
+            requested(*self._wish),
+        )
+
+    def _begun(self, name: str) -> Place:
+        if self._place is None:
+            raise OptionError(f"{name}: nothing was pushed yet. Push a block first; it may have no rows.")
+        return self._place
+
+    def _settled(self) -> tuple[Part, ...]:
+        """The parts with no rows waiting, which are kept: the same rows, less to do next time."""
+        assert self._place is not None
+        recipe = self._recipe(self._place)
+        self._parts = tuple(settled(recipe, part) for part in self._parts)
+        return self._parts
+
+    def _whole(self) -> Part:
+        """All folds together."""
+        assert self._place is not None
+        recipe = self._recipe(self._place)
+        return reduce(partial(merged, recipe), self._settled())
+
+    def _fold(self, name: str, fold: Any) -> int:
+        folds = self.folds
+        if folds is None:
+            raise OptionError(
+                f"{name}: fold={fold!r}, and there are no folds. Make the accumulator with folds=5, say."
+            )
+        if isinstance(fold, bool) or not hasattr(fold, "__index__") or not 0 <= fold.__index__() < folds:
+            raise OptionError(
+                f"{name}: fold={fold!r} is not one of {folds} folds. Give a number from 0 to {folds - 1}."
+            )
+        return int(fold.__index__())
+
+    def _alike(self, name: str, other: LstsqAccumulator) -> None:
+        """Refuse to merge what was not made the same."""
+        mine, theirs = self._facts(), other._facts()
+        unlike = [
+            f"{key} is {mine[key]} and {theirs[key]}" for key in mine if _differ(mine[key], theirs[key])
+        ]
+        if unlike:
+            raise OptionError(
+                f"{name}: {', '.join(unlike)}. Merge accumulators made alike, of blocks made alike."
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        """What accumulators have to agree in, None where that is open."""
+        place, s = self._place, self._settings
+        facts: dict[str, Any] = {**s._asdict(), "folds": s.folds or "no folds"}
+        if place is not None:
+            facts["dtype"] = place.dtype
+        facts["framework"] = None if place is None else place.binding.framework
+        facts["device"] = None if place is None else place.device
+        facts["b"] = None if place is None else "(rows,)" if place.vector else "(rows, n_outputs)"
+        return facts
+
+
+def _differ(mine: Any, theirs: Any) -> bool:
+    return mine is not None and theirs is not None and bool(mine != theirs)

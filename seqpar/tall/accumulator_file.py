@@ -1,0 +1,66 @@
+"""The file that a `LstsqAccumulator` is saved in: one .npz of plain arrays, with nothing in it that runs when it is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqpar.dispatch.problem import Array
+from seqpar.errors import OptionError
+
+FORMAT = "seqpar.LstsqAccumulator"
+VERSION = 1
+
+
+def write(path: str | os.PathLike[str], facts: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """Replace the file as a whole, or leave it as it was."""
+    path = Path(path)
+    head = json.dumps({"format": FORMAT, "version": VERSION, **facts})
+    # Beside the file, since only within one file system does a rename replace at once.
+    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        with open(new, "xb") as file:
+            np.savez(file, allow_pickle=False, head=np.asarray(head), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def read(name: str, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `write` was given."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            facts = json.loads(str(file["head"]))
+            arrays = {key: file[key] for key in file.files if key != "head"}
+        if facts.pop("format") != FORMAT:
+            raise KeyError("format")
+        version = facts.pop("version")
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise OptionError(
+            f"{name}: {os.fspath(path)!r} is not a whole file of LstsqAccumulator.save. Give one that is."
+        ) from error
+    if version != VERSION:
+        raise OptionError(
+            f"{name}: {os.fspath(path)!r} is of version {version}, and this seqpar reads version {VERSION}. Install the "
+            "seqpar that wrote it, or accumulate again."
+        )
+    return facts, arrays
+
+
+def in_host_memory(x: Array) -> Any:
+    """The numbers of an array of any framework as a NumPy array."""
+    try:
+        return np.asarray(x)
+    except TypeError:  # how PyTorch and CuPy refuse to copy from a device unasked
+        from array_api_compat import to_device
+
+        return np.asarray(to_device(x, "cpu"))

@@ -1,0 +1,231 @@
+"""What may be pushed into a `LstsqAccumulator`: every check comes before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.problem import Array
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError, unknown_name
+from seqpar.solving.bindings import solver_of
+from seqpar.tall.canonical import common, computed, real
+from seqpar.tall.lstsq_operation import real_of
+from seqpar.validation import binding_of, floating, is_scalar, number_of, same_device
+
+WHAT = "an array with rows and columns"
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+class Place(NamedTuple):
+    """What the first block decides for all others."""
+
+    binding: Binding
+    like: Array
+    """An array of the framework, without elements."""
+    device: Any
+    """As the binding tells it."""
+    dtype: str
+    """That of the R factor."""
+    vector: bool
+    """Are blocks of b without an axis of outputs?"""
+
+
+def place_of_block(
+    name: str,
+    a: Any,
+    b: Any,
+    weights: Any,
+    features: int,
+    outputs: int,
+    dtype: str | None,
+    known: Place | None,
+) -> Place:
+    """Check a block, for itself and against the first one."""
+    binding = binding_of(name, (), ("weights",), WHAT, a=a, b=b, weights=weights)
+    if known is not None and binding is not known.binding:
+        raise ArrayTypeError(
+            f"{name}: a is a {binding.framework} array, and the first block was of {known.binding.framework}. "
+            "Push blocks of one framework; nothing is converted behind your back."
+        )
+    same_device(name, binding, a=a, b=b, weights=weights)
+    if known is not None:
+        device, first = binding.device_of(a), known.device
+        if device is not None and first is not None and device != first:
+            raise ArrayTypeError(
+                f"{name}: a is on {device}, and the first block was on {first}. Move it there."
+            )
+    for which, x in (("a", a), ("b", b), ("weights", weights)):
+        if x is not None:
+            _plain(name, binding, which, x)
+    vector = _shapes(name, a, b, weights, features, outputs)
+    if known is not None and vector != known.vector:
+        shape = "(rows,)" if known.vector else "(rows, 1)"
+        raise ShapeError(
+            f"{name}: b.shape={tuple(b.shape)}, and the first b was {shape}. Push one of that shape."
+        )
+    given = common(computed(name, binding, "a", a), computed(name, binding, "b", b))
+    if weights is not None:
+        real(name, "weights", computed(name, binding, "weights", weights))
+        not_negative(name, binding, "weights", weights)
+    kind = given if dtype is None else dtype
+    if known is None:
+        return Place(binding, _anchor(name, binding, kind, a), binding.device_of(a), kind, vector)
+    kind = known.dtype
+    if dtype is None and given != kind:
+        raise DtypeError(
+            f"{name}: this block is computed in {given}, and the first was in {kind}. Cast the block, or make the "
+            f"accumulator with dtype={common(given, kind)!r}, to which every block is cast."
+        )
+    if common(given, kind) != kind:
+        raise DtypeError(
+            f"{name}: {given} does not fit into dtype={kind!r}. Cast the block, or accumulate in {given}."
+        )
+    return known
+
+
+def _plain(name: str, binding: Binding, which: str, x: Any) -> None:
+    """Refuse what stands for values to come, or wants a gradient that nobody would carry."""
+    if binding.compiling() or solver_of(binding).tracing(x):
+        raise ArrayTypeError(
+            f"{name}: {which} is being traced, and an accumulator keeps values. Push outside of the transformation."
+        )
+    if getattr(x, "requires_grad", False) and not binding.direct((x,)):
+        raise ArrayTypeError(
+            f"{name}: {which} wants a gradient, and an accumulator has none. Push {which}.detach(), or use seqpar.lstsq."
+        )
+
+
+def _shapes(name: str, a: Any, b: Any, weights: Any, features: int, outputs: int) -> bool:
+    """Do they fit together; and is b a vector?"""
+    shape = tuple(a.shape)
+    if len(shape) != 2 or shape[1] != features:
+        raise ShapeError(
+            f"{name}: a.shape={shape} is not (rows, {features}). Push blocks of n_features={features} columns."
+        )
+    rows = shape[0]
+    vector = len(b.shape) == 1 and outputs == 1
+    if tuple(b.shape) != ((rows,) if vector else (rows, outputs)):
+        fitting = f"({rows}, {outputs})" + (f" or ({rows},)" if outputs == 1 else "")
+        raise ShapeError(
+            f"{name}: b.shape={tuple(b.shape)} does not fit a.shape={shape} and n_outputs={outputs}. Give b {fitting}."
+        )
+    if weights is not None and tuple(weights.shape) != (rows,):
+        raise ShapeError(
+            f"{name}: weights.shape={tuple(weights.shape)} does not fit a.shape={shape}. Give one for each row, ({rows},)."
+        )
+    return vector
+
+
+def not_negative(name: str, binding: Binding, which: str, x: Array) -> None:
+    """Refuse negative numbers, where values are at hand: never by waiting for a device."""
+    known = solver_of(binding).beneath(x)
+    if known is None or 0 in known.shape:
+        return
+    xp = binding.namespace(known)
+    if bool(xp.any(known < 0)):
+        raise OptionError(
+            f"{name}: {which} holds {float(xp.min(known)):g}, which is negative. Give {which} of zero or more."
+        )
+
+
+def _anchor(name: str, binding: Binding, dtype: str, like: Array) -> Array:
+    """An array of no elements that tells framework, device and dtype."""
+    x = binding.full(0.0, (0,), dtype, like)
+    if binding.dtype_name(x.dtype) != dtype:
+        raise DtypeError(
+            f"{name}: {binding.framework} has no {dtype} here. Turn it on first (in JAX the option jax_enable_x64), or "
+            "leave dtype=None."
+        )
+    return x
+
+
+def dtype_named(name: str, dtype: Any) -> str | None:
+    """The name of a dtype of the state, given as a name or in the words of a framework."""
+    if dtype is None:
+        return None
+    text = (
+        dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    )
+    text = str(dtype).rpartition(".")[2] if text is None else text
+    if text not in DTYPES:
+        raise unknown_name(name, "dtype", text, DTYPES)
+    return str(text)
+
+
+def penalty(name: str, place: Place, ridge: Any, features: int) -> Array | None:
+    """One penalty for each feature, or None where there is none."""
+    binding, dtype = place.binding, real_of(place.dtype)
+    if is_scalar(ridge):
+        number = number_of(name, "ridge", ridge)
+        if isinstance(number, complex) or not number >= 0:
+            raise OptionError(f"{name}: ridge={ridge!r} is not zero or more. Give a penalty that is.")
+        return None if number == 0 else binding.full(number, (features,), dtype, place.like)
+    x = _numbers(name, place, "ridge", ridge)
+    if tuple(x.shape) not in ((), (features,)):
+        raise ShapeError(
+            f"{name}: ridge.shape={tuple(x.shape)} does not fit {features} features. Give one number, or one for each "
+            f"feature, ({features},)."
+        )
+    return binding.namespace(x).broadcast_to(x, (features,))
+
+
+def penalties(name: str, place: Place, ridges: Any) -> Array:
+    """Numbers to try, (L,): a sequence of them, a NumPy array, or an array of the framework."""
+    if isinstance(ridges, (Sequence, np.ndarray)):
+        try:
+            known = np.asarray(ridges)
+            if known.dtype.kind not in "biuf":
+                raise ValueError
+            known = known.astype(real_of(place.dtype))
+        except ValueError:
+            raise OptionError(
+                f"{name}: ridges={ridges!r} are not numbers. Give several, as in np.logspace(-6, 3, 10)."
+            ) from None
+        if np.any(known < 0):
+            raise OptionError(
+                f"{name}: ridges hold {known.min():g}, which is negative. Give penalties of zero or more."
+            )
+        x = place.binding.from_numpy(known, place.like)
+    else:
+        x = _numbers(name, place, "ridges", ridges)
+    if x.ndim != 1 or x.shape[0] == 0:
+        raise ShapeError(
+            f"{name}: ridges.shape={tuple(x.shape)} is not (L,). Give one or more numbers in a row."
+        )
+    return x
+
+
+def _numbers(name: str, place: Place, which: str, x: Any) -> Array:
+    """A real array where the state is, not negative, in its precision."""
+    binding = binding_of(name, (), (), f"{which} as a number or an array", **{which: x})
+    if binding is not place.binding:
+        raise ArrayTypeError(
+            f"{name}: {which} is a {binding.framework} array, and what was pushed is of {place.binding.framework}. Give "
+            "it in that framework."
+        )
+    floating(name, which, binding.dtype_name(x.dtype))
+    real(name, which, binding.dtype_name(x.dtype))
+    not_negative(name, binding, which, x)
+    dtype = real_of(place.dtype)
+    return x if binding.dtype_name(x.dtype) == dtype else binding.cast(x, dtype)
+
+
+def forgetting(name: str, forget: Any) -> float:
+    """A factor that weights are multiplied by."""
+    if not isinstance(forget, (int, float)) or isinstance(forget, bool) or not 0 < forget <= 1:
+        raise OptionError(
+            f"{name}: forget={forget!r} is not above 0 and at most 1. Give a number such as 0.99."
+        )
+    return float(forget)
+
+
+def rank_tolerance(name: str, rtol: Any) -> float | None:
+    """A share of the largest singular value."""
+    if rtol is None:
+        return None
+    if not isinstance(rtol, (int, float)) or isinstance(rtol, bool) or not 0 <= rtol < 1:
+        raise OptionError(f"{name}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None.")
+    return float(rtol)

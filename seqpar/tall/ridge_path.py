@@ -1,0 +1,119 @@
+"""Ridge regression for many penalties from one SVD of a small R factor.
+
+With R = U diag(s) V^H for the columns of a, and c the first rows of those of b turned by U^H, the solution for a penalty l is
+V diag(s / (s^2 + l)) c; sum s^2 / (s^2 + l) degrees of freedom went into it, and |l / (s^2 + l) c|^2 + |rest|^2 is left over
+(Golub, Heath and Wahba 1979, where generalised cross-validation comes from). A column of ones is eliminated first by putting
+it in front of the others: what is below the first row of that R factor is the problem without the intercept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from seqpar.algorithms.matrices import adjoint
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.problem import Array
+from seqpar.tall.lstsq_operation import LEAST_RANK_UNITS
+
+A = TypeVar("A")
+
+
+class RidgePath(NamedTuple, Generic[A]):
+    """Solutions for several penalties, as `LstsqAccumulator.solve_path` returns them; L is how many."""
+
+    ridges: A
+    """The penalties, (L,)."""
+    x: A
+    """A solution for each: (L, n), or (L, n, k) for several outputs; one row more with an intercept."""
+    residual_norm: A
+    """The norm of what each leaves over, without its penalty: (L,) or (L, k)."""
+    degrees_of_freedom: A
+    """The trace of the matrix that takes b to a x, (L,); an intercept counts as one."""
+    gcv: A
+    """Generalised cross-validation, (L,): rows * residual_norm^2 / (rows - degrees_of_freedom)^2, the mean over outputs;
+    infinity where nothing is left free."""
+
+    @property
+    def best(self) -> int:
+        """The index of the least `gcv`. Reads one number back from a device."""
+        return least(self.gcv)
+
+
+def least(scores: Array) -> int:
+    """The index of the least score."""
+    from seqpar.dispatch.frameworks import binding_for
+
+    return int(binding_for(type(scores)).namespace(scores).argmin(scores))
+
+
+class Solutions(NamedTuple):
+    """Those of any number of problems (...) for L penalties."""
+
+    x: Array
+    """(..., L, columns, k)."""
+    residual: Array
+    """(..., L, k)."""
+    freedom: Array
+    """(..., L)."""
+
+
+def solutions(
+    binding: Binding, r: Array, ridges: Array, n: int, intercept: bool, rtol: float | None
+) -> Solutions:
+    """From r (..., N, N) of [a | 1 | b], a of n columns, and real penalties (L,), for all of them at once."""
+    xp = binding.namespace(r)
+    la = binding.linear_algebra(xp)
+    first = None
+    if intercept:
+        # A factorisation and not a subtraction of means, which cancels.
+        turned = la.r(xp.concat([r[..., n : n + 1], r[..., :n], r[..., n + 1 :]], axis=-1))
+        first, r = turned[..., :1, :], turned[..., 1:, 1:]
+    u, s, vh = la.svd(r[..., :n, :n])
+    c = la.product(adjoint(xp, u), r[..., :n, n:])[..., None, :, :]
+    s, root = s[..., None, :], xp.expand_dims(xp.sqrt(ridges), axis=-1)
+    # Never s^2 + l: squares of float32 overflow above 1e19.
+    size = xp.hypot(s, root)
+    share = rtol if rtol is not None else LEAST_RANK_UNITS * float(xp.finfo(s.dtype).eps)
+    # As `lstsq` cuts; NaN is not cut.
+    kept = ~(size <= share * xp.max(size, axis=-1, keepdims=True))
+    safe = xp.where(kept, size, xp.ones_like(size))
+    used = xp.where(kept, s / safe, xp.zeros_like(size))
+    unused = xp.where(kept, root / safe, xp.ones_like(size)) ** 2
+    parts = c * xp.expand_dims(xp.astype(used / safe, c.dtype), axis=-1)
+    x = la.product(adjoint(xp, vh)[..., None, :, :], parts)
+    left_over = c * xp.expand_dims(xp.astype(unused, c.dtype), axis=-1)
+    rest = r[..., None, n:, n:]
+    rest = xp.broadcast_to(rest, (*left_over.shape[:-2], *rest.shape[-2:]))
+    residual = column_norms(xp, xp.concat([left_over, rest], axis=-2))
+    freedom = xp.sum(used**2, axis=-1)
+    if first is not None:
+        corner = first[..., None, :, :1]
+        some = corner != 0
+        level = first[..., None, :, n + 1 :] - la.product(first[..., None, :, 1 : n + 1], x)
+        level = level / xp.where(some, corner, xp.ones_like(corner))
+        x = xp.concat([x, xp.where(some, level, xp.zeros_like(level))], axis=-2)
+        freedom = freedom + xp.astype(some, freedom.dtype)[..., 0, 0]
+    return Solutions(x, residual, freedom)
+
+
+def path(
+    static: tuple[Binding, int, bool, float | None], r: Array, ridges: Array, rows: Array
+) -> tuple[Array, ...]:
+    """The arrays of a `RidgePath` but its penalties; rows () counts those behind r (N, N)."""
+    binding, n, intercept, rtol = static
+    xp = binding.namespace(r)
+    found = solutions(binding, r, ridges, n, intercept, rtol)
+    free = rows - found.freedom
+    some = ~(free <= rows * (n * float(xp.finfo(free.dtype).eps)))
+    ratio = found.residual / xp.expand_dims(xp.where(some, free, xp.ones_like(free)), axis=-1)
+    score = rows * xp.mean(ratio**2, axis=-1)
+    score = xp.where(some, score, xp.full_like(score, float("inf")))
+    return found.x, found.residual, found.freedom, score
+
+
+def column_norms(xp: Any, x: Array) -> Array:
+    """The norm of each column, of numbers whose squares may overflow."""
+    size = xp.abs(x)
+    largest = xp.max(size, axis=-2, keepdims=True)
+    unit = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
+    return xp.sqrt(xp.sum((size / unit) ** 2, axis=-2)) * unit[..., 0, :]

@@ -1,0 +1,192 @@
+"""The R factor of a stream of rows: short blocks wait until they are worth a factorisation, long ones are walked by slices.
+
+A factorisation of m rows below an R of N columns does the work of N + m rows: a block of 2 N wastes a third of it, one of 8 N a
+ninth. A `Part` is never changed: whoever adds rows gets a new one, so that what fails on the way leaves the old one as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.options import NO_WISH, Request
+from seqpar.dispatch.problem import Array
+from seqpar.solving.bindings import solver_of
+from seqpar.tall.lstsq_operation import real_of
+from seqpar.tall.operations import R_FACTOR, Factorisation
+
+GATHERED = 8
+"""Rows that wait to be factorised together, in columns."""
+
+LEAST_GATHERED = 1024
+"""Rows below which a call costs more than its factorisation, whatever the number of columns."""
+
+SLICE = 1 << 22
+"""Elements of a long block that are factorised at a time: 16 MB in float32."""
+
+
+class Recipe(NamedTuple):
+    """How rows become an R factor."""
+
+    binding: Binding
+    dtype: str
+    columns: int
+    """Those of [a | 1 | b]."""
+    intercept: bool
+    forget: float
+    """The weight that rows lose with every row behind them."""
+    gathered: int
+    """Rows that wait to be factorised together."""
+    slice: int
+    """Rows of a long block that are factorised at a time."""
+    request: Request
+
+
+class Part(NamedTuple):
+    """What is kept of the rows so far."""
+
+    r: Array
+    """The R factor of [a | 1 | b], (columns, columns)."""
+    waiting: tuple[Array, ...]
+    """Rows [a | 1 | b] not in r yet, weighted."""
+    rows: int
+    """How many there were, those that wait included."""
+    ran: Array | None
+    """What found r, a number of `seqpar.tall.ran`."""
+
+
+def rows_at_a_time(columns: int, block_rows: int | None) -> tuple[int, int]:
+    """How many rows are gathered, and how many of a long block are factorised at a time."""
+    if block_rows is not None:
+        return block_rows, block_rows
+    gathered = max(GATHERED * columns, LEAST_GATHERED)
+    return gathered, max(gathered, SLICE // columns)
+
+
+def nothing(recipe: Recipe, like: Array) -> Part:
+    """No rows at all."""
+    n = recipe.columns
+    return Part(recipe.binding.full(0.0, (n, n), recipe.dtype, like), (), 0, None)
+
+
+def with_rows(recipe: Recipe, part: Part, a: Array, b: Array, weights: Array | None) -> Part:
+    """Rows a (m, n), b (m, k) and weights (m,) behind those of a part."""
+    m, first = a.shape[0], 0
+    if m >= recipe.gathered:
+        part = settled(recipe, part)
+    while m - first >= recipe.gathered:
+        last = min(first + recipe.slice, m)
+        part = _folded(recipe, part, *(_rows(x, first, last) for x in (a, b, weights)))
+        first = last
+    if first == m:
+        return part
+    block = [_rows(x, first, m) for x in (a, b, weights)]
+    rows = compiled(recipe.binding, _joined, (recipe.binding, recipe.dtype, recipe.intercept), block)
+    waiting = _doubled(recipe.binding, (*part.waiting, rows))
+    part = part._replace(waiting=waiting, rows=part.rows + m - first)
+    return settled(recipe, part) if sum(x.shape[0] for x in waiting) >= recipe.gathered else part
+
+
+def settled(recipe: Recipe, part: Part) -> Part:
+    """The same with no rows waiting."""
+    if not part.waiting:
+        return part
+    xp = recipe.binding.namespace(part.r)
+    rows = part.waiting[0] if len(part.waiting) == 1 else xp.concat(part.waiting, axis=0)
+    done = part._replace(waiting=(), rows=part.rows - rows.shape[0])
+    return _folded(recipe._replace(intercept=False), done, rows, None, None)
+
+
+def merged(recipe: Recipe, part: Part, behind: Part) -> Part:
+    """The rows of two parts, those of the second behind those of the first; neither has any waiting."""
+    keep = recipe.forget ** (behind.rows / 2)
+    r, ran = compiled(recipe.binding, _below, (recipe.binding, keep), (part.r, behind.r))
+    return Part(r, (), part.rows + behind.rows, ran)
+
+
+def compiled(
+    binding: Binding, function: Callable[..., Any], static: tuple[Any, ...], arrays: Sequence[Any]
+) -> Any:
+    """`function(static, *arrays)` as one program, where the framework compiles."""
+    with np.errstate(all="ignore"):
+        return solver_of(binding).as_one_program(function, static, static, arrays)
+
+
+def _rows(x: Array | None, first: int, last: int) -> Array | None:
+    return x if x is None or (first, last) == (0, x.shape[0]) else x[first:last, ...]
+
+
+def _folded(recipe: Recipe, part: Part, a: Array | None, b: Array | None, weights: Array | None) -> Part:
+    assert a is not None
+    m, forget, fading = a.shape[0], recipe.forget, None
+    if forget != 1:
+        powers = forget ** np.arange(m - 1.0, -1.0, -1.0)
+        fading = recipe.binding.from_numpy(powers.astype(real_of(recipe.dtype)), a)
+    static = (recipe.binding, recipe.dtype, recipe.intercept, forget ** (m / 2), recipe.request)
+    r, ran = compiled(recipe.binding, _factor, static, (a, b, weights, fading, part.r))
+    return Part(r, (), part.rows + m, ran)
+
+
+def _factor(
+    static: tuple[Binding, str, bool, float, Request],
+    a: Array,
+    b: Array | None,
+    weights: Array | None,
+    fading: Array | None,
+    seed: Array,
+) -> tuple[Array, ...]:
+    """R of the seed times a number, and of rows below it: a is read where it lies."""
+    binding, dtype, intercept, keep, request = static
+    a, b = _cast(binding, a, dtype), _with_ones(binding, a, b, dtype, intercept)
+    if weights is not None:
+        weights = _cast(binding, weights, real_of(dtype))
+    if fading is not None:
+        weights, seed = fading if weights is None else weights * fading, seed * keep
+    return binding.call(R_FACTOR, Factorisation(), (a, b, weights, seed), request)
+
+
+def _joined(static: tuple[Binding, str, bool], a: Array, b: Array | None, weights: Array | None) -> Array:
+    """Rows of [a | 1 | b] in memory of their own, weighted."""
+    binding, dtype, intercept = static
+    xp = binding.namespace(a)
+    rows = xp.concat(
+        [_cast(binding, a, dtype), _with_ones(binding, a, b, dtype, intercept)],
+        axis=-1,
+    )
+    if weights is None:
+        return rows
+    share = xp.sqrt(_cast(binding, weights, real_of(dtype)))
+    return rows * xp.expand_dims(xp.astype(share, rows.dtype), axis=-1)
+
+
+def _with_ones(binding: Binding, a: Array, b: Array | None, dtype: str, intercept: bool) -> Array | None:
+    if b is None:
+        return None
+    b = _cast(binding, b, dtype)
+    if not intercept:
+        return b
+    return binding.namespace(a).concat([binding.full(1.0, (b.shape[0], 1), dtype, a), b], axis=-1)
+
+
+def _cast(binding: Binding, x: Array, dtype: str) -> Array:
+    return binding.readable(x) if binding.dtype_name(x.dtype) == dtype else binding.cast(x, dtype)
+
+
+def _doubled(binding: Binding, waiting: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The same rows in pieces that shrink, joined like the digits of a counter.
+
+    Rows that come one at a time are copied log2 times, and compilers see a dozen shapes and not a thousand.
+    """
+    *pieces, last = waiting
+    while pieces and pieces[-1].shape[0] <= last.shape[0]:
+        last = binding.namespace(last).concat([pieces.pop(), last], axis=0)
+    return (*pieces, last)
+
+
+def _below(static: tuple[Binding, float], r: Array, behind: Array) -> tuple[Array, ...]:
+    binding, keep = static
+    seed = r if keep == 1 else r * keep
+    return binding.call(R_FACTOR, Factorisation(), (behind, None, None, seed), NO_WISH)
