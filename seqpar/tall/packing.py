@@ -30,8 +30,8 @@ from typing import NamedTuple
 PANEL = 16
 """Columns whose reflections are one product."""
 RECORD = PANEL * PANEL + PANEL
-BLOCKS = {"float32": 256, "float64": 128}
-"""Rows of a block: a panel of them is half of a first-level cache of 32 KB."""
+BLOCKS = {"float32": 256, "float64": 256}
+"""Rows of a block: half of those take up to a tenth longer, and a panel of float64 fills a first-level cache of 32 KB."""
 PART, MOST_PARTS = 8192, 32
 """Least rows of a part, more where there would be more parts than these: merges come one after the other."""
 MOST_COLUMNS = 256
