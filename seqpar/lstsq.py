@@ -7,7 +7,7 @@ from it is in `seqpar.tall.lstsq_operation`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqpar.dispatch.binding import Binding
@@ -106,10 +106,12 @@ def lstsq(
 
     Notes
     -----
-    `x` and `residual_norm` have derivatives with respect to `a`, `b`, `ridge` and `weights`, by the rule of the minimum itself
-    and not through the factorisation; where the rank is short they are those of changes that keep the rank. `rank`,
-    `singular_values` and `condition` have none. Negative ridges and weights are refused where the values are at hand, which
-    they are not on a GPU or under a transformation. Nothing synchronises a device, save for method "cholesky", as in `qr`.
+    `x`, `residual_norm`, `singular_values` and `condition` have derivatives of every order with respect to `a`, `b`, `ridge` and
+    `weights`, by the rule of the minimum itself and not through the factorisation; where the rank is short they are those of
+    changes that keep the rank. A norm or a singular value that is zero has the derivative zero.
+
+    Negative ridges and weights are refused where the values are at hand, which they are not on a GPU or under a
+    transformation. Nothing synchronises a device, save for method "cholesky", as in `qr`.
 
     Examples
     --------
@@ -173,10 +175,20 @@ def form_of(a: Any, b: Any, ridge: Any, weights: Any, rtol: Any, intercept: Any)
 
 def solved(form: Form, request: Request) -> LstsqResult[Any]:
     """The result, by the R factor that `request` wishes for."""
+    return presented(form, *results_of(form, request))
+
+
+def results_of(form: Form, request: Request) -> tuple[tuple[Array, ...], Array]:
+    """The results of the operation, and what found R."""
     a, b, ridge, weights = form.operands
     call = form.binding.call
     r, ran = call(R_FACTOR, Factorisation(), (a, b, weights, None), request)
-    x, residual, values, rank, *_ = call(LSTSQ, form.spec, (a, b, ridge, weights, r), NO_WISH)
+    return call(LSTSQ, form.spec, (a, b, ridge, weights, r), NO_WISH), ran
+
+
+def presented(form: Form, results: tuple[Array, ...], ran: Array) -> LstsqResult[Any]:
+    """What the public function returns of them."""
+    x, residual, values, rank = results[:4]
     xp = form.binding.namespace(x)
     if values.shape[-1]:
         condition = ratio(xp, values[..., 0], values[..., -1])
@@ -274,6 +286,20 @@ class PreparedLstsq(NamedTuple):
         """That of the R factor, where the work is."""
         a, b, _, weights = self.form.operands
         return problem_of(self.binding, R_FACTOR, Factorisation(), (a, b, weights, None))
+
+    def vjp(
+        self, function: Callable[..., Any], primals: Sequence[Any], options: dict[str, Any]
+    ) -> tuple[LstsqResult[Any], Callable[[Any], tuple[Array, ...]]]:
+        """Reverse mode where the framework has none."""
+        from seqpar.tall.lstsq_vjp import pull_back
+
+        results, ran = results_of(self.form, self.request)
+        found = presented(self.form, results, ran)
+
+        def pullback(cotangent: Any) -> tuple[Array, ...]:
+            return pull_back(self.form, results, found, cotangent, primals)
+
+        return found, pullback
 
 
 def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> PreparedLstsq:
