@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import Call, face
+from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import OptionError, unknown_name
@@ -202,13 +203,23 @@ def _info(r: Array, ran: Array) -> QRInfo:
 
 
 def _plan(binding: Binding, a: Array, *_: Any) -> Plan:
-    shape = matrix(NAME, "a", a)
+    shape = matrix(NAME, "a", a, counted=False)
     fix = fitted(binding, a, shape, len(shape), computed(NAME, binding, "a", a))
     return Plan(Factorisation(), (fix, *(None for _ in _)), given=0)
 
 
-_REDUCED = Face(QR_OPERATION, _plan, arrays=("a",), flags=(), what=WHAT)
-_R = Face(
+class _Face(Face):
+    """Rows that nobody has counted yet, which Dask knows, have no facts that a plan could be kept by."""
+
+    def _plan(self, binding: Binding, arrays: tuple[Any, ...], flags: tuple[Any, ...], request: Request) -> Plan:
+        shape = getattr(arrays[0], "shape", ())
+        if len(shape) > 1 and isinstance(shape[-2], float):
+            return self.plan(binding, *arrays)
+        return super()._plan(binding, arrays, flags, request)
+
+
+_REDUCED = _Face(QR_OPERATION, _plan, arrays=("a",), flags=(), what=WHAT)
+_R = _Face(
     R_FACTOR,
     _plan,
     name=NAME,

@@ -13,13 +13,18 @@ from seqpar.validation import COMPLEX, Shape, floating, pad, state_of
 WHAT = "an array with rows and columns"
 
 
-def matrix(operation: str, name: str, x: Any) -> Shape:
-    """The shape of an array of matrices, checked for its rank."""
+def matrix(operation: str, name: str, x: Any, counted: bool = True) -> Shape:
+    """The shape of an array of matrices, checked for its rank; `counted` also for rows of which nobody knows how many."""
     shape = tuple(x.shape)
     if len(shape) < 2:
         mend = f" {name}[:, None] has one column, {name}[None, :] one row." if len(shape) == 1 else ""
         raise ShapeError(
             f"{operation}: {name}.shape={shape} has no rows and columns. Give an array of shape (..., rows, columns).{mend}"
+        )
+    # A size that Dask does not know yet is a float, NaN.
+    if isinstance(shape[-1], float) or any(isinstance(n, float) for n in (shape if counted else shape[:-2])):
+        raise ShapeError(
+            f"{operation}: {name}.shape={shape} is not known yet. Find it out first: {name}.compute_chunk_sizes() in Dask."
         )
     return shape
 
