@@ -31,14 +31,17 @@ from seqpar.validation import REAL
 Results = tuple[Array, ...]
 
 LEAST_RANK_UNITS = 8
-"""The least number of rounding units below which a singular value counts as none, relative to the largest."""
+"""Rounding units of the largest singular value up to which another is noise. Of matrices that are exactly short of rank, with
+2 to 512 columns and up to 100,000 rows, what rounding made of the zeros was 0.02 to 2.2 units, whatever the size; columns
+that are all one number reached 5.7."""
 
 
 class LeastSquares(NamedTuple):
     """The static part."""
 
     rtol: float | None = None
-    """Singular values up to this share of the largest count as none; None takes max(n, 8) rounding units."""
+    """Singular values up to this share of the largest count as none; None takes 8 rounding units, and
+    columns of any length for independent that are so at one length."""
 
 
 def real_of(dtype: str) -> str:
@@ -174,27 +177,65 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     la = linear_algebra(r)
     rows = min(r.shape[-2], n)
     left, c, rest = r[..., :rows, :n], r[..., :rows, n:], r[..., rows:, n:]
-    u, s, right = la.svd(left)
-    share = rtol if rtol is not None else max(n, LEAST_RANK_UNITS) * float(xp.finfo(s.dtype).eps)
-    kept = s > share * s[..., :1]
+    u, values, vectors = la.svd(left)
+    kept, inverse, full = _independent(xp, la, left, values, rtol)
     rank = xp.sum(xp.astype(kept, xp.int32), axis=-1, dtype=xp.int32)
-    values, vectors = s, right
+    s, right, above = values, vectors, c
     if ridge is not None:
         # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
-        penalty = _eye(xp, r, n) * xp.expand_dims(xp.astype(xp.sqrt(ridge), r.dtype), axis=-1)
-        stacked = xp.concat([left, xp.broadcast_to(penalty, (*c.shape[:-2], n, n))], axis=-2)
-        below = xp.zeros_like(c[..., :1, :])
-        c = xp.concat([c, xp.broadcast_to(below, (*c.shape[:-2], n, c.shape[-1]))], axis=-2)
-        u, s, right = la.svd(stacked)
-        kept = s > share * s[..., :1]
-    scale = xp.where(kept, 1 / xp.where(kept, s, xp.ones_like(s)), xp.zeros_like(s))
+        penalty = _eye(xp, r, n) * xp.astype(xp.sqrt(ridge), r.dtype)[..., None]
+        lead, k = tuple(c.shape[:-2]), c.shape[-1]
+        nothing = filled(xp, (*lead, n, k), 0.0, c, c.dtype)
+        below = xp.concat([xp.broadcast_to(penalty, (*lead, n, n)), nothing], axis=-1)
+        stacked = la.r(xp.concat([r[..., :rows, :], below], axis=-2))
+        system, above = stacked[..., :n, :n], stacked[..., :n, n:]
+        u, s, right = la.svd(system)
+        kept, inverse, full = _independent(xp, la, system, s, rtol)
+    some = kept & (s != 0)
+    scale = xp.where(some, 1 / xp.where(some, s, xp.ones_like(s)), xp.zeros_like(s))
     # A NaN is never replaced by a number.
     scale = xp.where(xp.isnan(s), s, scale)
-    root = right * xp.expand_dims(xp.astype(scale, right.dtype), axis=-1)
-    x = la.product(adjoint(xp, root), la.product(adjoint(xp, u), c))
-    left_over = c[..., :rows, :] - la.product(left, x)
-    residual = _norms(xp, xp.concat([left_over, rest], axis=-2))
+    root = right * xp.astype(scale, right.dtype)[..., None]
+    parts = la.product(adjoint(xp, u), above)
+    x = la.product(adjoint(xp, root), parts)
+    if inverse is not None:
+        # Back substitution is as exact as each column's own length allows, which singular values are not.
+        x = xp.where(full, la.product(inverse, above), x)
+        root = xp.where(full, adjoint(xp, inverse), root)
+    if ridge is None:
+        # What R leaves of b is known without a difference of numbers of the size of b.
+        left_over = xp.where(kept[..., None], xp.zeros_like(parts), parts)
+    else:
+        left_over = c - la.product(left, x)
+    residual = norms(xp, xp.concat([left_over, rest], axis=-2))
     return x, residual, values, rank, vectors, root, _null(xp, la, right, kept)
+
+
+def _independent(
+    xp: Any, la: LinearAlgebra, r: Array, s: Array, rtol: float | None
+) -> tuple[Array, Array | None, Array]:
+    """Which singular values s of upper triangular r count; r^-1; and where (..., 1, 1) that is to be used.
+
+    Without an rtol all of them count where columns of r brought to one length are independent, |r| |r^-1| < 1 / (8 eps) in
+    Frobenius' norm, though some be 1e-10 of the others: QR is exact to rounding column by column.
+    """
+    share = LEAST_RANK_UNITS * float(xp.finfo(s.dtype).eps)
+    kept = s > (share if rtol is None else rtol) * s[..., :1]
+    n = r.shape[-1]
+    if r.shape[-2] < n:
+        return kept, None, kept
+    lengths = norms(xp, r)
+    unit = xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    eye = _eye(xp, r, n)
+    scaled = r / xp.astype(unit, r.dtype)[..., None, :]
+    singular = xp.any((scaled == 0) & (eye == 1), axis=(-2, -1), keepdims=True)
+    inverse = la.solve_right(xp.broadcast_to(eye, r.shape), xp.where(singular, eye, scaled))
+    size = xp.sqrt(xp.sum(xp.abs(inverse) ** 2, axis=(-2, -1), keepdims=True))
+    usable = ~singular & xp.isfinite(size)
+    if rtol is None:
+        kept = kept | (usable & (share * n**0.5 * size < 1))[..., 0]
+    full = usable & xp.all(kept, axis=-1, keepdims=True)[..., None]
+    return kept, inverse / xp.astype(unit, r.dtype)[..., :, None], full
 
 
 def _null(xp: Any, la: LinearAlgebra, right: Array, kept: Array) -> Array:
@@ -206,7 +247,7 @@ def _null(xp: Any, la: LinearAlgebra, right: Array, kept: Array) -> Array:
     return xp.where(every, xp.zeros_like(outside), outside)
 
 
-def _norms(xp: Any, x: Array) -> Array:
+def norms(xp: Any, x: Array) -> Array:
     """The norm of each column, of numbers whose squares may overflow."""
     size = xp.abs(x)
     largest = xp.max(size, axis=-2, keepdims=True)
