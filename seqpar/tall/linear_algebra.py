@@ -8,7 +8,8 @@ float32 may run in ten bits on some devices. A binding offers what its framework
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
