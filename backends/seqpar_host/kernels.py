@@ -1,15 +1,15 @@
 """The host kernels as a choice sees them: what they can run, how they rank, and how they bind to memory."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import seqpar
-from seqpar.dispatch.geometry import row_major
-from seqpar.dispatch.problem import Kernel, Launch, Layout, Problem, wrong_counts
+from seqpar.dispatch.problem import Launch, Layout, Problem, wrong_counts
 from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
-from seqpar.validation import COMPLEX, REAL
 from seqpar_host.configs import CellShootingConfig, ChunkedConfig, SequentialConfig
+from seqpar_host.host_kernel import HostKernel
+from seqpar_host.tall_kernels import TallQR, TallR
 
 if TYPE_CHECKING:
     from seqpar_host.plan import Plan
@@ -31,66 +31,9 @@ def host_backend() -> Backend:
         kernels=lambda: (
             *(Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
             *(CellSequential(), CellShooting(), CellBackward(), CellShootingBackward(), CellGradients()),
+            *(TallQR(), TallR()),
         ),
     )
-
-
-class HostKernel(Kernel):
-    """A numba kernel over host memory that some binding can show."""
-
-    backend = "host"
-    form = "buffers"
-    kernel: ClassVar[str]
-
-    def refuses(self, problem: Problem, config: Any) -> str | None:
-        if problem.device != "cpu":
-            return f"works on host memory, and the arrays are on {problem.device}"
-        if not problem.addressable:
-            return f"{problem.framework} shows no memory that it could work on (or the memory is not aligned)"
-        supported = {*REAL, *COMPLEX}
-        odd = [name for name in problem.dtypes if name not in (None, "bool", *supported)]
-        return f"has no format for {', '.join(map(str, odd))}" if odd else None
-
-    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
-        """The words that launch the kernel on memory laid out so."""
-        from seqpar_host.plan import make_plan
-
-        return make_plan(self.kernel, spec, layouts)
-
-    def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> Launch:
-        from seqpar_host.compile import launcher
-        from seqpar_host.launch import MOST_SLOTS
-        from seqpar_host.threads import thread_limit
-
-        plan, run = self.plan(spec, config, layouts), launcher()
-        words, alone = plan.address, plan.threads == 1
-        absent = (0,) * (MOST_SLOTS - len(layouts))
-
-        def launch(addresses: Sequence[int], threads: int | None = None) -> None:
-            # That the closure holds the plan keeps its words alive.
-            if run(words, 1 if alone else min(plan.threads, thread_limit(threads)), *addresses, *absent):
-                raise MemoryError(
-                    f"{self.operation}: there is no memory for what {self.label} notes down. Give it fewer rows at a time, or "
-                    "method='sequential'."
-                )
-
-        return launch
-
-    def xla_handler(
-        self,
-        spec: Any,
-        config: Any,
-        operands: Sequence[tuple[tuple[int, ...], str] | None],
-        results: Sequence[tuple[tuple[int, ...], str]],
-        include: str,
-    ) -> int:
-        from seqpar_host.xla import xla_handler, xla_version
-
-        made_for = (self.kernel, spec, config, tuple(operands), tuple(results))
-        layouts = [None if x is None else row_major(*x) for x in (*operands, *results)]
-        return xla_handler(
-            made_for, lambda: self.plan(spec, config, layouts), layouts, len(operands), xla_version(include)
-        )
 
 
 class Sequential(HostKernel):

@@ -23,7 +23,7 @@ from seqpar_host.memory import (
 )
 from seqpar_host.routines import routine
 from seqpar_host.tall_job import TALL_WORDS
-from seqpar_host.tall_part import area_of, backward, finish, fold_back, forward, merge, prepare
+from seqpar_host.tall_part import area_of, backward, finish, fold_back, forward, merge, prepare, start_of
 
 
 def conduct(address: int) -> int:
@@ -98,8 +98,8 @@ def take_parts(orders: int) -> None:
         matrix = quotient(task, parts)
         part = task - matrix * parts
         put(thread, w.MATRIX, matrix)
-        put(thread, w.START, part * get(plan, w.PART))
-        put(thread, w.COUNT, min(get(plan, w.PART), get(plan, w.ROWS) - part * get(plan, w.PART)))
+        put(thread, w.START, start_of(plan, part))
+        put(thread, w.COUNT, start_of(plan, part + 1) - start_of(plan, part))
         if parts == 1:
             put(thread, w.AREA, get(orders, w.AREAS) + region * get(plan, w.AREA_BYTES))
             forward(thread)

@@ -37,6 +37,14 @@ def area_of(orders: int, matrix: int, part: int) -> int:
 
 
 @routine
+def start_of(plan: int, part: int) -> int:
+    """The first row of a part, as seqpar.tall.packing has it."""
+    if part == get(plan, w.PARTS):
+        return get(plan, w.ROWS)
+    return quotient(part * get(plan, w.BLOCKS), get(plan, w.PARTS)) * get(plan, w.BLOCK)
+
+
+@routine
 def slot_of(plan: int, slot: int) -> int:
     return plan + 8 * (get(plan, w.SLOT_TABLE) + slot * (w.STRIDES + get(plan, w.DIMS)))
 
@@ -44,8 +52,12 @@ def slot_of(plan: int, slot: int) -> int:
 @routine
 def address_of(thread: int, slot: int) -> int:
     """Where an operand of the thread's matrix begins; 0 if it is absent."""
-    orders = get(thread, w.ORDERS)
-    plan, rest = get(orders, w.PLAN), get(thread, w.MATRIX)
+    return address_in(get(thread, w.ORDERS), slot, get(thread, w.MATRIX))
+
+
+@routine
+def address_in(orders: int, slot: int, matrix: int) -> int:
+    plan, rest = get(orders, w.PLAN), matrix
     entry = slot_of(plan, slot)
     if get(entry, w.POINTER) < 0:
         return 0
@@ -96,7 +108,7 @@ def top_step(plan: int) -> int:
 def first_rows(thread: int) -> int:
     """Rows of the part's first block."""
     plan = get(get(thread, w.ORDERS), w.PLAN)
-    return min(get(plan, w.FIRST_BLOCK), get(thread, w.COUNT))
+    return min(get(plan, w.HEAD), get(thread, w.COUNT))
 
 
 @routine
@@ -165,14 +177,26 @@ def forward(thread: int) -> None:
 
 @routine
 def look_ahead(thread: int, row: int) -> None:
-    """Have the next block of rows fetched while this one is factored, if its rows follow each other."""
-    plan, job = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.JOB)
-    entry = slot_of(plan, w.A)
-    size, across = get(plan, w.FROM_A) * get(plan, w.ITEMSIZE), get(entry, w.ROW_STEP)
-    rows = min(get(plan, w.BLOCK), get(thread, w.COUNT) - row)
-    lines = quotient(max(0, rows) * across + LINE * get(plan, w.WIDTH) - 1, LINE * get(plan, w.WIDTH))
-    put(job, j.NEXT, address_of(thread, w.A) + (get(thread, w.START) + row) * across)
-    put(job, j.NEXT_LINES, lines if across == size and rows > 0 else 0)
+    """Have the rows fetched that come next while these are factored: of this part, else of the next task that nobody has yet."""
+    orders, job = get(thread, w.ORDERS), get(thread, w.JOB)
+    plan, matrix, start = get(orders, w.PLAN), get(thread, w.MATRIX), get(thread, w.START)
+    count = get(thread, w.COUNT)
+    put(job, j.NEXT_LINES, 0)
+    entry, width, parts = slot_of(plan, w.A), get(plan, w.WIDTH), get(plan, w.PARTS)
+    across = get(entry, w.ROW_STEP)
+    if across != get(plan, w.FROM_A) * get(plan, w.ITEMSIZE):
+        return
+    if row >= count:
+        task = peek(orders + 8 * w.NEXT_TASK)
+        if task >= get(plan, w.MATRICES) * parts:
+            return
+        matrix = quotient(task, parts)
+        part = task - matrix * parts
+        start, row = start_of(plan, part), 0
+        count = start_of(plan, part + 1) - start
+    rows = min(get(plan, w.BLOCK), count - row)
+    put(job, j.NEXT, address_in(orders, w.A, matrix) + (start + row) * across)
+    put(job, j.NEXT_LINES, quotient(rows * across + LINE * width - 1, LINE * width))
 
 
 @routine

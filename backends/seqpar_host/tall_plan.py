@@ -8,6 +8,7 @@ import numpy as np
 
 from seqpar.dispatch.geometry import ITEMSIZE, merge
 from seqpar.dispatch.problem import Layout
+from seqpar.tall.packing import Packing
 from seqpar.tall.ran import TSQR
 from seqpar_host import tall_words as w
 from seqpar_host.compile import kernel_address, tall_addresses
@@ -17,12 +18,6 @@ from seqpar_host.plan import Plan
 from seqpar_host.tall_blocks import blocks_of
 from seqpar_host.tall_job import LEAD, PANEL, RECORD
 
-# Rows of a block: a panel of them is half of the first cache.
-BLOCK = {"float32": 256, "float64": 128}
-# Rows of a part; more where there would be more parts than these, since their R factors are merged one after the other.
-PART, MOST_PARTS = 8192, 32
-# The widest matrix whose square fits a block of scratch.
-WIDEST = 256
 # One core does about 30 operations in a nanosecond on numbers of 4 bytes, and a thread takes 50 microseconds to start and join.
 OPERATIONS, THREAD_NANOSECONDS = 30, 100_000
 
@@ -50,11 +45,8 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     sizes = merge(list(lead), operands)
     rows, itemsize, matrices = a.shape[-2], ITEMSIZE[dtype], math.prod(lead)
     explicit = w.Q in slots
-    block = BLOCK[dtype]
-    first = max(block, _whole(width))
-    part = max(PART, _up(-(-rows // MOST_PARTS), block))
-    parts = -(-rows // part)
-    panels = -(-width // PANEL)
+    packing = Packing(rows, width, dtype)
+    parts, panels = packing.parts, packing.panels
     of = blocks_of(dtype)
     words = [0] * w.PLAN_WORDS
     words[w.KERNEL] = kernel_address(of)
@@ -65,10 +57,10 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     words[w.FROM_A] = a.shape[-1]
     words[w.FROM_B] = slots[w.B].shape[-1] if w.B in slots else 0
     words[w.SEED_ROWS] = slots[w.SEED].shape[-2] if w.SEED in slots else 0
-    words[w.PART], words[w.PARTS], words[w.BLOCK], words[w.FIRST_BLOCK] = part, parts, block, first
+    words[w.BLOCKS], words[w.PARTS] = rows // packing.block, packing.parts
+    words[w.BLOCK], words[w.HEAD] = packing.block, packing.head
     words[w.EXPLICIT], words[w.RAN_CODE] = int(explicit), TSQR
-    blocks = 1 + -(-max(0, min(part, rows) - first) // block)
-    words[w.RECORDS] = blocks + (parts > 1) if explicit else 1
+    words[w.RECORDS] = packing.records if explicit else 1
     words[w.R_BYTES] = _up(panels * PANEL * panels * PANEL * itemsize, LINE)
     words[w.LINE_BYTES] = _up((panels + 1) * PANEL * itemsize, LINE)
     words[w.RECORDS_BYTES] = _up(panels * RECORD * itemsize, LINE)
@@ -101,10 +93,6 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     return Plan(array, array.ctypes.data, threads, None)
 
 
-def _whole(width: int) -> int:
-    return _up(width, PANEL)
-
-
 def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
@@ -116,8 +104,7 @@ def _operand(slot: int, layout: Layout | None, lead: Sequence[int]) -> _Operand:
     strides = [0 if n == 1 else stride for n, stride in zip(layout.shape, layout.strides, strict=True)]
     others = strides[: len(strides) - own]
     inner = strides[len(strides) - own :]
-    if slot == w.A or slot == w.B or slot == w.SEED:
-        # A single column may lie anywhere: next to itself.
-        if layout.shape[-1] == 1:
-            inner[1] = ITEMSIZE[layout.dtype]
+    if slot in (w.A, w.B, w.SEED) and layout.shape[-1] == 1:
+        # Wherever a second column would lie: rows that are read whole are read faster.
+        inner[1] = ITEMSIZE[layout.dtype]
     return _Operand(others, inner[0] if own else 0, inner[1] if own == 2 else 0)

@@ -39,9 +39,9 @@ class Reflect(TallCode):
         zero = self.constant(0.0, PANEL)
         for row in range(PANEL):
             self.store(zero, self.sum + row * (PANEL * self.item))
-        with self.builder.if_then(self.builder.not_(self.fresh)), self.loop(self.high) as high:
-            with self.loop(self.wide) as wide:
-                self.tile(high, wide)
+        nonzero = self.builder.not_(self.fresh)
+        with self.builder.if_then(nonzero), self.loop(self.high) as high, self.loop(self.wide) as wide:
+            self.tile(high, wide)
         self.small_products()
         # Vectors of rows in pairs: each number of W that is read serves two.
         pairs = (self.end - self.first) // 2

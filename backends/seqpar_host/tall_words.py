@@ -9,7 +9,7 @@ A matrix is cut into parts of rows, and a part into blocks; both by the shapes a
 # Of a plan; the first three are those that launch.py reads.
 KERNEL, WORKER, TASKS, CREW, ITEMSIZE, LANES, MATRICES, DIMS, SIZE_TABLE, SLOT_TABLE = range(10)
 ROWS, WIDTH, PANELS, FROM_A, FROM_B, SEED_ROWS, RESULT_ROWS = range(10, 17)
-PART, PARTS, BLOCK, FIRST_BLOCK, EXPLICIT, RAN_CODE = range(17, 23)
+BLOCKS, PARTS, BLOCK, HEAD, EXPLICIT, RAN_CODE = range(17, 23)
 R_BYTES, LINE_BYTES, RECORDS, RECORDS_BYTES, MERGE_BYTES, AREA_BYTES, SCRATCH_BYTES, REGION_BYTES = range(
     23, 31
 )

@@ -1,0 +1,49 @@
+"""The host kernels of tall-skinny QR as a choice sees them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqpar.dispatch.problem import Layout, Problem
+from seqpar.tall.packing import MOST_COLUMNS
+from seqpar_host.host_kernel import HostKernel
+
+if TYPE_CHECKING:
+    from seqpar_host.plan import Plan
+
+
+class TallKernel(HostKernel):
+    """Rows pass through the caches once, block by block; the same bits for any number of threads."""
+
+    method = "tsqr"
+    xla = ("cpu",)
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        numbers = {name for name in problem.dtypes if name is not None}
+        if len(numbers) > 1 or not numbers <= {"float32", "float64"}:
+            return f"works in float32 or in float64, and the operands are {', '.join(sorted(numbers))}"
+        if problem.shape[-1] > MOST_COLUMNS:
+            return f"keeps up to {MOST_COLUMNS} columns in the caches, and there are {problem.shape[-1]}"
+        return super().refuses(problem, config)
+
+    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
+        from seqpar_host.tall_plan import make_tall_plan
+
+        return make_tall_plan(self.operation, layouts)
+
+
+class TallQR(TallKernel):
+    operation = "qr"
+    kernel = "qr"
+    summary = "real, m >= n, n <= 256; batches and parts of rows in parallel; bitwise the same for any number of threads"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        rows, columns = problem.shape[-2:]
+        if rows < columns:
+            return f"factorises tall matrices, and this one has {rows} rows and {columns} columns"
+        return super().refuses(problem, config)
+
+
+class TallR(TallKernel):
+    operation = "r_factor"
+    kernel = "r_factor"
+    summary = "real, up to 256 columns; weights, right-hand sides and rows on top are read where they lie"
