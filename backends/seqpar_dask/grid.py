@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import dask.array as da
+import numpy as np
 from dask.array.utils import meta_from_array
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
@@ -97,6 +98,7 @@ def arrays_of(
     for result, tasks in results:
         layers = {**common.layers, result.name: tasks}
         needs = {**common.dependencies, result.name: {f"{name}-tree"}}
-        meta = meta_from_array(given[0]._meta, ndim=len(result.chunks), dtype=result.dtype)
+        # Of the inputs' kind, which may not be NumPy's; casting would warn where complex numbers have real results.
+        meta = np.empty_like(meta_from_array(given[0]._meta, ndim=len(result.chunks)), dtype=result.dtype)
         made.append(da.Array(HighLevelGraph(layers, needs), result.name, result.chunks, meta=meta))
     return tuple(made)

@@ -1,7 +1,7 @@
 """Kernels for Dask arrays: QR and R alone as a tree over chunks of rows, least squares from R as one task.
 
-The graph has a task or two for each chunk and one for each merge of `arity` R factors, in the order of the chunks. Chunks of rows may
-be of any size, empty ones too. Columns have to be in one chunk, so they are brought together, and rows cut as much
+The graph has a few tasks for each chunk and for each merge of `arity` R factors, in the order of the chunks. Chunks of rows
+may be of any size, empty ones too. Columns have to be in one chunk, so they are brought together, and rows cut as much
 shorter: no chunk gets larger than it was.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from seqpar.dispatch.execute import abstract
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
@@ -21,6 +22,7 @@ from seqpar.errors import ShapeError
 from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares
 from seqpar_dask import tree
 from seqpar_dask.grid import Grid, Result, arrays_of, grid_of, name_of, placed, whole_columns
+from seqpar_dask.linear_algebra import on_matrices
 
 Results = tuple[Array, ...]
 Graph = dict[Any, Any]
@@ -65,7 +67,7 @@ class QRByChunks(Kernel):
         promised = p if p == n else None
         for place in grid.places():
             leaves = [(f"{name}-chunk", *place, i) for i in range(len(heights))]
-            graph |= {key: (chunk, grid.block(a, place, key[-1], 0)) for key in leaves}
+            graph |= {leaf: (chunk, grid.block(a, place, i, 0)) for i, leaf in enumerate(leaves)}
             top, turns = _climbed(name, place, leaves, config.arity, graph)
             r_tasks[f"{name}-r", *place, 0, 0] = (partial(tree.enough_rows, columns=promised), top)
             ran_tasks[f"{name}-ran", *place] = (tree.ran_of, top)
@@ -102,8 +104,7 @@ class RByChunks(QRByChunks):
         ran_tasks: Graph = {}
         for place in grid.places():
             keys = [(f"{name}-chunk", *place, i) for i in range(len(heights))]
-            for key in keys:
-                i = key[-1]
+            for i, key in enumerate(keys):
                 graph[key] = (
                     chunk,
                     grid.block(a, place, i, 0),
@@ -115,8 +116,8 @@ class RByChunks(QRByChunks):
             while len(keys) > 1 or above is not None:
                 groups = _groups(keys, config.arity)
                 keys = [(f"{name}-merged-{level}", *place, j) for j in range(len(groups))]
-                for key, group in zip(keys, groups, strict=True):
-                    graph[key] = (tree.merged_r, above if key[-1] == 0 else None, group)
+                for j, group in enumerate(groups):
+                    graph[keys[j]] = (tree.merged_r, above if j == 0 else None, group)
                 above, level = None, level + 1
             r_tasks[f"{name}-r", *place, 0, 0] = (
                 partial(tree.r_in_full, columns=n if rows != rows else None),
@@ -138,7 +139,7 @@ def _climbed(
     name: str, place: tuple[int, ...], leaves: list[Any], arity: int, graph: Graph
 ) -> tuple[Any, list[Any]]:
     """Add merges of the leaves' R factors to a graph: the key of the last, and of what each leaf's Q is multiplied by."""
-    levels = []
+    levels: list[tuple[list[Any], list[Any]]] = []
     keys = [(f"{name}-factor", *place, i) for i in range(len(leaves))]
     graph |= {key: (tree.factor_of, leaf) for key, leaf in zip(keys, leaves, strict=True)}
     while len(keys) > 1:
@@ -151,7 +152,7 @@ def _climbed(
         levels.append((nodes, groups))
     turns: list[Any] = [None]
     for level, (nodes, groups) in reversed(list(enumerate(levels))):
-        below = []
+        below: list[Any] = []
         for node, group, turn in zip(nodes, groups, turns, strict=True):
             for j in range(len(group)):
                 key = (f"{name}-turn-{level}", *place, len(below))
@@ -213,23 +214,14 @@ class FromR(Kernel):
     def run(self, xp: Any, spec: LeastSquares, config: Any, operands: Sequence[Array | None]) -> Results:
         a, _, ridge, _, r = operands
         assert a is not None
-        from seqpar_dask.linear_algebra import on_matrices
-
+        assert r is not None
         n = a.shape[-1]
         binding = binding_for(type(r))
         # The rows of R have the Gram matrix of the rows that it was made of, and are as good as they.
         whole = (r[..., :n], r[..., n:], ridge, None, r)
-        metas = [None if x is None else _abstract(binding, x) for x in whole]
-        outs = [
-            (meta.shape[r.ndim - 2 :], np.dtype(meta.dtype)) for meta in LSTSQ.abstract(spec, metas)
-        ]
+        metas = [abstract(binding, x) for x in whole]
+        outs = [(meta.shape[r.ndim - 2 :], np.dtype(meta.dtype)) for meta in LSTSQ.abstract(spec, metas)]
         return on_matrices("lstsq", partial(_from_r, spec, n), (r, ridge), (2, 1), outs)
-
-
-def _abstract(binding: Any, x: Array) -> Any:
-    from seqpar.dispatch.execute import abstract
-
-    return abstract(binding, x)
 
 
 def _from_r(spec: LeastSquares, n: int, r: Array, ridge: Array | None) -> Results:

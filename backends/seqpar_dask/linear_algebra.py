@@ -52,7 +52,10 @@ def on_matrices(
     own: Sequence[int],
     outs: Sequence[tuple[Shape, Any]],
 ) -> tuple[Array, ...]:
-    """`function` of operands with so many axes of their own, which are not cut; `outs` are the own shapes and dtypes of its results."""
+    """`function` of operands that have `own` axes of their own, which are not cut.
+
+    Of its results `outs` has the own shapes and the dtypes.
+    """
     grid = grid_of(operands, own)
     inputs = [
         None if x is None else placed(grid, x, *[(-1,)] * n) for x, n in zip(operands, own, strict=True)

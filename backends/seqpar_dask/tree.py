@@ -37,12 +37,18 @@ class Factors(NamedTuple):
 
 
 def r_of_chunk(request: Request, a: Array, b: Array | None, weights: Array | None) -> Factor:
+    request = _fitting(request, a)
     return Factor(*_binding(a).call(R_FACTOR, Factorisation(), (a, b, weights, None), request))
 
 
 def qr_of_chunk(request: Request, a: Array) -> Factors:
-    q, *factor = _binding(a).call(QR, Factorisation(), (a,), request)
+    q, *factor = _binding(a).call(QR, Factorisation(), (a,), _fitting(request, a))
     return Factors(q, Factor(*factor), (a.shape[-2],))
+
+
+def _fitting(request: Request, a: Array) -> Request:
+    """The wish for tall matrices; a chunk may hold fewer rows than columns."""
+    return request if a.shape[-2] > a.shape[-1] else NO_WISH
 
 
 def factor_of(found: Factors) -> Factor:
