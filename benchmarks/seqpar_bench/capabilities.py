@@ -17,12 +17,14 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[bool, ...]]] = {
     "matrix_recurrence": ((64, 4096, 4, 1), (True, True, False, False)),
     "associative_scan": ((4, 4096, 256), (True, True)),
     "cell": ((4, 4096, 32), (True, True, False, True)),
+    "qr": ((4, 4096, 32), (True,)),
+    "r_factor": ((4, 4096, 32), (True, False, False, False)),
 }
 """Operations, each with a shape of middling size and which of its operands are given."""
 GRU = walk_of(cells.gru.program, {"inputs": 32, "hidden": 32})
 OPTIONS = {"cell": (GRU.spaces, GRU.program)}
 """What else a problem of an operation says: of cells the GRU stands for all."""
-NAMES = {"cell": "a recurrent cell"}
+NAMES = {"cell": "a recurrent cell", "r_factor": "R alone: `qr`, `lstsq`"}
 """Operations that users call by another name."""
 FRAMEWORKS = {
     ("numpy", "cpu"): "NumPy (CPU)",
