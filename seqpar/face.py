@@ -12,7 +12,7 @@ from seqpar.dispatch.execute import Runner, runner
 from seqpar.dispatch.faces import Call
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation
-from seqpar.dispatch.options import Request, check_wish, requested
+from seqpar.dispatch.options import NO_WISH, Request, check_wish, requested
 from seqpar.dispatch.problem import Array
 from seqpar.validation import binding_of, is_complex_number, is_scalar
 
@@ -119,7 +119,7 @@ class Face:
             return results if plan.shape is None else plan.shape(binding, results)
         if explicit:
             check_wish(self.name, method, backend, config)
-        request = requested(method, backend, config)
+        request = requested(method, backend, config) if self.operation.wished_for else NO_WISH
         plan = self._plan(binding, arrays, flags, request)
         operands = plan.canonical(arrays)
         if binding.direct(operands):

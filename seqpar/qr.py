@@ -19,7 +19,7 @@ from seqpar.face import Face, Plan
 from seqpar.tall.canonical import WHAT, computed, fitted, matrix
 from seqpar.tall.condition import condition_of
 from seqpar.tall.framework_kernels import KERNELS
-from seqpar.tall.implicit import ImplicitQ, implicit
+from seqpar.tall.implicit import ImplicitQ, implicit, prepared
 from seqpar.tall.operations import QR as QR_OPERATION
 from seqpar.tall.operations import R_FACTOR, Factorisation
 from seqpar.tall.ran import QRInfo, certified, passes
@@ -239,6 +239,8 @@ def _prepare(function: Any, *args: Any, **kwargs: Any) -> Call:
     values = bound.arguments
     wish = values["method"], values["backend"], values["config"]
     a, mode = values["a"], _mode(values["mode"])
+    if mode == "implicit":
+        return prepared(a, *wish)
     if mode == "r":
         return _R.prepared((a, None, None, None), (), *wish, lambda found: found[0], lambda g: (g, None))
     return _REDUCED.prepared((a,), (), *wish, lambda found: QR(*found[:2]), lambda g: (*g, None))
