@@ -11,7 +11,7 @@ from typing import Any
 
 Array = Any
 
-__all__ = ["adjoint", "matrix_transpose", "product", "product_by_factors"]
+__all__ = ["adjoint", "conjugate", "matrix_transpose", "product", "product_by_factors"]
 
 
 def product(xp: Any, x: Array, y: Array) -> Array:
@@ -44,5 +44,13 @@ def matrix_transpose(xp: Any, x: Array) -> Array:
 
 def adjoint(xp: Any, x: Array) -> Array:
     """The conjugate transpose."""
-    x = xp.matrix_transpose(x)
-    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
+    return conjugate(xp, xp.matrix_transpose(x))
+
+
+def conjugate(xp: Any, x: Array) -> Array:
+    """The complex conjugate, as a view where the library has such views."""
+    if not xp.isdtype(x.dtype, "complex floating"):
+        return x
+    # PyTorch's namespace has conj_physical for it, which copies and has no batching rule; its arrays' own is a view.
+    own = getattr(x, "conj", None)
+    return xp.conj(x) if own is None else own()

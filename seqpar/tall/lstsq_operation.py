@@ -112,6 +112,9 @@ class _Lstsq(Operation):
             found[1] = found[1] + xp.sqrt(xp.sum(size * size, axis=-2))
         return tuple(found)
 
+    def reads(self, spec: LeastSquares, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
+        return (True, True, True, True, False), (True, True, True, False, True, True, True)
+
     def jvp(
         self,
         xp: Any,

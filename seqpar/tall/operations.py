@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from seqpar.algorithms import matrices
 from seqpar.algorithms.arrays import filled
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.tall.ran import TSQR
@@ -58,7 +59,7 @@ def lead_of(operands: Sequence[Abstract | None], behind: Sequence[int]) -> tuple
 
 def conjugate(xp: Any, x: Array | None) -> Array | None:
     """Around the rules, whose cotangents are those of Re<xbar, dx>, where those of an operation are linear transposes."""
-    return xp.conj(x) if x is not None and xp.isdtype(x.dtype, "complex floating") else x
+    return None if x is None else matrices.conjugate(xp, x)
 
 
 class _QR(Tall):
@@ -94,6 +95,9 @@ class _QR(Tall):
             filled(xp, (*lead, p, n), 0.0, a, a.dtype),
             filled(xp, tuple(lead), TSQR, a, xp.int32),
         )
+
+    def reads(self, spec: Factorisation, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
+        return (False,), (True, True, False)
 
     def jvp(
         self,
@@ -158,6 +162,9 @@ class _RFactor(Tall):
         a = operands[0]
         r = filled(xp, (*lead, min(rows, columns), columns), 0.0, a, a.dtype)
         return r, filled(xp, lead, TSQR, a, xp.int32)
+
+    def reads(self, spec: Factorisation, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
+        return (True,) * 4, (True, False)
 
     def jvp(
         self,

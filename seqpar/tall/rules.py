@@ -15,11 +15,13 @@ and a real diagonal of R that is not negative, Q^H dQ is skew and dR R^-1 upper 
 
 which is one product with A in either direction. Wide matrices are [X | Y] with X square: Q and R's first columns are those of X.
 Where R has a zero on its diagonal there is no derivative, and all of it is NaN.
+
+Rows may be elsewhere: `total` is what makes the sum over all of them from the sum over those here, which are a's and q's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from array_api_compat import device
@@ -30,27 +32,35 @@ from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
 
 Operands = Sequence[Any]
+Total = Callable[[Array], Array]
+
+
+def all_here(x: Array) -> Array:
+    """The total where no row is elsewhere."""
+    return x
 
 
 # --- Q and R ----------------------------------------------------------------------------------------------------------
 
 
-def qr_jvp(xp: Any, q: Array, r: Array, da: Array) -> tuple[Array, Array]:
+def qr_jvp(xp: Any, q: Array, r: Array, da: Array, total: Total = all_here) -> tuple[Array, Array]:
     """Tangents of q (..., m, p) and r (..., p, n) from that of a (..., m, n)."""
     product = linear_algebra(r).product
     p, n = r.shape[-2:]
     inverse = inverse_of(xp, r[..., :p])
     moved = product(da[..., :p], inverse)
-    c = product(adjoint(xp, q), moved)
+    c = total(product(adjoint(xp, q), moved))
     upper = adjoint(xp, lower_of(xp, c + adjoint(xp, c)))
     dq = moved - product(q, upper)
     if p == n:
         return dq, product(upper, r)
     # R = Q^H A, so dR = Q^H dA - (Q^H dQ) R; with Q^H dQ = C - upper. Below the diagonal that is zero but for rounding.
-    return dq, xp.triu(product(adjoint(xp, q), da) - product(c - upper, r))
+    return dq, xp.triu(total(product(adjoint(xp, q), da)) - product(c - upper, r))
 
 
-def qr_vjp(xp: Any, q: Array, r: Array, qbar: Array | None, rbar: Array | None) -> Array:
+def qr_vjp(
+    xp: Any, q: Array, r: Array, qbar: Array | None, rbar: Array | None, total: Total = all_here
+) -> Array:
     """The cotangent of a (..., m, n) from those of q (..., m, p) and r (..., p, n), of which one may be None."""
     product = linear_algebra(r).product
     p, n = r.shape[-2:]
@@ -65,7 +75,7 @@ def qr_vjp(xp: Any, q: Array, r: Array, qbar: Array | None, rbar: Array | None) 
     inverse = adjoint(xp, inverse_of(xp, r))
     m = None if rbar is None else product(r, adjoint(xp, rbar))
     if qbar is not None:
-        along_q = product(adjoint(xp, qbar), q)
+        along_q = total(product(adjoint(xp, qbar), q))
         m = -along_q if m is None else m - along_q
     assert m is not None, "one of the cotangents is given"
     abar = product(q, product(from_lower(xp, m), inverse))
@@ -77,27 +87,27 @@ def qr_vjp(xp: Any, q: Array, r: Array, qbar: Array | None, rbar: Array | None) 
 # --- R alone ----------------------------------------------------------------------------------------------------------
 
 
-def r_jvp(xp: Any, operands: Operands, r: Array, tangents: Operands) -> Array:
+def r_jvp(xp: Any, operands: Operands, r: Array, tangents: Operands, total: Total = all_here) -> Array:
     """The tangent of the R of [seed; sqrt(weights) * [a | b]]; operands are (a, b, weights, seed), of which a is given."""
     if r.shape[-2] < r.shape[-1]:
         rows, stacked = _stacked_jvp(xp, operands, tangents)
-        return qr_jvp(xp, _q_of(xp, rows, r), r, stacked)[1]
+        return qr_jvp(xp, _q_of(xp, rows, r), r, stacked, total)[1]
     product = linear_algebra(r).product
     unit = _unit(xp, r)
     inverse = inverse_of(xp, r / unit)
-    gram = _gram_jvp(xp, operands, tangents, unit)
+    gram = total(_gram_jvp(xp, operands, tangents, unit))
     c = product(adjoint(xp, inverse), product(gram, inverse)) / unit
     return product(adjoint(xp, lower_of(xp, c + adjoint(xp, c))), r)
 
 
 def r_vjp(
-    xp: Any, operands: Operands, r: Array, rbar: Array, wanted: Sequence[bool]
+    xp: Any, operands: Operands, r: Array, rbar: Array, wanted: Sequence[bool], total: Total = all_here
 ) -> tuple[Array | None, ...]:
     """The cotangents of a, b, weights and seed that are wanted."""
     a, b, weights, seed = operands
     if r.shape[-2] < r.shape[-1]:
         rows = _stacked(xp, operands)
-        return _stacked_vjp(xp, operands, qr_vjp(xp, _q_of(xp, rows, r), r, None, rbar), wanted)
+        return _stacked_vjp(xp, operands, qr_vjp(xp, _q_of(xp, rows, r), r, None, rbar, total), wanted)
     product = linear_algebra(r).product
     n = r.shape[-1] if b is None else r.shape[-1] - b.shape[-1]
     unit = _unit(xp, r)
@@ -243,7 +253,10 @@ def inverse_of(xp: Any, r: Array) -> Array:
 
 def _unit(xp: Any, r: Array) -> Array:
     """The size of R: with entries beyond 1e19, squares of float32 are no numbers."""
-    return xp.max(xp.abs(r), axis=(-2, -1), keepdims=True)
+    size = xp.abs(r)
+    if r.shape[-1] == 0:
+        return xp.sum(size, axis=(-2, -1), keepdims=True)
+    return xp.max(size, axis=(-2, -1), keepdims=True)
 
 
 def lower_of(xp: Any, x: Array) -> Array:
