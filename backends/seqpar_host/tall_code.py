@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from llvmlite import ir
+
 from seqpar_host.formats import FORMATS, Place
-from seqpar_host.simd import FLOATS, I32, I64, Int, Lanes, Mask, choose, constant, intrinsic, ir, loop, splat
+from seqpar_host.simd import FLOATS, I32, I64, Int, Lanes, Mask, choose, constant, intrinsic, loop, splat
 from seqpar_host.tall_job import LEAD, PANEL, TallSpecialisation
 from seqpar_host.untyped import cgutils
 

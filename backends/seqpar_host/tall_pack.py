@@ -58,8 +58,8 @@ class Pack(TallCode):
         item = self.item
         height = TURNED // item
         zero = self.constant(0.0, PANEL)
-        for row in range(height):
-            self.store(zero, held + row * (PANEL * item))
+        for line in range(height):
+            self.store(zero, held + line * (PANEL * item))
         there = left.min(height)
         with self.loop(there) as row, self.loop(some) as column:
             value = self.load(begin + row * step + column * apart, 1)

@@ -4,7 +4,9 @@ QR commutes with factors of columns: A = Q R is A D = Q (R D). So a column whose
 by a power of two, which changes no digit, and R is divided by it in the end.
 """
 
-from seqpar_host.simd import I64, Int, Lanes, Mask, Variable, either, ir, splat
+from llvmlite import ir
+
+from seqpar_host.simd import I64, Int, Lanes, Mask, Variable, either, splat
 from seqpar_host.tall_code import TallCode
 from seqpar_host.tall_job import (
     BLOCK,

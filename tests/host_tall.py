@@ -1,0 +1,68 @@
+"""NumPy arrays as the host kernels of tall matrices see them, and what defines a factorisation."""
+
+from typing import Any
+
+import numpy as np
+
+from host_memory import launch
+from seqpar.tall.operations import Factorisation
+from seqpar.tall.ran import TSQR
+from seqpar.testing.oracle import Array
+from seqpar_host.tall_kernels import TallQR, TallR
+
+
+def factorise(a: Array, threads: int | None = None) -> tuple[Array, Array]:
+    """(Q, R), into memory that holds NaN before."""
+    *lead, m, n = a.shape
+    q, r = np.full((*lead, m, n), np.nan, a.dtype), np.full((*lead, n, n), np.nan, a.dtype)
+    ran = np.full(lead, -1, np.int32)
+    launch(TallQR(), Factorisation(), [a, q, r, ran], threads)
+    assert (ran == TSQR).all()
+    return q, r
+
+
+def triangle(
+    a: Array, b: Any = None, weights: Any = None, seed: Any = None, threads: int | None = None
+) -> Array:
+    """R of [seed; sqrt(weights) * [a | b]]."""
+    operands = [(a, 2), (b, 2), (weights, 1), (seed, 2)]
+    lead = np.broadcast_shapes(*[x.shape[: x.ndim - own] for x, own in operands if x is not None])
+    columns = a.shape[-1] + (0 if b is None else b.shape[-1])
+    rows = a.shape[-2] + (0 if seed is None else seed.shape[-2])
+    r = np.full((*lead, min(rows, columns), columns), np.nan, a.dtype)
+    ran = np.full(lead, -1, np.int32)
+    launch(TallR(), Factorisation(), [a, b, weights, seed, r, ran], threads)
+    assert (ran == TSQR).all()
+    return r
+
+
+def right_triangle(a: Array) -> Array:
+    """R in float64, with a diagonal that is not negative."""
+    r = np.linalg.qr(a.astype(np.float64), mode="r")
+    signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+    return signs[..., None] * r
+
+
+def check_factors(a: Array, q: Array, r: Array) -> None:
+    """The gates of the benchmark qr_v2 of GPU MODE, column by column for the product, so that scales of columns do not matter."""
+    n, eps = a.shape[-1], float(np.finfo(a.dtype).eps)
+    wide_a, wide_q, wide_r = (x.astype(np.float64) for x in (a, q, r))
+    product = np.abs(wide_a - wide_q @ wide_r).sum(-2)
+    assert (product <= 20 * n * eps * np.abs(wide_a).sum(-2)).all()
+    assert (
+        np.abs(wide_r - wide_q.mT @ wide_a).sum(-2).max(-1) <= 20 * n * eps * np.abs(wide_a).sum(-2).max(-1)
+    ).all()
+    assert (np.abs(wide_q.mT @ wide_q - np.eye(n)).sum(-2).max(-1) <= 100 * n * eps).all()
+    assert (np.tril(r, -1) == 0).all()
+    assert (np.diagonal(r, axis1=-2, axis2=-1) >= 0).all()
+
+
+def check_triangle(a: Array, r: Array, scaled: float = 1.0) -> None:
+    """R alone has no Q to be held to: R^T R = A^T A, column by column."""
+    n, eps = a.shape[-1], float(np.finfo(a.dtype).eps)
+    wide_a, wide_r = a.astype(np.float64) / scaled, r.astype(np.float64) / scaled
+    sizes = np.sqrt((wide_a * wide_a).sum(-2))
+    gap = np.abs(wide_r.mT @ wide_r - wide_a.mT @ wide_a)
+    assert (gap <= 20 * n * eps * sizes[..., :, None] * sizes[..., None, :]).all()
+    assert (np.tril(r, -1) == 0).all()
+    assert (np.diagonal(r, axis1=-2, axis2=-1) >= 0).all()
