@@ -26,7 +26,7 @@ def write(path: str | os.PathLike[str], facts: dict[str, Any], arrays: dict[str,
     new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with open(new, "xb") as file:
-            np.savez(file, allow_pickle=False, head=np.asarray(head), **arrays)
+            np.savez(file, head=np.asarray(head), **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, path)
@@ -38,7 +38,7 @@ def write(path: str | os.PathLike[str], facts: dict[str, Any], arrays: dict[str,
 def read(name: str, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `write` was given."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             facts = json.loads(str(file["head"]))
             arrays = {key: file[key] for key in file.files if key != "head"}
         if facts.pop("format") != FORMAT:

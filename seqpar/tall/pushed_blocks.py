@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -70,10 +71,8 @@ def place_of_block(
     if weights is not None:
         real(name, "weights", computed(name, binding, "weights", weights))
         not_negative(name, binding, "weights", weights)
-    kind = given if dtype is None else dtype
-    if known is None:
-        return Place(binding, _anchor(name, binding, kind, a), binding.device_of(a), kind, vector)
-    kind = known.dtype
+    first = given if known is None else known.dtype
+    kind = first if dtype is None else dtype
     if dtype is None and given != kind:
         raise DtypeError(
             f"{name}: this block is computed in {given}, and the first was in {kind}. Cast the block, or make the "
@@ -83,7 +82,7 @@ def place_of_block(
         raise DtypeError(
             f"{name}: {given} does not fit into dtype={kind!r}. Cast the block, or accumulate in {given}."
         )
-    return known
+    return known or Place(binding, _anchor(name, binding, kind, a), binding.device_of(a), kind, vector)
 
 
 def _plain(name: str, binding: Binding, which: str, x: Any) -> None:
@@ -133,7 +132,9 @@ def not_negative(name: str, binding: Binding, which: str, x: Array) -> None:
 
 def _anchor(name: str, binding: Binding, dtype: str, like: Array) -> Array:
     """An array of no elements that tells framework, device and dtype."""
-    x = binding.full(0.0, (0,), dtype, like)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX warns of what is refused below
+        x = binding.full(0.0, (0,), dtype, like)
     if binding.dtype_name(x.dtype) != dtype:
         raise DtypeError(
             f"{name}: {binding.framework} has no {dtype} here. Turn it on first (in JAX the option jax_enable_x64), or "

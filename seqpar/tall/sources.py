@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, NamedTuple
 
 from seqpar.errors import ArrayTypeError
@@ -31,7 +31,7 @@ def source_of(name: str, given: Any, rows: int) -> Source:
         raise ArrayTypeError(
             f"{name}: source is a {type(given).__name__}. Give (a, b), or an iterable of blocks (a, b)."
         )
-    total = len(given) if hasattr(given, "__len__") else None
+    total = len(given) if isinstance(given, Sized) else None
     return Source((block_of(name, block) for block in given), total, "blocks")
 
 
