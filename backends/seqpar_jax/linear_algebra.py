@@ -58,9 +58,9 @@ class JaxLinearAlgebra(StandardLinearAlgebra):
             return total + function(lax.dynamic_slice_in_dim(a, i * rows, rows, axis=-2))
 
         if whole <= 1:
-            total = function(a[..., :rows, :])
+            total = function(a[..., : min(rows, m), :])
         else:
-            total = lax.fori_loop(1, whole, add, function(a[..., :rows, :]))
+            total = lax.fori_loop(1, whole, add, function(a[..., : min(rows, m), :]))
         rest = a[..., whole * rows :, :]
         return total + function(rest) if whole and rest.shape[-2] else total
 

@@ -84,11 +84,15 @@ class Gram:
             rest = xp.abs(g - xp.eye(g.shape[-1], dtype=g.dtype, device=device(g)))
             return xp.sum(rest * rest, axis=(-2, -1)) < 0.25
 
-    def eps(self, dtype: Any) -> float:
-        """The rounding unit of Gram matrices of a dtype."""
+    def eps(self, a: Array) -> float:
+        """The rounding unit of Gram matrices of a."""
         with self.la.doubles():
-            one = self.xp.ones((), dtype=dtype)
-            return float(self.xp.finfo(self._wide(one).dtype).eps)
+            dtype = double_of(self.xp, a.dtype, a) if self.double else a.dtype
+            return float(self.xp.finfo(dtype).eps)
+
+    def widens(self, a: Array) -> bool:
+        """Are Gram matrices of a in a wider precision?"""
+        return self.eps(a) < float(self.xp.finfo(a.dtype).eps)
 
     def _wide(self, x: Array) -> Array:
         return self.xp.astype(x, double_of(self.xp, x.dtype, x), copy=False) if self.double else x
@@ -123,7 +127,7 @@ def shifted(gram: Gram, a: Array) -> Array:
     """
     xp = gram.xp
     with gram.la.doubles():
-        return xp.astype(gram.factor(gram.of(a, []), 11 * gram.eps(a.dtype)), a.dtype, copy=False)
+        return xp.astype(gram.factor(gram.of(a, []), 11 * gram.eps(a)), a.dtype, copy=False)
 
 
 def sketched(gram: Gram, a: Array) -> Array:
@@ -162,7 +166,7 @@ def one_pass(gram: Gram, a: Array) -> tuple[Array, Array]:
         identity = xp.eye(n, dtype=wide.dtype, device=device(a))
         inverse = la.solve_right(xp.broadcast_to(identity, wide.shape), scaled)
         condition = n**0.5 * xp.sqrt(xp.sum(xp.abs(inverse) ** 2, axis=(-2, -1)))
-        accepted = 8 * n * gram.eps(a.dtype) * condition < float(xp.finfo(a.dtype).eps)
+        accepted = 8 * n * gram.eps(a) * condition < float(xp.finfo(a.dtype).eps)
         _, r = positive_diagonal(xp, None, wide)
         return xp.astype(r, a.dtype, copy=False), accepted
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = Any
 Levels = tuple[Array, ...]
 
-__all__ = ["apply", "apply_adjoint", "explicit", "factors", "r_of"]
+__all__ = ["apply", "apply_adjoint", "explicit", "factors", "nan_unless_finite", "r_of"]
 
 
 def r_of(xp: Any, la: LinearAlgebra, a: Array, *, rows: int, arity: int) -> Array:
@@ -36,7 +36,7 @@ def r_of(xp: Any, la: LinearAlgebra, a: Array, *, rows: int, arity: int) -> Arra
             r = la.r(_nodes(xp, r, arity))
         r = r[..., 0, :, :]
     _, r = positive_diagonal(xp, None, r)
-    return _nan_unless_finite(xp, r, r)
+    return nan_unless_finite(xp, None, r)[1]
 
 
 def factors(xp: Any, la: LinearAlgebra, a: Array, *, rows: int, arity: int) -> tuple[Levels, Array]:
@@ -49,8 +49,8 @@ def factors(xp: Any, la: LinearAlgebra, a: Array, *, rows: int, arity: int) -> t
         levels.append(q)
     top, r = positive_diagonal(xp, levels[-1], r)
     # A factor of NaN at the top makes every row NaN.
-    levels[-1] = _nan_unless_finite(xp, r, top)
-    return tuple(levels), _nan_unless_finite(xp, r, r)[..., 0, :, :]
+    top, r = nan_unless_finite(xp, top, r)
+    return (*levels[:-1], top), r[..., 0, :, :]
 
 
 def explicit(xp: Any, la: LinearAlgebra, levels: Levels, m: int) -> Array:
@@ -105,6 +105,8 @@ def _padded(xp: Any, a: Array, more: int) -> Array:
     )
 
 
-def _nan_unless_finite(xp: Any, r: Array, x: Array) -> Array:
+def nan_unless_finite(xp: Any, q: Array | None, r: Array) -> tuple[Array | None, Array]:
+    """(q, r), all NaN in matrices whose r is not finite everywhere: libraries differ in how far a NaN spreads."""
     finite = xp.all(xp.isfinite(r), axis=(-2, -1), keepdims=True)
-    return xp.where(finite, x, xp.full_like(x, xp.nan))
+    r = xp.where(finite, r, xp.full_like(r, xp.nan))
+    return (None if q is None else xp.where(finite, q, xp.full_like(q, xp.nan))), r

@@ -93,7 +93,9 @@ def remove_backend(name: str) -> None:
 
 
 def add_reference(plain: Sequence[Kernel]) -> None:
-    """Hand in the plain algorithms of operations; the modules of the public functions do."""
+    """Hand in the array code of operations, which needs no backend; the modules of the public functions do.
+
+    The plain algorithms are the backend "reference", what the framework's own linear algebra does is "framework"."""
     for kernel in plain:
         _reference.setdefault(kernel.operation, []).append(kernel)
 
@@ -116,7 +118,7 @@ def kernel_names() -> set[str]:
         if backend.kernels
         for name in backend.provides or (backend.name,)
     }
-    return names | {"reference"}
+    return names | {kernel.backend for plain in _reference.values() for kernel in plain} | {"reference"}
 
 
 def check_backend(operation: str, backend: str | None) -> None:

@@ -1,59 +1,185 @@
-"""Factorisations by the framework's own linear algebra, as kernels of the backend "framework"."""
+"""Factorisations in the framework's own linear algebra, as kernels of the backend "framework", on any device.
+
+Three methods for `qr` and for `r_factor`: blocks of rows and a tree (`tsqr`), certified Cholesky QR (`cholesky`), and the
+framework's own factorisation (`native`), which all of them hand matrices with fewer rows than columns to. The backend
+"reference" has `tsqr` in the array API standard alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from seqpar.algorithms import tsqr
 from seqpar.algorithms.arrays import filled
 from seqpar.algorithms.signs import positive_diagonal
-from seqpar.dispatch.problem import Array, Kernel, Problem
-from seqpar.tall.linear_algebra import linear_algebra
+from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
+from seqpar.tall.certified_cholesky import STRONGER, certified_cholesky
+from seqpar.tall.linear_algebra import LinearAlgebra, linear_algebra
 from seqpar.tall.operations import R_FACTOR
-from seqpar.tall.ran import NATIVE
+from seqpar.tall.ran import NATIVE, TSQR
+from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
+
+__all__ = ["KERNELS", "CertifiedCholesky", "RowBlocks", "stacked"]
 
 Results = tuple[Array, ...]
+Factors = tuple[Array | None, Array, Array]
 
 
-class Native(Kernel):
-    """The framework's own factorisation."""
+@dataclass(frozen=True, kw_only=True)
+class RowBlocks:
+    """Rows of a block, and how many R factors one node of the tree merges; None takes what suits the columns."""
 
-    operation = "qr"
+    rows: int | None = None
+    arity: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifiedCholesky:
+    """How Gram matrices are formed, and what is tried where the certificate fails, before tsqr."""
+
+    rows: int | None = None
+    """Rows of a block of the Gram matrix, converted at a time; None takes what suits the columns."""
+    double: bool = True
+    """Gram matrices in double precision, where the device has it."""
+    stronger: Literal["shifted", "randomised", "nothing"] = "shifted"
+    """A shifted Gram matrix, or a random sketch, which needs no double precision for condition up to 1e8 in float32."""
+
+
+class _Framework(Kernel):
+    """A method on whole matrices. Its two operations differ in what they are given, and in whether Q is formed."""
+
     backend = "framework"
-    method = "native"
     form = "arrays"
-    summary = "the framework's own factorisation, of any shape"
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
-        return None
+        return wrong_counts(config)
+
+    def algebra(self, xp: Any, a: Array) -> LinearAlgebra:
+        return linear_algebra(a)
+
+    def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
+        """(q, r, ran) of a (..., m, n) with m >= n."""
+        raise NotImplementedError
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> Results:
+        with_q = self.operation == "qr"
+        a = operands[0] if with_q else stacked(xp, operands)
+        assert a is not None
+        la = self.algebra(xp, a)
+        if a.shape[-2] < a.shape[-1]:
+            q, r, ran = native(xp, la, a, with_q)
+        else:
+            q, r, ran = self.factorise(xp, la, a, config, with_q)
+        return (q, r, ran) if with_q else (r, ran)
+
+
+class _Tsqr(_Framework):
+    method = "tsqr"
+    config = RowBlocks
+    summary = "blocks of rows by the framework's factorisation, and a tree; any dtype, any condition"
 
     def rank(self, problem: Problem) -> float:
-        return 30.0
+        # A GPU takes blocks one after the other, and spends its time launching.
+        return 40.0 if problem.device != "cpu" else 20.0
 
-    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> Results:
-        (a,) = operands
-        assert a is not None
-        q, r = positive_diagonal(xp, *linear_algebra(a).qr(a))
-        assert q is not None
-        return q, r, filled(xp, tuple(a.shape[:-2]), NATIVE, a, xp.int32)
+    def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
+        ran = filled(xp, tuple(a.shape[:-2]), TSQR, a, xp.int32)
+        blocks = blocks_of(config, *a.shape[-2:])
+        if not with_q:
+            return None, tsqr.r_of(xp, la, a, **blocks), ran
+        levels, r = tsqr.factors(xp, la, a, **blocks)
+        return tsqr.explicit(xp, la, levels, a.shape[-2]), r, ran
 
 
-class NativeR(Native):
-    """R alone of rows put together first."""
+class _Cholesky(_Framework):
+    method = "cholesky"
+    config = CertifiedCholesky
+    summary = (
+        "products of the matrix with itself, certified; what is not certified is done again, at last by tsqr"
+    )
 
-    operation = "r_factor"
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        if type(config.double) is not bool:
+            return f"double={config.double!r} is not True or False"
+        if config.stronger not in STRONGER:
+            return f"stronger={config.stronger!r} is none of {', '.join(STRONGER)}"
+        return wrong_counts(replace(config, double=True, stronger="shifted"))
 
-    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> Results:
-        rows = stacked(xp, operands)
-        _, r = positive_diagonal(xp, None, linear_algebra(rows).qr(rows)[1])
-        return r, filled(xp, tuple(rows.shape[:-2]), NATIVE, rows, xp.int32)
+    def default(self, problem: Problem) -> CertifiedCholesky:
+        double = problem.device in ("cpu", "cuda", "rocm")
+        return CertifiedCholesky(double=double, stronger="shifted" if double else "randomised")
+
+    def rank(self, problem: Problem) -> float:
+        # A GPU multiplies matrices at full speed and has little else to do.
+        return 10.0 if problem.device != "cpu" else 25.0
+
+    def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
+        m, n = a.shape[-2:]
+        # Whole matrices up to 4 million elements where blocks are not for the caches.
+        rows = config.rows or max(2048, (1 << 18) // n)
+        return certified_cholesky(
+            xp,
+            la,
+            a,
+            with_q=with_q,
+            rows=rows,
+            double=config.double,
+            stronger=config.stronger,
+            blocks=blocks_of(RowBlocks(), m, n),
+        )
+
+
+class _Native(_Framework):
+    method = "native"
+    summary = "the framework's own factorisation, of any shape"
+
+    def rank(self, problem: Problem) -> float:
+        rows, columns = problem.shape[-2:]
+        return 5.0 if rows < 4 * columns else 30.0
+
+    def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
+        return native(xp, la, a, with_q)
+
+
+class _Reference(_Tsqr):
+    backend = "reference"
+    summary = "blocks of rows and a tree in the array API alone"
+
+    def rank(self, problem: Problem) -> float:
+        return 100.0
+
+    def algebra(self, xp: Any, a: Array) -> LinearAlgebra:
+        return StandardLinearAlgebra(xp)
+
+
+def native(xp: Any, la: LinearAlgebra, a: Array, with_q: bool) -> Factors:
+    """The framework's factorisation with our signs; NaN all over where the matrix is not finite."""
+    q, r = la.qr(a) if with_q else (None, la.r(a))
+    q, r = positive_diagonal(xp, q, r)
+    q, r = tsqr.nan_unless_finite(xp, q, r)
+    return q, r, filled(xp, tuple(a.shape[:-2]), NATIVE, a, xp.int32)
+
+
+def blocks_of(config: RowBlocks, m: int, n: int) -> dict[str, int]:
+    """Rows of a block and arity of the tree for (m, n)."""
+    rows = config.rows or _even_rows(m, max(2048, 8 * n))
+    # Nodes of about the size of a block: a deep tree is a chain of small calls.
+    return {"rows": rows, "arity": max(2, config.arity or rows // n)}
+
+
+def _even_rows(m: int, rows: int) -> int:
+    """About `rows`, and a divisor of m if there is one near: a last block filled up with zeros means a copy of all."""
+    near = (d for k in range(rows // 2) for d in (rows + k, rows - k) if m % d == 0)
+    return rows if m <= rows else next(near, rows)
 
 
 def stacked(xp: Any, operands: Sequence[Any]) -> Array:
     """The rows [seed; sqrt(weights) * [a | b]] with their leading axes at full size."""
     a, b, weights, seed = operands
     metas: list[Any] = list(operands)
-    lead, _, columns = R_FACTOR.sizes(metas)
+    lead, _, _ = R_FACTOR.sizes(metas)
 
     def full(x: Array) -> Array:
         return xp.broadcast_to(x, (*lead, *x.shape[-2:]))
@@ -64,4 +190,36 @@ def stacked(xp: Any, operands: Sequence[Any]) -> Array:
     return rows if seed is None else xp.concat([full(seed), rows], axis=-2)
 
 
-KERNELS = (Native(), NativeR())
+class Tsqr(_Tsqr):
+    operation = "qr"
+
+
+class TsqrR(_Tsqr):
+    operation = "r_factor"
+
+
+class Cholesky(_Cholesky):
+    operation = "qr"
+
+
+class CholeskyR(_Cholesky):
+    operation = "r_factor"
+
+
+class Native(_Native):
+    operation = "qr"
+
+
+class NativeR(_Native):
+    operation = "r_factor"
+
+
+class Reference(_Reference):
+    operation = "qr"
+
+
+class ReferenceR(_Reference):
+    operation = "r_factor"
+
+
+KERNELS = (Tsqr(), TsqrR(), Cholesky(), CholeskyR(), Native(), NativeR(), Reference(), ReferenceR())

@@ -56,7 +56,7 @@ class StandardLinearAlgebra:
     def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
         total = None
         for i in range(0, a.shape[-2], rows):
-            term = function(a[..., i : i + rows, :])
+            term = function(a[..., i : min(i + rows, a.shape[-2]), :])
             total = term if total is None else total + term
         return total
 
