@@ -25,6 +25,7 @@ from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.recurrence import Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
+from seqpar.tall.implicit import ImplicitQ
 from seqpar_jax import eager, lowering, primitives, solving
 from seqpar_jax.linear_algebra import JaxLinearAlgebra
 from seqpar_jax.solving_stepper import JaxStepper
@@ -196,6 +197,7 @@ _SOLUTION = tuple(f.name for f in fields(RecurrenceSolution) if f.name not in ("
 jax.tree_util.register_dataclass(
     RecurrenceSolution, data_fields=_SOLUTION, meta_fields=(), drop_fields=("history", "problem")
 )
+jax.tree_util.register_dataclass(ImplicitQ, data_fields=("R", "factors", "origin"), meta_fields=("rows",))
 
 
 def _refuse_early(

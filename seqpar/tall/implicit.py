@@ -105,13 +105,13 @@ def implicit(a: Array, method: str, backend: str | None, config: Any) -> tuple[I
 def prepared(a: Array, method: str, backend: str | None, config: Any) -> Call:
     """The same factorisation, checked but not run, for `explain`."""
     _, a, flags, which = _wanted(a, method, backend, config)
-    return which.prepared((a,), flags, method, backend, config, tuple, _no_cotangents)
+    return which.prepared((a,), flags, method, backend, config, _no_vjp, _no_vjp)
 
 
-def _no_cotangents(_: Any) -> Any:
+def _no_vjp(_: Any) -> Any:
     raise OptionError(
-        "vjp: an ImplicitQ has no cotangent. Give mode='reduced', or differentiate what you make of its products in a framework "
-        "that has derivatives."
+        "vjp: mode='implicit' gives no array that has a cotangent. Give mode='reduced', or differentiate what you make of "
+        "products with Q in a framework that has derivatives."
     )
 
 

@@ -74,7 +74,8 @@ def two_levels(xp: Any, a: Array, rows: int, code: int) -> Results:
     levels, r = tsqr.factors(xp, linear_algebra(a), a, rows=rows, arity=-(-m // rows))
     lead = tuple(a.shape[:-2])
     node = levels[1] if len(levels) > 1 else filled(xp, (*lead, 1, 0, min(m, n)), 0.0, a, a.dtype)
-    return levels[0], node, r, filled(xp, lead, code, a, xp.int32)
+    # Not a part of the last level: no result of an operation is a view.
+    return levels[0], node, xp.astype(r, r.dtype, copy=True), filled(xp, lead, code, a, xp.int32)
 
 
 class BlocksProduct(_OfFramework):
@@ -94,7 +95,9 @@ class BlocksProduct(_OfFramework):
         la = linear_algebra(leaves)
         if spec.adjoint:
             return (tsqr.apply_adjoint(xp, la, levels, x),)
-        return (tsqr.apply(xp, la, levels, x, spec.rows),)
+        y = tsqr.apply(xp, la, levels, x, spec.rows)
+        # Without the rows that filled the last block up: no result of an operation is a part of something longer.
+        return (xp.astype(y, y.dtype, copy=bool(spec.rows % leaves.shape[-2])),)
 
 
 class Packed(_OfFramework):
