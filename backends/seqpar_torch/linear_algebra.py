@@ -7,7 +7,6 @@ product is computed in float64, a block of rows at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from array_api_compat import torch as xp
@@ -43,7 +42,14 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
         return torch.where((failed != 0)[..., None, None], torch.nan, r)
 
     def solve_right(self, a: Tensor, r: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(r, a, upper=True, left=False)
+        rows = BLOCK if a.is_cuda else 2048
+        if a.shape[-2] <= rows:
+            return torch.linalg.solve_triangular(r, a, upper=True, left=False)
+        # LAPACK wants columns, so that a copy is turned: 73 ms in blocks for the caches, 210 at once (262144 x 64, float32).
+        # cuBLAS counts in 32 bits.
+        blocks = torch.split(a, rows, dim=-2)
+        solved = [torch.linalg.solve_triangular(r, block, upper=True, left=False) for block in blocks]
+        return torch.cat(solved, dim=-2)
 
     def svd(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # cuSOLVER's approximate driver is good for well-conditioned matrices only; Jacobi's is accurate for all.
@@ -73,22 +79,15 @@ def _mkldnn() -> str:
 
 def _in_double(a: Tensor, b: Tensor) -> Tensor:
     wide = torch.complex128 if a.is_complex() else torch.float64
-    m, inner, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if max(m, n) * inner <= BLOCK or m <= 1:
-        return torch.matmul(a.to(wide), b.to(wide)).to(a.dtype)
-    if inner > max(m, n):  # a sum over many rows
-        step = max(1, BLOCK // max(m, n))
-        total: Any = 0.0
-        for i in range(0, inner, step):
-            total = total + torch.matmul(a[..., i : i + step].to(wide), b[..., i : i + step, :].to(wide))
+    rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+    if inner > max(rows, columns):  # a sum over many rows of b
+        step = max(1, BLOCK // max(rows, columns))
+        pairs = zip(torch.split(a, step, dim=-1), torch.split(b, step, dim=-2), strict=True)
+        total = sum(torch.matmul(x.to(wide), y.to(wide)) for x, y in pairs)
         return torch.as_tensor(total).to(a.dtype)
-    product = torch.empty((*lead, m, n), dtype=a.dtype, device=a.device)
     right = b.to(wide)
-    step = max(1, BLOCK // max(inner, n))
-    for i in range(0, m, step):
-        product[..., i : i + step, :] = torch.matmul(a[..., i : i + step, :].to(wide), right).to(a.dtype)
-    return product
+    blocks = torch.split(a, max(1, BLOCK // max(inner, columns)), dim=-2)
+    return torch.cat([torch.matmul(x.to(wide), right).to(a.dtype) for x in blocks], dim=-2)
 
 
 LINEAR_ALGEBRA = TorchLinearAlgebra()
