@@ -34,7 +34,7 @@ def test_speed_figures_run_and_are_written(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_rows_made_on_the_fly_are_measured_in_a_process_of_their_own() -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux tells how large a process was")
-    code = "import json; from seqpar_bench import tall_stream as s; s.IN_MEMORY = 4096; print(json.dumps(s.measure(200_000)))"
+    code = "import json; from seqpar_bench import tall_stream as s; s.IN_MEMORY = 4096; print(json.dumps(s.measure(70_000)))"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout)
     assert 0 < found["pushes"] < found["with making random rows"]
