@@ -48,6 +48,12 @@ class BackendError(SeqparError, RuntimeError):
     """A backend that failed to load, to compile or to run."""
 
 
+def renamed(error: SeqparError, operation: str, name: str) -> SeqparError:
+    """An error of an operation under the name of the function that was called."""
+    text = str(error)
+    return type(error)(name + text.removeprefix(operation)) if text.startswith(f"{operation}:") else error
+
+
 def unknown_name(operation: str, kind: str, given: object, known: Iterable[str]) -> OptionError:
     """An `OptionError` for a misspelt name, with the nearest known one."""
     names = sorted(known)

@@ -1,7 +1,7 @@
 """`lstsq`: least squares with tall matrices, in one pass over the rows and without A^T A.
 
 The R factor of [a | b] holds everything that a solution depends on; it is that of `seqpar.tall.operations`, and what follows
-from it is in `seqpar.tall.lstsq_operation`.
+from it is in `seqpar.tall.lstsq_operation`. Arguments are checked in `seqpar.tall.lstsq_form`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from seqpar.dispatch.faces import face
 from seqpar.dispatch.options import NO_WISH, Request, check_wish, requested
 from seqpar.dispatch.problem import Array, Problem
 from seqpar.dispatch.registry import add_reference
-from seqpar.errors import OptionError, ShapeError
+from seqpar.errors import NotEligibleError, OptionError, renamed
 from seqpar.solving.bindings import solver_of
-from seqpar.tall.canonical import WHAT, common, computed, matrix, real
 from seqpar.tall.condition import ratio
-from seqpar.tall.lstsq_operation import KERNELS, LSTSQ, LeastSquares, real_of
+from seqpar.tall.lstsq_form import NAME, Form, Plan, arguments, binding_for_call, plan_of
+from seqpar.tall.lstsq_operation import KERNELS, LSTSQ
 from seqpar.tall.operations import R_FACTOR, Factorisation
 from seqpar.tall.ran import name_of
-from seqpar.validation import Shape, binding_of, flag, is_scalar, number_of, pad, same_device
-
-NAME = "lstsq"
 
 A = TypeVar("A")
 
@@ -50,19 +47,6 @@ class LstsqResult(NamedTuple, Generic[A]):
     def method_name(self) -> Any:
         """ "tsqr", "native" or one of Cholesky's; nested lists of them for a batch."""
         return name_of(self.method)
-
-
-class Form(NamedTuple):
-    """A checked call: operands of one rank and dtype, and the way back."""
-
-    binding: Binding
-    operands: tuple[Array, Array, Array | None, Array | None]
-    """a, b, ridge and weights as the operation takes them."""
-    spec: LeastSquares
-    vector: bool
-    """Is b one right-hand side without an axis of its own?"""
-    lead: int
-    """How many leading axes the result has."""
 
 
 def lstsq(
@@ -94,7 +78,9 @@ def lstsq(
     weights
         Zero or more, one for each row, (..., m); all 1 if None.
     rtol
-        Singular values up to this share of the largest count as zero; None takes max(n, 8) units of rounding.
+        Singular values up to this share of the largest count as zero. None takes 8 units of rounding, and counts all of
+        them where the columns of `a` are independent once they are brought to one length: a feature in other units,
+        1e-10 of the others in float32, keeps its coefficient, which LAPACK's gelsd drops.
     intercept
         Add a column of ones behind `a`, which `ridge` does not penalise: its coefficient is the last row of x.
     method, backend, config
@@ -121,60 +107,28 @@ def lstsq(
     >>> fit.x.round(6).tolist(), int(fit.rank)
     ([3.0, 1.0], 2)
     """
+    binding = binding_for_call(a, b, ridge, weights)
+    if binding.compiling():
+        # The operator lays this over the options in force when it runs.
+        explicit = method != "auto" or backend is not None or config is not None
+        request = Request(method, backend, config, source="explicit" if explicit else "")
+        plan = plan_of(binding, a, b, ridge, weights, rtol, intercept)
+        return _solution((binding, plan, request), *arguments(plan, binding, a, b, ridge, weights))
     check_wish(NAME, method, backend, config)
-    form = form_of(a, b, ridge, weights, rtol, intercept)
-    return solved(form, _wish(form.binding, method, backend, config))
+    request = requested(method, backend, config)
+    plan = plan_of(binding, a, b, ridge, weights, rtol, intercept)
+    arrays = arguments(plan, binding, a, b, ridge, weights)
+    try:
+        # One program in frameworks that have programs: JAX would start the dozens of steps behind R one by one.
+        static = binding, plan, request
+        return solver_of(binding).as_one_program(_solution, static, (plan, request), arrays)  # type: ignore[no-any-return]
+    except (NotEligibleError, OptionError) as error:
+        raise renamed(error, R_FACTOR.name, NAME) from None
 
 
-def _wish(binding: Binding, method: str, backend: str | None, config: Any) -> Request:
-    if not binding.compiling():
-        return requested(method, backend, config)
-    # The operator lays this over the options in force when it runs.
-    explicit = method != "auto" or backend is not None or config is not None
-    return Request(method, backend, config, source="explicit" if explicit else "")
-
-
-def form_of(a: Any, b: Any, ridge: Any, weights: Any, rtol: Any, intercept: Any) -> Form:
-    """Check everything that can be wrong, and bring the arguments to one rank and dtype."""
-    binding = binding_of(NAME, ("ridge",), ("weights",), WHAT, a=a, b=b, ridge=ridge, weights=weights)
-    same_device(NAME, binding, a=a, b=b, ridge=ridge, weights=weights)
-    shape_a, vector = matrix(NAME, "a", a), b.ndim == 1
-    shape_b: Shape = (*b.shape, 1) if vector else matrix(NAME, "b", b)
-    dtype = common(computed(NAME, binding, "a", a), computed(NAME, binding, "b", b))
-    m, n = shape_a[-2:]
-    _rows("b", tuple(b.shape), shape_b[-2], shape_a)
-    shape_w = () if weights is None else tuple(weights.shape)
-    if weights is not None:
-        if not shape_w:
-            raise ShapeError(
-                f"{NAME}: weights.shape=() is one number. Give one weight for each row of a, ({m},)."
-            )
-        real(NAME, "weights", computed(NAME, binding, "weights", weights))
-        _rows("weights", shape_w, shape_w[-1], shape_a)
-        _not_negative(binding, "weights", weights)
-    shape_r = _ridge_shape(binding, ridge, n)
-    lead = _lead(a=shape_a[:-2], b=shape_b[:-2], weights=shape_w[:-1], ridge=shape_r[:-1])
-    rank, xp = len(lead), binding.namespace(a)
-
-    def made(x: Any, shape: Shape, own: int, kind: str) -> Array:
-        x = x if binding.dtype_name(x.dtype) == kind else binding.cast(x, kind)
-        shape = pad(shape, rank + own)
-        return x if tuple(x.shape) == shape else xp.reshape(x, shape)
-
-    operand_a, operand_b = made(a, shape_a, 2, dtype), made(b, shape_b, 2, dtype)
-    share = None if weights is None else made(weights, shape_w, 1, real_of(dtype))
-    penalty = _ridge(binding, ridge, n, rank, real_of(dtype), a)
-    if flag(NAME, "intercept", intercept):
-        ones = binding.full(1.0, (*operand_a.shape[:-1], 1), dtype, a)
-        operand_a = xp.concat([operand_a, ones], axis=-1)
-        if penalty is not None:
-            free = binding.full(0.0, (*penalty.shape[:-1], 1), real_of(dtype), a)
-            penalty = xp.concat([penalty, free], axis=-1)
-    return Form(binding, (operand_a, operand_b, penalty, share), LeastSquares(_rtol(rtol)), vector, rank)
-
-
-def solved(form: Form, request: Request) -> LstsqResult[Any]:
-    """The result, by the R factor that `request` wishes for."""
+def _solution(static: tuple[Binding, Plan, Request], *arrays: Any) -> LstsqResult[Any]:
+    binding, plan, request = static
+    form = plan.form(binding, *arrays)
     return presented(form, *results_of(form, request))
 
 
@@ -197,79 +151,6 @@ def presented(form: Form, results: tuple[Array, ...], ran: Array) -> LstsqResult
     if form.vector:
         x, residual = x[..., 0], residual[..., 0]
     return LstsqResult(x, residual, rank, values, condition, ran)
-
-
-def _rows(name: str, given: Shape, rows: int, shape_a: Shape) -> None:
-    if rows != shape_a[-2]:
-        raise ShapeError(
-            f"{NAME}: {name}.shape={given} has {rows} rows and a.shape={shape_a} has {shape_a[-2]}. Give as many."
-        )
-
-
-def _lead(**shapes: Shape) -> Shape:
-    """Leading axes of all arguments broadcast against each other."""
-    rank = max(map(len, shapes.values()))
-    sizes = [1] * rank
-    first = ["a"] * rank
-    for name, shape in shapes.items():
-        for i, n in enumerate(pad(shape, rank)):
-            if n != 1 and sizes[i] != 1 and n != sizes[i]:
-                raise ShapeError(
-                    f"{NAME}: leading axes {shapes[first[i]]} of {first[i]} and {shape} of {name} do not broadcast. "
-                    "Sizes must be equal, or one of them 1."
-                )
-            if n != 1:
-                sizes[i], first[i] = n, name
-    return tuple(sizes)
-
-
-def _ridge_shape(binding: Binding, ridge: Any, n: int) -> Shape:
-    if is_scalar(ridge):
-        number = number_of(NAME, "ridge", ridge)
-        if isinstance(number, complex) or not number >= 0:
-            raise OptionError(f"{NAME}: ridge={ridge!r} is not zero or more. Give a penalty that is.")
-        return ()
-    shape = tuple(ridge.shape)
-    real(NAME, "ridge", computed(NAME, binding, "ridge", ridge))
-    if shape and shape[-1] not in (1, n):
-        raise ShapeError(
-            f"{NAME}: ridge.shape={shape} does not fit {n} features. Give one number, or one for each feature, ({n},)."
-        )
-    _not_negative(binding, "ridge", ridge)
-    return shape
-
-
-def _ridge(binding: Binding, ridge: Any, n: int, rank: int, dtype: str, like: Array) -> Array | None:
-    """One penalty for each feature, (..., n), or None where there is none."""
-    if is_scalar(ridge):
-        number = number_of(NAME, "ridge", ridge)
-        return None if number == 0 else binding.full(number, (1,) * rank + (n,), dtype, like)
-    xp = binding.namespace(ridge)
-    x = ridge if binding.dtype_name(ridge.dtype) == dtype else binding.cast(ridge, dtype)
-    x = xp.reshape(x, pad(tuple(x.shape), rank + 1))
-    return xp.broadcast_to(x, (*x.shape[:-1], n))
-
-
-def _not_negative(binding: Binding, name: str, x: Array) -> None:
-    """Refuse negative numbers, where values are at hand."""
-    if binding.compiling():
-        return
-    known = solver_of(binding).beneath(x)
-    if known is None or 0 in known.shape:
-        return
-    xp = binding.namespace(known)
-    if bool(xp.any(known < 0)):
-        raise OptionError(
-            f"{NAME}: {name} holds {float(xp.min(known)):g}, which is negative. Give {name} of zero or more."
-        )
-
-
-def _rtol(rtol: Any) -> float | None:
-    if rtol is None:
-        return None
-    if not isinstance(rtol, (int, float)) or isinstance(rtol, bool) or not 0 <= rtol < 1:
-        raise OptionError(f"{NAME}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None.")
-    return float(rtol)
 
 
 class PreparedLstsq(NamedTuple):
@@ -307,8 +188,11 @@ def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Prepare
     bound.apply_defaults()
     values = dict(bound.arguments)
     wish = [values.pop(name) for name in ("method", "backend", "config")]
+    given = values["a"], values["b"], values["ridge"], values["weights"]
+    binding = binding_for_call(*given)
     check_wish(NAME, *wish)
-    return PreparedLstsq(form_of(**values), requested(*wish))
+    plan = plan_of(binding, *given, values["rtol"], values["intercept"])
+    return PreparedLstsq(plan.form(binding, *arguments(plan, binding, *given)), requested(*wish))
 
 
 add_reference(KERNELS)

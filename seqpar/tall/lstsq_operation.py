@@ -181,7 +181,7 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     rows = min(r.shape[-2], n)
     left, c, rest = r[..., :rows, :n], r[..., :rows, n:], r[..., rows:, n:]
     u, values, vectors = la.svd(left)
-    kept, inverse, full = _independent(xp, la, left, values, rtol)
+    kept, inverse, full = independent(xp, la, left, values, rtol)
     rank = xp.sum(xp.astype(kept, xp.int32), axis=-1, dtype=xp.int32)
     s, right, above = values, vectors, c
     if ridge is not None:
@@ -193,7 +193,7 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
         stacked = la.r(xp.concat([r[..., :rows, :], below], axis=-2))
         system, above = stacked[..., :n, :n], stacked[..., :n, n:]
         u, s, right = la.svd(system)
-        kept, inverse, full = _independent(xp, la, system, s, rtol)
+        kept, inverse, full = independent(xp, la, system, s, rtol)
     some = kept & (s != 0)
     scale = xp.where(some, 1 / xp.where(some, s, xp.ones_like(s)), xp.zeros_like(s))
     # A NaN is never replaced by a number.
@@ -214,7 +214,7 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     return x, residual, values, rank, vectors, root, _null(xp, la, right, kept)
 
 
-def _independent(
+def independent(
     xp: Any, la: LinearAlgebra, r: Array, s: Array, rtol: float | None
 ) -> tuple[Array, Array | None, Array]:
     """Which singular values s of upper triangular r count; r^-1; and where (..., 1, 1) that is to be used.
@@ -227,18 +227,23 @@ def _independent(
     n = r.shape[-1]
     if r.shape[-2] < n:
         return kept, None, kept
-    lengths = norms(xp, r)
-    unit = xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    largest = xp.max(xp.abs(r), axis=-2, keepdims=True)
+    unit = xp.astype(xp.where(largest > 0, largest, xp.ones_like(largest)), r.dtype)
     eye = _eye(xp, r, n)
-    scaled = r / xp.astype(unit, r.dtype)[..., None, :]
+    scaled = r / unit
     singular = xp.any((scaled == 0) & (eye == 1), axis=(-2, -1), keepdims=True)
     inverse = la.solve_right(xp.broadcast_to(eye, r.shape), xp.where(singular, eye, scaled))
-    size = xp.sqrt(xp.sum(xp.abs(inverse) ** 2, axis=(-2, -1), keepdims=True))
+    size = xp.sqrt(_square(xp, scaled) * _square(xp, inverse))
     usable = ~singular & xp.isfinite(size)
     if rtol is None:
-        kept = kept | (usable & (share * n**0.5 * size < 1))[..., 0]
+        kept = kept | (usable & (share * size < 1))[..., 0]
     full = usable & xp.all(kept, axis=-1, keepdims=True)[..., None]
-    return kept, inverse / xp.astype(unit, r.dtype)[..., :, None], full
+    return kept, inverse / xp.matrix_transpose(unit), full
+
+
+def _square(xp: Any, x: Array) -> Array:
+    """The square of Frobenius' norm."""
+    return xp.sum(xp.abs(x) ** 2, axis=(-2, -1), keepdims=True)
 
 
 def _null(xp: Any, la: LinearAlgebra, right: Array, kept: Array) -> Array:

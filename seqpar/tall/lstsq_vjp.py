@@ -14,7 +14,8 @@ from seqpar.validation import is_scalar, number_of
 from seqpar.vjp import checked_cotangent
 
 if TYPE_CHECKING:
-    from seqpar.lstsq import Form, LstsqResult
+    from seqpar.lstsq import LstsqResult
+    from seqpar.tall.lstsq_form import Form
 
 
 def pull_back(

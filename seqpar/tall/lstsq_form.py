@@ -1,0 +1,202 @@
+"""What the arguments of `lstsq` have to be, and their way to operands of one rank and dtype.
+
+Shapes and dtypes are checked once per kind of call and kept as a `Plan`, values every time. Called by `seqpar.lstsq`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.memos import on_invalidate
+from seqpar.dispatch.problem import Array
+from seqpar.errors import OptionError, ShapeError
+from seqpar.solving.bindings import solver_of
+from seqpar.tall.canonical import WHAT, common, computed, matrix, real
+from seqpar.tall.lstsq_operation import LeastSquares, real_of
+from seqpar.validation import Shape, binding_of, flag, is_scalar, number_of, pad, same_device
+
+NAME = "lstsq"
+
+Arrays = tuple[Array, Array, Array | None, Array | None]
+"""a, b, ridge and weights."""
+
+
+class Form(NamedTuple):
+    """A checked call: operands of one rank and dtype, and the way back."""
+
+    binding: Binding
+    operands: Arrays
+    """As the operation takes them."""
+    spec: LeastSquares
+    vector: bool
+    """Is b one right-hand side without an axis of its own?"""
+
+
+class Plan(NamedTuple):
+    """What shapes and dtypes tell of a call."""
+
+    dtype: str
+    rank: int
+    """How many leading axes the result has."""
+    spec: LeastSquares
+    vector: bool
+    intercept: bool
+
+    def form(self, binding: Binding, a: Array, b: Array, ridge: Array | None, weights: Array | None) -> Form:
+        xp, dtype, real_dtype = binding.namespace(a), self.dtype, real_of(self.dtype)
+
+        def made(x: Array, kind: str, own: int) -> Array:
+            x = x if binding.dtype_name(x.dtype) == kind else binding.cast(x, kind)
+            shape = pad(tuple(x.shape), self.rank + own)
+            return x if tuple(x.shape) == shape else xp.reshape(x, shape)
+
+        n = a.shape[-1]
+        b = xp.reshape(b, (*b.shape, 1)) if self.vector else b
+        a, b = made(a, dtype, 2), made(b, dtype, 2)
+        weights = None if weights is None else made(weights, real_dtype, 1)
+        if ridge is not None:
+            ridge = made(ridge, real_dtype, 1)
+            ridge = xp.broadcast_to(ridge, (*ridge.shape[:-1], n))
+        if self.intercept:
+            a = xp.concat([a, binding.full(1.0, (*a.shape[:-1], 1), dtype, a)], axis=-1)
+            if ridge is not None:
+                free = binding.full(0.0, (*ridge.shape[:-1], 1), real_dtype, a)
+                ridge = xp.concat([ridge, free], axis=-1)
+        return Form(binding, (a, b, ridge, weights), self.spec, self.vector)
+
+
+_plans: dict[Any, Plan] = {}
+on_invalidate(_plans.clear)
+
+
+def arguments(plan: Plan, binding: Binding, a: Array, b: Array, ridge: Any, weights: Array | None) -> Arrays:
+    """The arguments with a ridge that is an array or None, their values checked where they are at hand."""
+    if is_scalar(ridge):
+        number = number_of(NAME, "ridge", ridge)
+        if isinstance(number, complex) or not 0 <= number < math.inf:
+            raise OptionError(f"{NAME}: ridge={ridge!r} is not a finite number of zero or more. Give one.")
+        # An array, so that one compiled program serves every number.
+        ridge = None if number == 0 else binding.full(float(number), (1,), real_of(plan.dtype), a)
+    else:
+        _not_negative(binding, "ridge", ridge)
+    if weights is not None:
+        _not_negative(binding, "weights", weights)
+    return a, b, ridge, weights
+
+
+def plan_of(
+    binding: Binding, a: Array, b: Array, ridge: Any, weights: Array | None, rtol: Any, intercept: Any
+) -> Plan:
+    """The plan of a call, kept from the last one like it."""
+    if binding.compiling():
+        return _plan(binding, a, b, ridge, weights, rtol, intercept)
+    facts = binding.facts
+    # Options with their types, because True == 1 == 1.0.
+    options = rtol, type(rtol), intercept, type(intercept)
+    try:
+        key = binding, facts(a), facts(b), None if is_scalar(ridge) else facts(ridge), facts(weights), options
+        found = _plans.get(key)
+    except (TypeError, AttributeError, ShapeError):  # nothing to look up: let the checks name it
+        return _plan(binding, a, b, ridge, weights, rtol, intercept)
+    if found is None:
+        found = _plan(binding, a, b, ridge, weights, rtol, intercept)
+        if len(_plans) > 4096:
+            _plans.clear()
+        _plans[key] = found
+    return found
+
+
+def binding_for_call(a: Any, b: Any, ridge: Any, weights: Any) -> Binding:
+    """The one binding of all arrays."""
+    return binding_of(NAME, ("ridge",), ("weights",), WHAT, a=a, b=b, ridge=ridge, weights=weights)
+
+
+def _plan(
+    binding: Binding, a: Array, b: Array, ridge: Any, weights: Array | None, rtol: Any, intercept: Any
+) -> Plan:
+    """Check everything that can be wrong with shapes, dtypes and options."""
+    same_device(NAME, binding, a=a, b=b, ridge=ridge, weights=weights)
+    shape_a, vector = matrix(NAME, "a", a), len(b.shape) == 1
+    shape_b: Shape = (*b.shape, 1) if vector else _right_sides(b)
+    dtype = common(computed(NAME, binding, "a", a), computed(NAME, binding, "b", b))
+    m, n = shape_a[-2:]
+    _rows("b", tuple(b.shape), shape_b[-2], shape_a)
+    shape_w: Shape = () if weights is None else tuple(weights.shape)
+    if weights is not None:
+        if not shape_w:
+            raise ShapeError(
+                f"{NAME}: weights.shape=() is one number. Give one weight for each row of a, ({m},)."
+            )
+        real(NAME, "weights", computed(NAME, binding, "weights", weights))
+        _rows("weights", shape_w, shape_w[-1], shape_a)
+    shape_r: Shape = ()
+    if not is_scalar(ridge):
+        real(NAME, "ridge", computed(NAME, binding, "ridge", ridge))
+        shape_r = tuple(ridge.shape)
+        if shape_r and shape_r[-1] != n and shape_r[-1] != 1:
+            raise ShapeError(
+                f"{NAME}: ridge.shape={shape_r} does not fit {n} features. Give one number, or one for each feature, ({n},)."
+            )
+    rank = _broadcast(a=shape_a[:-2], b=shape_b[:-2], weights=shape_w[:-1], ridge=shape_r[:-1])
+    return Plan(dtype, rank, LeastSquares(_rtol(rtol)), vector, flag(NAME, "intercept", intercept))
+
+
+def _right_sides(b: Array) -> Shape:
+    if len(b.shape) == 0:
+        raise ShapeError(
+            f"{NAME}: b.shape=() is one number. Give one right-hand side, (rows,), or several, (..., rows, k)."
+        )
+    return tuple(b.shape)
+
+
+def _rows(name: str, given: Shape, rows: int, shape_a: Shape) -> None:
+    if rows != shape_a[-2]:
+        mend = f"Give {name} as many."
+        if name == "b" and len(given) > 1 and given[-1] == shape_a[-2]:
+            mend = "For a batch of single right-hand sides give b[..., None]."
+        raise ShapeError(
+            f"{NAME}: {name}.shape={given} has {rows} rows and a.shape={shape_a} has {shape_a[-2]}. {mend}"
+        )
+
+
+def _broadcast(**shapes: Shape) -> int:
+    """How many leading axes all arguments have together; refuses those that do not broadcast against each other."""
+    rank = max(map(len, shapes.values()))
+    sizes, first = [1] * rank, ["a"] * rank
+    for name, shape in shapes.items():
+        for i, n in enumerate(pad(shape, rank)):
+            if n != 1 and sizes[i] != 1 and n != sizes[i]:
+                raise ShapeError(
+                    f"{NAME}: leading axes {shapes[first[i]]} of {first[i]} and {shape} of {name} do not broadcast. "
+                    "Sizes must be equal, or one of them 1."
+                )
+            if n != 1:
+                sizes[i], first[i] = n, name
+    return rank
+
+
+def _not_negative(binding: Binding, name: str, x: Array) -> None:
+    """Refuse what is negative, infinite or NaN, where values are at hand."""
+    if binding.compiling():
+        return
+    known = solver_of(binding).beneath(x)
+    if known is None or binding.device(known) != "cpu" or 0 in known.shape:
+        return
+    xp = binding.namespace(known)
+    # Least and largest are NaN where anything is.
+    ends = xp.min(known), xp.max(known)
+    if bool(ends[0] >= 0) and bool(ends[1] < math.inf):
+        return
+    wrong = known[~((known >= 0) & (known < math.inf))] if binding.framework == "numpy" else None
+    told = f"{float(wrong[0]):g}" if wrong is not None else "what is negative, infinite or NaN"
+    raise OptionError(f"{NAME}: {name} holds {told}. Give {name} of finite numbers, zero or more.")
+
+
+def _rtol(rtol: Any) -> float | None:
+    if rtol is None:
+        return None
+    if not isinstance(rtol, (int, float)) or isinstance(rtol, bool) or not 0 <= rtol < 1:
+        raise OptionError(f"{NAME}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None.")
+    return float(rtol)
