@@ -11,8 +11,9 @@ from typing import Generic, NamedTuple, TypeVar
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.options import NO_WISH
 from seqpar.dispatch.problem import Array
+from seqpar.tall.lstsq_operation import norms
 from seqpar.tall.operations import R_FACTOR, Factorisation
-from seqpar.tall.ridge_path import column_norms, least, solutions
+from seqpar.tall.ridge_path import least, solutions
 
 A = TypeVar("A")
 
@@ -47,7 +48,7 @@ def scores(
     x = solutions(binding, others, ridges, n, intercept, rtol).x
     held = xp.stack(factors)[:, None, :, :]
     columns = x.shape[-2]
-    errors = column_norms(xp, held[..., columns:] - la.product(held[..., :columns], x))
+    errors = norms(xp, held[..., columns:] - la.product(held[..., :columns], x))
     found = xp.mean(errors**2, axis=-1) / xp.expand_dims(rows, axis=-1)
     mean = xp.mean(found, axis=0)
     spread = xp.sqrt(xp.sum((found - mean) ** 2, axis=0) / (folds * (folds - 1)))

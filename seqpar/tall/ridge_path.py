@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
-from seqpar.tall.lstsq_operation import LEAST_RANK_UNITS
+from seqpar.tall.lstsq_operation import LEAST_RANK_UNITS, independent, norms
 
 A = TypeVar("A")
 
@@ -68,23 +68,30 @@ def solutions(
         # A factorisation and not a subtraction of means, which cancels.
         turned = la.r(xp.concat([r[..., n : n + 1], r[..., :n], r[..., n + 1 :]], axis=-1))
         first, r = turned[..., :1, :], turned[..., 1:, 1:]
-    u, s, vh = la.svd(r[..., :n, :n])
-    c = la.product(adjoint(xp, u), r[..., :n, n:])[..., None, :, :]
-    s, root = s[..., None, :], xp.expand_dims(xp.sqrt(ridges), axis=-1)
+    left, above = r[..., :n, :n], r[..., :n, n:]
+    u, s, vh = la.svd(left)
+    apart, inverse, full = independent(xp, la, left, s, rtol)
+    c = la.product(adjoint(xp, u), above)[..., None, :, :]
+    s, root = s[..., None, :], xp.sqrt(ridges)[:, None]
     # Never s^2 + l: squares of float32 overflow above 1e19.
     size = xp.hypot(s, root)
-    share = rtol if rtol is not None else LEAST_RANK_UNITS * float(xp.finfo(s.dtype).eps)
+    share = LEAST_RANK_UNITS * float(xp.finfo(s.dtype).eps) if rtol is None else rtol
     # As `lstsq` cuts; NaN is not cut.
-    kept = ~(size <= share * xp.max(size, axis=-1, keepdims=True))
+    kept = apart[..., None, :] | ((root > 0) & (size > share * xp.max(size, axis=-1, keepdims=True)))
+    kept = (kept & (size > 0)) | xp.isnan(size)
     safe = xp.where(kept, size, xp.ones_like(size))
     used = xp.where(kept, s / safe, xp.zeros_like(size))
     unused = xp.where(kept, root / safe, xp.ones_like(size)) ** 2
     parts = c * xp.expand_dims(xp.astype(used / safe, c.dtype), axis=-1)
     x = la.product(adjoint(xp, vh)[..., None, :, :], parts)
+    if inverse is not None:
+        # Without a penalty columns of any length are told apart, by the same back substitution as in `lstsq`.
+        free = (ridges == 0)[:, None, None] & full[..., None, :, :]
+        x = xp.where(free, la.product(inverse, above)[..., None, :, :], x)
     left_over = c * xp.expand_dims(xp.astype(unused, c.dtype), axis=-1)
     rest = r[..., None, n:, n:]
     rest = xp.broadcast_to(rest, (*left_over.shape[:-2], *rest.shape[-2:]))
-    residual = column_norms(xp, xp.concat([left_over, rest], axis=-2))
+    residual = norms(xp, xp.concat([left_over, rest], axis=-2))
     freedom = xp.sum(used**2, axis=-1)
     if first is not None:
         corner = first[..., None, :, :1]
@@ -110,10 +117,3 @@ def path(
     score = xp.where(some, score, xp.full_like(score, float("inf")))
     return found.x, found.residual, found.freedom, score
 
-
-def column_norms(xp: Any, x: Array) -> Array:
-    """The norm of each column, of numbers whose squares may overflow."""
-    size = xp.abs(x)
-    largest = xp.max(size, axis=-2, keepdims=True)
-    unit = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
-    return xp.sqrt(xp.sum((size / unit) ** 2, axis=-2)) * unit[..., 0, :]

@@ -126,6 +126,14 @@ def test_short_rank_is_cut_as_in_solve():
     near(path.degrees_of_freedom[0], np.float64(3))
 
 
+def test_columns_of_any_length_are_told_apart_without_a_penalty():
+    a, b = problem(100, 3)
+    lengths = np.array([1.0, 1e-9, 1e9])
+    fit = LstsqAccumulator(3).push(a * lengths, b)
+    near(fit.solve_path([0.0]).x[0] * lengths, solution(a, b))
+    near(fit.solve_path([0.0]).x[0], fit.solve().x)
+
+
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize(("folds", "fold_rows"), [(2, 1), (5, 1), (3, 7), (4, 1)])
 def test_folds_are_those_of_brute_force(folds, fold_rows, intercept):
