@@ -22,8 +22,10 @@ from seqpar_host.memory import (
     treat_denormals,
 )
 from seqpar_host.routines import routine
+from seqpar_host.tall_down import finish, forward, merge
 from seqpar_host.tall_job import TALL_WORDS
-from seqpar_host.tall_part import area_of, backward, finish, fold_back, forward, merge, prepare, start_of
+from seqpar_host.tall_places import area_of, prepare, start_of
+from seqpar_host.tall_up import backward, fold_back
 
 
 def conduct(address: int) -> int:
@@ -98,6 +100,7 @@ def take_parts(orders: int) -> None:
         matrix = quotient(task, parts)
         part = task - matrix * parts
         put(thread, w.MATRIX, matrix)
+        put(thread, w.INDEX, part)
         put(thread, w.START, start_of(plan, part))
         put(thread, w.COUNT, start_of(plan, part + 1) - start_of(plan, part))
         if parts == 1:

@@ -20,6 +20,15 @@ from seqpar_host.tall_job import LEAD, PANEL, RECORD
 
 # One core does about 30 operations in a nanosecond on numbers of 4 bytes, and a thread takes 50 microseconds to start and join.
 OPERATIONS, THREAD_NANOSECONDS = 30, 100_000
+ORDER = {
+    "qr": (w.A, w.Q, w.R, w.RAN),
+    "r_factor": (w.A, w.B, w.WEIGHTS, w.SEED, w.R, w.RAN),
+    "qr_packed": (w.A, w.Q, w.T, w.SIGNS, w.R, w.RAN),
+    "qr_product": (None, None, w.Q, w.T, w.SIGNS, w.X, w.Y),
+}
+"""Operands and then results."""
+OWN = {w.WEIGHTS: 1, w.RAN: 0, w.T: 4, w.SIGNS: 1}
+"""Axes of a matrix's own, if they are not two."""
 
 
 @dataclass
@@ -32,11 +41,10 @@ class _Operand:
 
 
 def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
-    """The plan of `qr` over a, q, r, ran, or of `r_factor` over a, b, weights, seed, r, ran."""
+    """The plan of a factorisation, over the operands and results of `ORDER`."""
     slots: dict[int, Layout] = {}
     pointers: dict[int, int] = {}
-    order = (w.A, w.Q, w.R, w.RAN) if operation == "qr" else (w.A, w.B, w.WEIGHTS, w.SEED, w.R, w.RAN)
-    for pointer, (slot, layout) in enumerate(zip(order, layouts, strict=True)):
+    for pointer, (slot, layout) in enumerate(zip(ORDER[operation], layouts, strict=True)):
         if layout is not None:
             slots[slot], pointers[slot] = layout, pointer
     *lead, results, width = slots[w.R].shape
@@ -44,7 +52,8 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     operands = [_operand(slot, slots.get(slot), lead) for slot in range(w.SLOTS)]
     sizes = merge(list(lead), operands)
     rows, itemsize, matrices = a.shape[-2], ITEMSIZE[dtype], math.prod(lead)
-    explicit = w.Q in slots
+    explicit, packed = operation == "qr", operation == "qr_packed"
+    kept = explicit or packed
     packing = Packing(rows, width, dtype)
     parts, panels = packing.parts, packing.panels
     of = blocks_of(dtype)
@@ -60,16 +69,16 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     words[w.BLOCKS], words[w.PARTS] = rows // packing.block, packing.parts
     words[w.BLOCK], words[w.HEAD] = packing.block, packing.head
     words[w.EXPLICIT], words[w.RAN_CODE] = int(explicit), TSQR
-    words[w.RECORDS] = packing.records if explicit else 1
+    words[w.KEEPS], words[w.PHASES] = int(kept), 2 if explicit else 1
+    words[w.RECORDS] = packing.records if kept else 1
     words[w.R_BYTES] = _up(panels * PANEL * panels * PANEL * itemsize, LINE)
     words[w.LINE_BYTES] = _up((panels + 1) * PANEL * itemsize, LINE)
-    words[w.RECORDS_BYTES] = _up(panels * RECORD * itemsize, LINE)
-    words[w.MERGE_BYTES] = _up(width * width * itemsize, LINE) if explicit and parts > 1 else 0
+    words[w.RECORDS_BYTES] = panels * RECORD * itemsize
     words[w.AREA_BYTES] = (
         words[w.R_BYTES]
         + 3 * words[w.LINE_BYTES]
-        + words[w.RECORDS] * words[w.RECORDS_BYTES]
-        + words[w.MERGE_BYTES]
+        + (0 if packed else _up(words[w.RECORDS] * words[w.RECORDS_BYTES], LINE))
+        + (_up(width * width * itemsize, LINE) if explicit and parts > 1 else 0)
     )
     words[w.SCRATCH_BYTES] = (panels + 1) * PANEL * LEAD * itemsize
     words[w.REGION_BYTES] = 2 * words[w.SCRATCH_BYTES] + PANEL * LEAD * itemsize + 2 * words[w.LINE_BYTES]
@@ -100,11 +109,11 @@ def _up(number: int, multiple: int) -> int:
 def _operand(slot: int, layout: Layout | None, lead: Sequence[int]) -> _Operand:
     if layout is None:
         return _Operand([0] * len(lead))
-    own = {w.WEIGHTS: 1, w.RAN: 0}.get(slot, 2)
+    own = OWN.get(slot, 2)
     strides = [0 if n == 1 else stride for n, stride in zip(layout.shape, layout.strides, strict=True)]
     others = strides[: len(strides) - own]
     inner = strides[len(strides) - own :]
     if slot in (w.A, w.B, w.SEED) and layout.shape[-1] == 1:
         # Wherever a second column would lie: rows that are read whole are read faster.
         inner[1] = ITEMSIZE[layout.dtype]
-    return _Operand(others, inner[0] if own else 0, inner[1] if own == 2 else 0)
+    return _Operand(others, inner[0] if own else 0, inner[1] if own > 1 else 0)
