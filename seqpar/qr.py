@@ -11,11 +11,13 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import Call, face
-from seqpar.dispatch.options import Request
+from seqpar.dispatch.options import Request, check_wish, requested
 from seqpar.dispatch.problem import Array
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import OptionError, unknown_name
 from seqpar.face import Face, Plan
+from seqpar.solving.bindings import solver_of
+from seqpar.tall import group as grouped
 from seqpar.tall.canonical import WHAT, computed, fitted, matrix
 from seqpar.tall.condition import condition_of
 from seqpar.tall.framework_kernels import KERNELS
@@ -71,6 +73,7 @@ def qr(
     return_info: Literal[False] = False,
     backend: str | None = ...,
     config: Any = ...,
+    group: Any = ...,
 ) -> QR[A]: ...
 @overload
 def qr(
@@ -81,6 +84,7 @@ def qr(
     return_info: Literal[True],
     backend: str | None = ...,
     config: Any = ...,
+    group: Any = ...,
 ) -> QRWithInfo[A]: ...
 @overload
 def qr(
@@ -91,6 +95,7 @@ def qr(
     return_info: Literal[False] = False,
     backend: str | None = ...,
     config: Any = ...,
+    group: Any = ...,
 ) -> A: ...
 @overload
 def qr(
@@ -101,6 +106,7 @@ def qr(
     return_info: Literal[True],
     backend: str | None = ...,
     config: Any = ...,
+    group: Any = ...,
 ) -> RWithInfo[A]: ...
 @overload
 def qr(
@@ -111,6 +117,7 @@ def qr(
     return_info: Literal[False] = False,
     backend: str | None = ...,
     config: Any = ...,
+    group: Any = ...,
 ) -> ImplicitQ: ...
 @overload
 def qr(
@@ -121,6 +128,7 @@ def qr(
     return_info: Literal[True],
     backend: str | None = ...,
     config: Any = ...,
+    group: Any = ...,
 ) -> ImplicitWithInfo: ...
 def qr(
     a: Array,
@@ -130,6 +138,7 @@ def qr(
     return_info: bool = False,
     backend: str | None = None,
     config: Any = None,
+    group: Any = None,
 ) -> Any:
     """Factorise ``a = Q R``, made for matrices with many more rows than columns.
 
@@ -154,6 +163,9 @@ def qr(
         Also return a `QRInfo`: what ran, whether Q is orthonormal to rounding, passes over the data, condition.
     backend, config
         As in `linear_recurrence`.
+    group
+        Who holds the other rows: in PyTorch a process group or "world", in JAX the name of a mesh axis inside `jax.shard_map`.
+        Each member gives its rows, as many as it has, and gets the same rows of Q and the whole R. Not for "implicit".
 
     Returns
     -------
@@ -177,6 +189,11 @@ def qr(
     """
     which = _mode(mode)
     wanted = flag(NAME, "return_info", return_info)
+    if group is not None:
+        q, r, ran = _of_group(a, which, group, method, backend, config)
+        if which == "r":
+            return RWithInfo(r, _info(r, ran)) if wanted else r
+        return QRWithInfo(q, r, _info(r, ran)) if wanted else QR(q, r)
     if which == "implicit":
         found, ran = implicit(a, method, backend, config)
         return ImplicitWithInfo(found, _info(found.R, ran)) if wanted else found
@@ -185,6 +202,29 @@ def qr(
         return RWithInfo(r, _info(r, ran)) if wanted else r
     q, r, ran = _REDUCED.results((a,), (), method, backend, config)
     return QRWithInfo(q, r, _info(r, ran)) if wanted else QR(q, r)
+
+
+def _of_group(
+    a: Array, mode: str, group: Any, method: str, backend: str | None, config: Any
+) -> tuple[Any, Array, Array]:
+    """q, or None for mode "r", and r and ran."""
+    if mode == "implicit":
+        raise OptionError(
+            f"{NAME}: mode='implicit' knows no group. Give mode='reduced' for this member's rows of Q, or mode='r'."
+        )
+    binding = _REDUCED.binding((a,))
+    if binding.compiling():
+        given = {"a": a, "mode": mode, "group": group, "method": method, "backend": backend, "config": config}
+        q, r, ran = solver_of(binding).outside_compiler(_of_group, given)
+        return q, r, ran
+    check_wish(NAME, method, backend, config)
+    members, request = binding.group(NAME, group), requested(method, backend, config)
+    (rows,) = _plan(binding, a).canonical((a,))
+    if mode == "r":
+        r, ran = grouped.r_factor(binding, members, rows, None, None, request)
+        return None, r, ran
+    q, r, ran = grouped.qr(binding, members, rows, request)
+    return q, r, ran
 
 
 def _mode(mode: Any) -> str:

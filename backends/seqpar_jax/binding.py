@@ -27,6 +27,7 @@ from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 from seqpar.tall.implicit import ImplicitQ
 from seqpar_jax import eager, lowering, primitives, solving
+from seqpar_jax.group import MeshAxis
 from seqpar_jax.linear_algebra import JaxLinearAlgebra
 from seqpar_jax.solving_stepper import JaxStepper
 
@@ -96,6 +97,9 @@ class JaxBinding:
 
     def linear_algebra(self, xp: Any) -> JaxLinearAlgebra:
         return JaxLinearAlgebra()
+
+    def group(self, operation: str, named: Any) -> MeshAxis:
+        return MeshAxis(operation, named)
 
     def on_device(self, x: Array) -> None:
         return None

@@ -8,7 +8,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from array_api_compat import torch as xp
@@ -39,6 +39,9 @@ from seqpar_torch.linear_algebra import LINEAR_ALGEBRA, TorchLinearAlgebra
 from seqpar_torch.memory import DTYPES, NAMES, empty, resolved
 from seqpar_torch.reverse import pull_back
 from seqpar_torch.solving_stepper import TorchStepper
+
+if TYPE_CHECKING:
+    from seqpar_torch.group import ProcessGroup
 
 Tensor = torch.Tensor
 
@@ -116,6 +119,11 @@ class TorchBinding:
 
     def linear_algebra(self, xp: Any) -> TorchLinearAlgebra:
         return LINEAR_ALGEBRA
+
+    def group(self, operation: str, named: Any) -> "ProcessGroup":
+        from seqpar_torch.group import ProcessGroup  # most processes are alone
+
+        return ProcessGroup(operation, named)
 
     def on_device(self, x: Tensor) -> Callable[[], AbstractContextManager[Any]] | None:
         return partial(torch.cuda.device, x.device) if x.device.type == "cuda" else None

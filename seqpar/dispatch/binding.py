@@ -9,6 +9,7 @@ from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
 
 if TYPE_CHECKING:
+    from seqpar.tall.group import Group
     from seqpar.tall.linear_algebra import LinearAlgebra
 
 
@@ -60,6 +61,9 @@ class Binding(Protocol):
 
     def linear_algebra(self, xp: Any) -> "LinearAlgebra":
         """What factorisations of matrices need of the framework."""
+
+    def group(self, operation: str, named: Any) -> "Group":
+        """The members that share rows out, from what the user named them by."""
 
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         """What makes the device of x the one that kernels are launched on, or None where there is only one."""

@@ -15,9 +15,10 @@ from seqpar.dispatch.execute import execute
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
-from seqpar.errors import ShapeError
+from seqpar.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
+    from seqpar.tall.group import Group
     from seqpar.tall.linear_algebra import LinearAlgebra
 
 
@@ -91,6 +92,13 @@ class ArrayAPIBinding:
         from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
 
         return StandardLinearAlgebra(xp)
+
+    def group(self, operation: str, named: Any) -> "Group":
+        raise OptionError(
+            f"{operation}: group={named!r} was given with {self.framework} arrays, which belong to one process. Give PyTorch "
+            "tensors and a process group, JAX arrays inside jax.shard_map and the name of a mesh axis, or, without a group, "
+            "Dask arrays in chunks of rows."
+        )
 
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:
         return None

@@ -31,14 +31,19 @@ from seqpar.algorithms.arrays import filled
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.rules import inner
+from seqpar.tall.rules import Total, all_here, inner
 
 Operands = Sequence[Any]
 Results = Sequence[Any]
 
 
-def lstsq_jvp(xp: Any, operands: Operands, results: Results, tangents: Operands) -> tuple[Array, ...]:
-    """Tangents of x, residual, singular_values, right, root and null from those of a, b, ridge and weights."""
+def lstsq_jvp(
+    xp: Any, operands: Operands, results: Results, tangents: Operands, total: Total = all_here
+) -> tuple[Array, ...]:
+    """Tangents of x, residual, singular_values, right, root and null from those of a, b, ridge and weights.
+
+    `total` makes sums over all rows of sums over those that are here; the reverse rule has none.
+    """
     a, b, ridge, weights = operands[:4]
     da, db, dridge, dweights = tangents[:4]
     x, residual, _, _, _, root, null = results
@@ -56,20 +61,22 @@ def lstsq_jvp(xp: Any, operands: Operands, results: Results, tangents: Operands)
         moved = moved - product(da, x)
         da_adjoint = adjoint(xp, da)
         right_side = product(da_adjoint, weighted(e))
-        from_null = product(da_adjoint, weighted(product(a, _inverse(xp, root, x))))
+        from_null = total(product(da_adjoint, weighted(product(a, _inverse(xp, root, x)))))
     gained = inner(xp, weighted(e), moved, axis=-2)
     pushed = weighted(moved)
     if dweights is not None:
         changed = dweights[..., None] * e
         pushed = pushed + changed
         gained = gained + inner(xp, e, changed, axis=-2) / 2
-    right_side = right_side + product(a_adjoint, pushed)
+    gained = total(gained)
+    right_side = total(right_side + product(a_adjoint, pushed))
     if dridge is not None:
         right_side = right_side - dridge[..., None] * x
     dx = _inverse(xp, root, right_side) + product(null, from_null)
     if ridge is not None:
         gained = gained - inner(xp, ridge[..., None] * x, dx, axis=-2)
     dg = _gram_jvp(xp, operands, tangents)
+    dg = None if dg is None else total(dg)
     return dx, gained * _reciprocal(xp, residual), *_small_jvp(xp, results, dg, dridge)
 
 

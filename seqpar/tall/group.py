@@ -1,0 +1,166 @@
+"""QR and least squares of rows that are shared out over the members of a group: processes, or devices under one program.
+
+Each member factorises its own rows. All R factors go to all members, who merge them, on top of each other in the order of ranks,
+by one more factorisation: the same work on the same numbers, so that every member has the same R to the bit, whoever was
+first. A member's rows of Q are its own Q times its rows of the Q of that merge. What is exchanged is one R factor each.
+
+    R_i, Q_i = qr(A_i)        [S_1; ...; S_P] R = [R_1; ...; R_P]        rows i of Q: Q_i S_i
+
+Derivatives are not those of these steps, whose local R may be singular where the whole has full rank (a member may hold fewer
+rows than columns, or none), but the rules of the whole with the whole R, in which sums over rows are sums over members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.operation import Operation, fit
+from seqpar.dispatch.options import NO_WISH, Request
+from seqpar.dispatch.problem import Array
+from seqpar.dispatch.registry import kernels
+from seqpar.errors import unknown_name
+from seqpar.tall.linear_algebra import linear_algebra
+from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares
+from seqpar.tall.operations import QR, R_FACTOR, Factorisation
+from seqpar.tall.rules import qr_jvp, qr_vjp, r_jvp, r_vjp
+from seqpar.tall.rules_lstsq import lstsq_jvp, lstsq_vjp
+
+Results = tuple[Array, ...]
+Operands = Sequence[Any]
+
+
+class Rule(NamedTuple):
+    """A function of a member's rows with its derivatives. None stands for an absent operand, tangent or cotangent."""
+
+    value: Callable[..., Results]
+    jvp: Callable[[Operands, Results, Operands], Sequence[Array | None]]
+    """(operands, results, tangents) to tangents of the results."""
+    vjp: Callable[[Operands, Results, Operands, Sequence[bool]], Sequence[Array | None]]
+    """(operands, results, cotangents, wanted) to cotangents of the operands that are wanted."""
+    shared: tuple[bool, ...]
+    """Which results all members have alike. Their cotangents are summed over the members before `vjp` gets them."""
+
+
+class Group(Protocol):
+    """The members that share rows out, as one of them sees the others. A binding makes it of what the user names."""
+
+    def stacked(self, rows: Array) -> Array:
+        """The rows (..., p, n) of all members on top of each other in the order of ranks, the same on every member."""
+
+    def own(self, stack: Array, rows: Array) -> Array:
+        """Of rows in the order of the last `stacked`, as many as this member gave, which was `rows`."""
+
+    def total(self, x: Array) -> Array:
+        """The sum over members, in the order of ranks."""
+
+    def differentiable(self, rule: Rule, operands: Operands) -> Results:
+        """`rule.value(*operands)` under the framework's differentiation."""
+
+
+def r_factor(
+    binding: Binding, group: Group, a: Array, b: Array | None, weights: Array | None, request: Request
+) -> Results:
+    """r and ran of the operation "r_factor", of the rows of all members."""
+    _check(R_FACTOR, binding, request)
+
+    def value(*operands: Array | None) -> Results:
+        return _merged(binding, group, operands, request)
+
+    def jvp(operands: Operands, results: Results, tangents: Operands) -> Sequence[Array | None]:
+        xp = binding.namespace(results[0])
+        given = (*operands, None), (*tangents, None)
+        return r_jvp(xp, given[0], results[0], given[1], group.total), None
+
+    def vjp(
+        operands: Operands, results: Results, cotangents: Operands, wanted: Sequence[bool]
+    ) -> Sequence[Array | None]:
+        xp = binding.namespace(results[0])
+        given = (*operands, None), (*wanted, False)
+        found = r_vjp(xp, given[0], results[0], cotangents[0], given[1], group.total)
+        return _fitted(xp, found, operands)
+
+    return group.differentiable(Rule(value, jvp, vjp, (True, True)), (a, b, weights))
+
+
+def qr(binding: Binding, group: Group, a: Array, request: Request) -> Results:
+    """This member's rows of q, and r and ran."""
+    _check(QR, binding, request)
+
+    def value(a: Array) -> Results:
+        q, r, ran = binding.call(QR, Factorisation(), (a,), _fitting(request, a))
+        turns, whole, _ = binding.call(QR, Factorisation(), (group.stacked(r),), NO_WISH)
+        q = linear_algebra(q).product(q, group.own(turns, r))
+        return q, whole, _strongest(binding, group, ran)
+
+    def jvp(operands: Operands, results: Results, tangents: Operands) -> Sequence[Array | None]:
+        q, r, _ = results
+        return (*qr_jvp(binding.namespace(r), q, r, tangents[0], group.total), None)
+
+    def vjp(
+        operands: Operands, results: Results, cotangents: Operands, wanted: Sequence[bool]
+    ) -> Sequence[Array | None]:
+        q, r, _ = results
+        qbar, rbar, _ = cotangents
+        return [qr_vjp(binding.namespace(r), q, r, qbar, rbar, group.total)]
+
+    return group.differentiable(Rule(value, jvp, vjp, (False, True, True)), (a,))
+
+
+def lstsq(
+    binding: Binding, group: Group, spec: LeastSquares, operands: Operands, request: Request
+) -> Results:
+    """The results of the operation "lstsq", of the rows of all members; behind them `ran`."""
+    _check(R_FACTOR, binding, request)
+    n = operands[0].shape[-1]
+
+    def value(a: Array, b: Array, ridge: Array | None, weights: Array | None) -> Results:
+        r, ran = _merged(binding, group, (a, b, weights), request)
+        # The rows of R have the products that all members' rows have, and stand for them.
+        found = binding.call(LSTSQ, spec, (r[..., :n], r[..., n:], ridge, None, r), NO_WISH)
+        return (*found, ran)
+
+    def jvp(operands: Operands, results: Results, tangents: Operands) -> Sequence[Array | None]:
+        xp = binding.namespace(results[0])
+        dx, dresidual, dvalues, *small = lstsq_jvp(xp, operands, results[:-1], tangents, group.total)
+        return dx, dresidual, dvalues, None, *small, None
+
+    def vjp(
+        operands: Operands, results: Results, cotangents: Operands, wanted: Sequence[bool]
+    ) -> Sequence[Array | None]:
+        xp = binding.namespace(results[0])
+        return _fitted(xp, lstsq_vjp(xp, operands, results[:-1], cotangents[:-1], wanted), operands)
+
+    shared = (True,) * (len(LSTSQ.results) + 1)
+    return group.differentiable(Rule(value, jvp, vjp, shared), operands)
+
+
+def _merged(binding: Binding, group: Group, operands: Operands, request: Request) -> Results:
+    """r and ran of all members' rows."""
+    r, ran = binding.call(R_FACTOR, Factorisation(), (*operands, None), _fitting(request, operands[0]))
+    stack = group.stacked(r)
+    whole, _ = binding.call(R_FACTOR, Factorisation(), (stack, None, None, None), NO_WISH)
+    return whole, _strongest(binding, group, ran)
+
+
+def _strongest(binding: Binding, group: Group, ran: Array) -> Array:
+    """The largest of the members' numbers: what had to do most."""
+    xp = binding.namespace(ran)
+    return xp.max(group.stacked(ran[..., None, None]), axis=(-2, -1))
+
+
+def _fitting(request: Request, a: Array) -> Request:
+    """The wish for tall matrices; a member may have fewer rows than columns."""
+    return request if a.shape[-2] > a.shape[-1] else NO_WISH
+
+
+def _check(operation: Operation, binding: Binding, request: Request) -> None:
+    """Refuse an unknown method on every member alike: one that waited for the others would wait for ever."""
+    methods = {kernel.method for kernel in kernels(operation.name, binding.framework)}
+    if request.method not in ("auto", *methods):
+        raise unknown_name("qr", "method", request.method, {"auto", *methods})
+
+
+def _fitted(xp: Any, grads: Sequence[Array | None], operands: Operands) -> Sequence[Array | None]:
+    return [None if g is None else fit(xp, g, x) for g, x in zip(grads, operands, strict=True)]
