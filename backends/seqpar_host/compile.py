@@ -20,6 +20,7 @@ from seqpar_host import (
     matrix,
     tall_blocks,
     tall_conductor,
+    tall_product,
     walk,
 )
 from seqpar_host import handle as handling
@@ -131,13 +132,16 @@ def gatherer_addresses() -> tuple[int, int]:
 
 
 @cache
-def tall_addresses() -> tuple[int, int]:
-    """What conducts tall-skinny QR: the worker of its plans, and what its threads run."""
+def tall_addresses(product: bool) -> tuple[int, int]:
+    """What conducts tall-skinny QR: the worker of its plans, and what its threads run to factorise, or to multiply by Q."""
+    crew = tall_product.crew if product else tall_conductor.crew
     with _lock:
-        conduct, crew = (
-            _compile(function, Address("words")) for function in (tall_conductor.conduct, tall_conductor.crew)
-        )
-    return conduct, crew
+        return _tall_worker(), _compile(crew, Address("words"))
+
+
+@cache
+def _tall_worker() -> int:
+    return _compile(tall_conductor.conduct, Address("words"))
 
 
 @cache

@@ -103,7 +103,7 @@ SOURCES = (
     *("untyped", "routines", "memory", "cell_words", "cell_crew", "cell_conductor"),
     *("product_job", "cell_products", "cell_gatherer"),
     *("tall_job", "tall_code", "tall_pack", "tall_scale", "tall_panel", "tall_reflect", "tall_blocks"),
-    *("tall_words", "tall_conductor", "tall_places", "tall_down", "tall_up"),
+    *("tall_words", "tall_conductor", "tall_places", "tall_down", "tall_up", "tall_product"),
 )
 
 

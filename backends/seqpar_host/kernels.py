@@ -9,7 +9,7 @@ from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
 from seqpar_host.configs import CellShootingConfig, ChunkedConfig, SequentialConfig
 from seqpar_host.host_kernel import HostKernel
-from seqpar_host.tall_kernels import TallQR, TallR
+from seqpar_host.tall_kernels import TallPacked, TallProduct, TallQR, TallR
 
 if TYPE_CHECKING:
     from seqpar_host.plan import Plan
@@ -31,7 +31,7 @@ def host_backend() -> Backend:
         kernels=lambda: (
             *(Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
             *(CellSequential(), CellShooting(), CellBackward(), CellShootingBackward(), CellGradients()),
-            *(TallQR(), TallR()),
+            *(TallQR(), TallR(), TallPacked(), TallProduct()),
         ),
     )
 

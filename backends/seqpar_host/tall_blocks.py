@@ -13,7 +13,7 @@ from seqpar_host.tall_job import TallSpecialisation
 from seqpar_host.tall_pack import Pack, Unpack
 from seqpar_host.tall_panel import Panel
 from seqpar_host.tall_reflect import Reflect
-from seqpar_host.tall_scale import Check, Finish, Rescale, Scale
+from seqpar_host.tall_scale import Check, Finish, Rescale, Scale, Sign
 from seqpar_host.untyped import intrinsic
 
 STEPS: dict[int, type[Any]] = {
@@ -25,6 +25,7 @@ STEPS: dict[int, type[Any]] = {
     w.REFLECT: Reflect,
     w.UNPACK: Unpack,
     w.FINISH: Finish,
+    w.SIGN: Sign,
 }
 
 

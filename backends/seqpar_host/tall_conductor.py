@@ -47,7 +47,8 @@ def crew(address: int) -> int:
 @routine
 def conduct_all(words: int) -> int:
     plan, orders = get(words, 0), stack(w.ORDER_WORDS)
-    matrices, parts = get(plan, w.MATRICES), get(plan, w.PARTS)
+    # Strips of columns of a product are matrices of their own here.
+    matrices, parts = get(plan, w.MATRICES) * get(plan, w.STRIPS), get(plan, w.PARTS)
     threads = max(1, min(min(get(words, 1), MOST_THREADS), matrices * parts))
     # Parts of a matrix wait for each other, so each has an area of its own; else one for each thread.
     areas = matrices * parts if parts > 1 else threads
@@ -65,7 +66,7 @@ def conduct_all(words: int) -> int:
     put(orders, w.REGIONS, begin + counters + areas * get(plan, w.AREA_BYTES))
     put(orders, w.PHASE, w.FORWARD_PHASE)
     run(orders, threads)
-    if parts > 1 and get(plan, w.EXPLICIT) != 0:
+    if parts > 1 and get(plan, w.PHASES) > 1:
         put(orders, w.PHASE, w.BACKWARD_PHASE)
         run(orders, threads)
     free(memory)

@@ -22,12 +22,13 @@ FACTORS = PANEL * PANEL
 RECORD = FACTORS + PANEL
 
 OP = 0
-PACK, SCALE, CHECK, RESCALE, FACTOR, REFLECT, UNPACK, FINISH = range(8)
+PACK, SCALE, CHECK, RESCALE, FACTOR, REFLECT, UNPACK, FINISH, SIGN = range(9)
 # PACK: rows of a matrix of any strides into scratch, and the largest size of each column. UNPACK: back, into contiguous rows.
 (SOURCE, ROW_STEP, COLUMN_STEP, BLOCK, ROWS, COLUMNS, LARGEST) = range(1, 8)
 # SCALE: rows times square roots of a column of weights, columns times powers of two; 0 for either. LARGEST as above.
 (WEIGHTS, POWERS) = range(8, 10)
 # CHECK: are the sizes of columns fit for squares? RESCALE: make those of R so. FINISH: R with a diagonal that is not negative.
+# SIGN: rows at TOP times SIGNS.
 (SEEN, FOUND, TOP, TOP_ROWS, TOP_STEP, SIGNS) = range(10, 16)
 # FACTOR: a panel of BLOCK, from chunk FIRST to CHUNKS. INSIDE: pivots are rows of the block; else rows at TOP.
 (FIRST, CHUNKS, RECORD_AT, INSIDE, WANTED) = range(16, 21)

@@ -47,3 +47,25 @@ class TallR(TallKernel):
     operation = "r_factor"
     kernel = "r_factor"
     summary = "real, up to 256 columns; weights, right-hand sides and rows on top are read where they lie"
+
+
+class TallPacked(TallQR):
+    operation = "qr_packed"
+    kernel = "qr_packed"
+    summary = "real, m >= n, n <= 256; Q as Householder vectors, in one pass over the rows"
+
+
+class TallProduct(TallKernel):
+    operation = "qr_product"
+    kernel = "qr_product"
+    summary = "Q x and Q^H x from packed Householder vectors"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        if "packed" not in problem.options:
+            return "knows packed Householder vectors only"
+        return super().refuses(problem, config)
+
+    def plan(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "Plan":
+        from seqpar_host.tall_plan import make_product_plan
+
+        return make_product_plan(spec.adjoint, spec.rows, layouts)

@@ -173,3 +173,17 @@ class Finish(TallCode):
                 value = below.select(value.like(0.0), value)
                 place = target + row * self.word(ROW_STEP) + first * item
                 self.store(value, place, (columns - first).first(PANEL))
+
+
+class Sign(TallCode):
+    """SIGN: what Q is multiplied by, or was, in rows of whole panels."""
+
+    def write(self) -> None:
+        item = self.item
+        top, step, signs = self.word(TOP), self.word(TOP_STEP), self.word(SIGNS)
+        panels = (self.word(COLUMNS) + (PANEL - 1)) // PANEL
+        with self.loop(self.word(ROWS)) as row, self.loop(panels) as panel:
+            at = top + row * step + panel * (PANEL * item)
+            sign = self.number(signs + row * item, PANEL)
+            # Adding zero: no zero has a sign.
+            self.store(sign.fma(self.load(at, PANEL), 0.0), at)
