@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from host_memory import launch
+from seqpar.tall.implicit_operations import Product
 from seqpar.tall.operations import Factorisation
+from seqpar.tall.packing import RECORD, Packing
 from seqpar.tall.ran import TSQR
 from seqpar.testing.oracle import Array
-from seqpar_host.tall_kernels import TallQR, TallR
+from seqpar_host.tall_kernels import TallPacked, TallProduct, TallQR, TallR
 
 
 def factorise(a: Array, threads: int | None = None) -> tuple[Array, Array]:
@@ -66,3 +68,27 @@ def check_triangle(a: Array, r: Array, scaled: float = 1.0) -> None:
     assert (gap <= 20 * n * eps * sizes[..., :, None] * sizes[..., None, :]).all()
     assert (np.tril(r, -1) == 0).all()
     assert (np.diagonal(r, axis1=-2, axis2=-1) >= 0).all()
+
+
+Packed = tuple[Array, Array, Array]
+
+
+def pack(a: Array, threads: int | None = None) -> tuple[Packed, Array]:
+    """(v, t, signs) and R."""
+    *lead, m, n = a.shape
+    of = Packing(m, n, a.dtype.name)
+    shapes = [(of.rows, n), (of.parts, of.records, of.panels, RECORD), (n,), (n, n)]
+    v, t, signs, r = (np.full((*lead, *shape), np.nan, a.dtype) for shape in shapes)
+    ran = np.full(lead, -1, np.int32)
+    launch(TallPacked(), Factorisation(), [a, v, t, signs, r, ran], threads)
+    assert (ran == TSQR).all()
+    return (v, t, signs), r
+
+
+def multiply(packed: Packed, x: Array, m: int, adjoint: bool, threads: int | None = None) -> Array:
+    """Q x, or Q^T x."""
+    v = packed[0]
+    lead = np.broadcast_shapes(v.shape[:-2], x.shape[:-2])
+    y = np.full((*lead, v.shape[-1] if adjoint else m, x.shape[-1]), np.nan, x.dtype)
+    launch(TallProduct(), Product(adjoint, m, True), [None, None, *packed, x, y], threads)
+    return y

@@ -124,6 +124,9 @@ for dtype in ("float32", "float64"):
         b, weights = random.standard_normal((2, m, 3)).astype(dtype), np.ones((2, m), dtype)
         seed = random.standard_normal((2, 9, n + 3)).astype(dtype)
         host_tall.triangle(a, b, weights, seed)
+        packed, _ = host_tall.pack(a)
+        host_tall.multiply(packed, random.standard_normal((2, n, 5)).astype(dtype), m, False)
+        host_tall.multiply(packed, random.standard_normal((2, m, 5)).astype(dtype), m, True)
 """
 
 
