@@ -18,6 +18,7 @@ from seqpar.dispatch.problem import Array, Problem
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import NotEligibleError, OptionError, renamed
 from seqpar.solving.bindings import solver_of
+from seqpar.tall import group as grouped
 from seqpar.tall.condition import ratio
 from seqpar.tall.lstsq_form import NAME, Form, Plan, arguments, binding_for_call, plan_of
 from seqpar.tall.lstsq_operation import KERNELS, LSTSQ
@@ -60,6 +61,7 @@ def lstsq(
     method: str = "auto",
     backend: str | None = None,
     config: Any = None,
+    group: Any = None,
 ) -> LstsqResult[Any]:
     """Minimise ``sum_i weights[i] |a[i] @ x - b[i]|^2 + sum_j ridge[j] |x[j]|^2``.
 
@@ -85,6 +87,9 @@ def lstsq(
         Add a column of ones behind `a`, which `ridge` does not penalise: its coefficient is the last row of x.
     method, backend, config
         How R is found, as in `qr`.
+    group
+        Who holds the other rows, as in `qr`: each member gives its rows of `a`, `b` and `weights`, the same `ridge`, and gets
+        the solution for all rows.
 
     Returns
     -------
@@ -108,6 +113,8 @@ def lstsq(
     ([3.0, 1.0], 2)
     """
     binding = binding_for_call(a, b, ridge, weights)
+    if group is not None:
+        return _of_group(a, b, ridge, weights, rtol, intercept, method, backend, config, group)
     if binding.compiling():
         # The operator lays this over the options in force when it runs.
         explicit = method != "auto" or backend is not None or config is not None
@@ -124,6 +131,33 @@ def lstsq(
         return solver_of(binding).as_one_program(_solution, static, (plan, request), arrays)  # type: ignore[no-any-return]
     except (NotEligibleError, OptionError) as error:
         raise renamed(error, R_FACTOR.name, NAME) from None
+
+
+def _of_group(
+    a: Array,
+    b: Array,
+    ridge: Any,
+    weights: Array | None,
+    rtol: Any,
+    intercept: Any,
+    method: str,
+    backend: str | None,
+    config: Any,
+    group: Any,
+) -> LstsqResult[Any]:
+    given = locals()
+    binding = binding_for_call(a, b, ridge, weights)
+    if binding.compiling():
+        return solver_of(binding).outside_compiler(_of_group, given)  # type: ignore[no-any-return]
+    check_wish(NAME, method, backend, config)
+    members, request = binding.group(NAME, group), requested(method, backend, config)
+    plan = plan_of(binding, a, b, ridge, weights, rtol, intercept)
+    form = plan.form(binding, *arguments(plan, binding, a, b, ridge, weights))
+    try:
+        *results, ran = grouped.lstsq(binding, members, form.spec, form.operands, request)
+    except (NotEligibleError, OptionError) as error:
+        raise renamed(error, R_FACTOR.name, NAME) from None
+    return presented(form, tuple(results), ran)
 
 
 def _solution(static: tuple[Binding, Plan, Request], *arrays: Any) -> LstsqResult[Any]:
@@ -191,6 +225,8 @@ def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Prepare
     given = values["a"], values["b"], values["ridge"], values["weights"]
     binding = binding_for_call(*given)
     check_wish(NAME, *wish)
+    if values["group"] is not None:
+        binding.group(NAME, values["group"])
     plan = plan_of(binding, *given, values["rtol"], values["intercept"])
     return PreparedLstsq(plan.form(binding, *arguments(plan, binding, *given)), requested(*wish))
 

@@ -14,7 +14,7 @@ from seqpar.dispatch.faces import Call, face
 from seqpar.dispatch.options import Request, check_wish, requested
 from seqpar.dispatch.problem import Array
 from seqpar.dispatch.registry import add_reference
-from seqpar.errors import OptionError, unknown_name
+from seqpar.errors import NotEligibleError, OptionError, renamed, unknown_name
 from seqpar.face import Face, Plan
 from seqpar.solving.bindings import solver_of
 from seqpar.tall import group as grouped
@@ -220,10 +220,12 @@ def _of_group(
     check_wish(NAME, method, backend, config)
     members, request = binding.group(NAME, group), requested(method, backend, config)
     (rows,) = _plan(binding, a).canonical((a,))
-    if mode == "r":
-        r, ran = grouped.r_factor(binding, members, rows, None, None, request)
-        return None, r, ran
-    q, r, ran = grouped.qr(binding, members, rows, request)
+    try:
+        if mode == "r":
+            return None, *grouped.r_factor(binding, members, rows, request)
+        q, r, ran = grouped.qr(binding, members, rows, request)
+    except (NotEligibleError, OptionError) as error:
+        raise renamed(error, R_FACTOR.name, NAME) from None
     return q, r, ran
 
 
@@ -279,6 +281,8 @@ def _prepare(function: Any, *args: Any, **kwargs: Any) -> Call:
     values = bound.arguments
     wish = values["method"], values["backend"], values["config"]
     a, mode = values["a"], _mode(values["mode"])
+    if values["group"] is not None:
+        _REDUCED.binding((a,)).group(NAME, values["group"])
     if mode == "implicit":
         return prepared(a, *wish)
     if mode == "r":

@@ -59,29 +59,28 @@ class Group(Protocol):
         """`rule.value(*operands)` under the framework's differentiation."""
 
 
-def r_factor(
-    binding: Binding, group: Group, a: Array, b: Array | None, weights: Array | None, request: Request
-) -> Results:
-    """r and ran of the operation "r_factor", of the rows of all members."""
+def r_factor(binding: Binding, group: Group, a: Array, request: Request) -> tuple[Array, Array]:
+    """The r of all members' rows, and ran."""
     _check(R_FACTOR, binding, request)
+    alone = (None, None, None)
 
-    def value(*operands: Array | None) -> Results:
-        return _merged(binding, group, operands, request)
+    def value(a: Array) -> Results:
+        return _merged(binding, group, (a, None, None), request)
 
     def jvp(operands: Operands, results: Results, tangents: Operands) -> Sequence[Array | None]:
-        xp = binding.namespace(results[0])
-        given = (*operands, None), (*tangents, None)
-        return r_jvp(xp, given[0], results[0], given[1], group.total), None
+        r = results[0]
+        given = (*operands, *alone), (*tangents, *alone)
+        return r_jvp(binding.namespace(r), given[0], r, given[1], group.total), None
 
     def vjp(
         operands: Operands, results: Results, cotangents: Operands, wanted: Sequence[bool]
     ) -> Sequence[Array | None]:
-        xp = binding.namespace(results[0])
-        given = (*operands, None), (*wanted, False)
-        found = r_vjp(xp, given[0], results[0], cotangents[0], given[1], group.total)
-        return _fitted(xp, found, operands)
+        r = results[0]
+        given = (*operands, *alone), (True, False, False, False)
+        return r_vjp(binding.namespace(r), given[0], r, cotangents[0], given[1], group.total)[:1]
 
-    return group.differentiable(Rule(value, jvp, vjp, (True, True)), (a, b, weights))
+    r, ran = group.differentiable(Rule(value, jvp, vjp, (True, True)), (a,))
+    return r, ran
 
 
 def qr(binding: Binding, group: Group, a: Array, request: Request) -> Results:
@@ -159,7 +158,7 @@ def _check(operation: Operation, binding: Binding, request: Request) -> None:
     """Refuse an unknown method on every member alike: one that waited for the others would wait for ever."""
     methods = {kernel.method for kernel in kernels(operation.name, binding.framework)}
     if request.method not in ("auto", *methods):
-        raise unknown_name("qr", "method", request.method, {"auto", *methods})
+        raise unknown_name(operation.name, "method", request.method, {"auto", *methods})
 
 
 def _fitted(xp: Any, grads: Sequence[Array | None], operands: Operands) -> Sequence[Array | None]:
