@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import NO_WISH, check_wish, requested
 from seqpar.dispatch.problem import Array
@@ -34,10 +35,18 @@ from seqpar.tall.pushed_blocks import (
 )
 from seqpar.tall.ridge_path import RidgePath
 from seqpar.tall.sources import dealt, source_of
-from seqpar.tall.stream import Part, Recipe, compiled, merged, nothing, rows_at_a_time, settled, with_rows
+from seqpar.tall.stream import (
+    NAME,
+    Part,
+    Recipe,
+    compiled,
+    merged,
+    nothing,
+    rows_at_a_time,
+    settled,
+    with_rows,
+)
 from seqpar.validation import flag, reshaped
-
-NAME = "LstsqAccumulator"
 
 
 class Settings(NamedTuple):
@@ -223,12 +232,8 @@ class LstsqAccumulator:
         if level is not None and self._settings.intercept:
             free = binding.full(0.0, (1,), real_of(place.dtype), place.like)
             level = binding.namespace(level).concat([level, free])
-        # The rows of R are a problem with the same solutions.
-        operands = (part.r[:, :n], part.r[:, n:], level, None, part.r)
-        x, residual, values, rank, *_ = binding.call(
-            LSTSQ, LeastSquares(rank_tolerance(name, rtol)), operands, NO_WISH
-        )
-        condition = ratio(binding.namespace(values), values[0], values[-1])
+        static = (binding, n, LeastSquares(rank_tolerance(name, rtol)))
+        x, residual, rank, values, condition = compiled(binding, _solution, static, (part.r, level))
         if place.vector:
             x, residual = x[:, 0], residual[0]
         return LstsqResult(x, residual, rank, values, condition, part.ran)
@@ -286,11 +291,7 @@ class LstsqAccumulator:
             "rows": [part.rows for part in parts],
         }
         arrays = {f"r{i}": accumulator_file.in_host_memory(part.r) for i, part in enumerate(parts)}
-        arrays |= {
-            f"ran{i}": accumulator_file.in_host_memory(part.ran)
-            for i, part in enumerate(parts)
-            if part.ran is not None
-        }
+        arrays |= {f"ran{i}": accumulator_file.in_host_memory(part.ran) for i, part in enumerate(parts)}
         accumulator_file.write(path, facts, arrays)
 
     @classmethod
@@ -304,7 +305,7 @@ class LstsqAccumulator:
         binding = binding_for(type(like))
         made = {key: binding.from_numpy(x, like) for key, x in arrays.items()}
         new._turn = turn
-        new._parts = tuple(Part(made[f"r{i}"], (), n, made.get(f"ran{i}")) for i, n in enumerate(rows))
+        new._parts = tuple(Part(made[f"r{i}"], (), n, made[f"ran{i}"]) for i, n in enumerate(rows))
         r = made["r0"]
         if (dtype := binding.dtype_name(r.dtype)) != arrays["r0"].dtype.name:
             raise OptionError(
@@ -440,3 +441,12 @@ class LstsqAccumulator:
 
 def _differ(mine: Any, theirs: Any) -> bool:
     return mine is not None and theirs is not None and bool(mine != theirs)
+
+
+def _solution(
+    static: tuple[Binding, int, LeastSquares], r: Array, ridge: Array | None
+) -> tuple[Array, Array, Array, Array, Array]:
+    """x, what it leaves over, rank, singular values and condition: the rows of R are a problem with the same solutions."""
+    binding, n, spec = static
+    x, residual, values, rank, *_ = binding.call(LSTSQ, spec, (r[:, :n], r[:, n:], ridge, None, r), NO_WISH)
+    return x, residual, rank, values, ratio(binding.namespace(values), values[0], values[-1])

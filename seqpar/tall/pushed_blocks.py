@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -119,15 +120,16 @@ def _shapes(name: str, a: Any, b: Any, weights: Any, features: int, outputs: int
 
 
 def not_negative(name: str, binding: Binding, which: str, x: Array) -> None:
-    """Refuse negative numbers, where values are at hand: never by waiting for a device."""
+    """Refuse what is negative, infinite or NaN, where values are at hand: never by waiting for a device."""
     known = solver_of(binding).beneath(x)
-    if known is None or 0 in known.shape:
+    if known is None or binding.device(known) != "cpu" or 0 in known.shape:
         return
     xp = binding.namespace(known)
-    if bool(xp.any(known < 0)):
-        raise OptionError(
-            f"{name}: {which} holds {float(xp.min(known)):g}, which is negative. Give {which} of zero or more."
-        )
+    # Least and largest are NaN where anything is.
+    ends = float(xp.min(known)), float(xp.max(known))
+    if not 0 <= ends[0] <= ends[1] < math.inf:
+        wrong = ends[0] if not ends[0] >= 0 else ends[1]
+        raise OptionError(f"{name}: {which} holds {wrong:g}. Give {which} of finite numbers, zero or more.")
 
 
 def _anchor(name: str, binding: Binding, dtype: str, like: Array) -> Array:
@@ -161,8 +163,8 @@ def penalty(name: str, place: Place, ridge: Any, features: int) -> Array | None:
     binding, dtype = place.binding, real_of(place.dtype)
     if is_scalar(ridge):
         number = number_of(name, "ridge", ridge)
-        if isinstance(number, complex) or not number >= 0:
-            raise OptionError(f"{name}: ridge={ridge!r} is not zero or more. Give a penalty that is.")
+        if isinstance(number, complex) or not 0 <= number < math.inf:
+            raise OptionError(f"{name}: ridge={ridge!r} is not a finite number of zero or more. Give one.")
         return None if number == 0 else binding.full(number, (features,), dtype, place.like)
     x = _numbers(name, place, "ridge", ridge)
     if tuple(x.shape) not in ((), (features,)):
@@ -185,10 +187,9 @@ def penalties(name: str, place: Place, ridges: Any) -> Array:
             raise OptionError(
                 f"{name}: ridges={ridges!r} are not numbers. Give several, as in np.logspace(-6, 3, 10)."
             ) from None
-        if np.any(known < 0):
-            raise OptionError(
-                f"{name}: ridges hold {known.min():g}, which is negative. Give penalties of zero or more."
-            )
+        wrong = known[~((known >= 0) & np.isfinite(known))]
+        if wrong.size:
+            raise OptionError(f"{name}: ridges hold {wrong[0]:g}. Give finite numbers, zero or more.")
         x = place.binding.from_numpy(known, place.like)
     else:
         x = _numbers(name, place, "ridges", ridges)

@@ -116,4 +116,3 @@ def path(
     score = rows * xp.mean(ratio**2, axis=-1)
     score = xp.where(some, score, xp.full_like(score, float("inf")))
     return found.x, found.residual, found.freedom, score
-

@@ -14,9 +14,13 @@ import numpy as np
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Array
+from seqpar.errors import NotEligibleError, OptionError, renamed
 from seqpar.solving.bindings import solver_of
 from seqpar.tall.lstsq_operation import real_of
 from seqpar.tall.operations import R_FACTOR, Factorisation
+from seqpar.tall.ran import TSQR
+
+NAME = "LstsqAccumulator"
 
 GATHERED = 8
 """Rows that wait to be factorised together, in columns."""
@@ -54,7 +58,7 @@ class Part(NamedTuple):
     """Rows [a | 1 | b] not in r yet, weighted."""
     rows: int
     """How many there were, those that wait included."""
-    ran: Array | None
+    ran: Array
     """What found r, a number of `seqpar.tall.ran`."""
 
 
@@ -68,8 +72,8 @@ def rows_at_a_time(columns: int, block_rows: int | None) -> tuple[int, int]:
 
 def nothing(recipe: Recipe, like: Array) -> Part:
     """No rows at all."""
-    n = recipe.columns
-    return Part(recipe.binding.full(0.0, (n, n), recipe.dtype, like), (), 0, None)
+    full, n = recipe.binding.full, recipe.columns
+    return Part(full(0.0, (n, n), recipe.dtype, like), (), 0, full(TSQR, (), "int32", like))
 
 
 def with_rows(recipe: Recipe, part: Part, a: Array, b: Array, weights: Array | None) -> Part:
@@ -103,8 +107,8 @@ def settled(recipe: Recipe, part: Part) -> Part:
 def merged(recipe: Recipe, part: Part, behind: Part) -> Part:
     """The rows of two parts, those of the second behind those of the first; neither has any waiting."""
     keep = recipe.forget ** (behind.rows / 2)
-    r, ran = compiled(recipe.binding, _below, (recipe.binding, keep), (part.r, behind.r))
-    return Part(r, (), part.rows + behind.rows, ran)
+    r = compiled(recipe.binding, _below, (recipe.binding, keep), (part.r, behind.r))
+    return Part(r, (), part.rows + behind.rows, part.ran if part.rows else behind.ran)
 
 
 def compiled(
@@ -126,7 +130,10 @@ def _folded(recipe: Recipe, part: Part, a: Array | None, b: Array | None, weight
         powers = forget ** np.arange(m - 1.0, -1.0, -1.0)
         fading = recipe.binding.from_numpy(powers.astype(real_of(recipe.dtype)), a)
     static = (recipe.binding, recipe.dtype, recipe.intercept, forget ** (m / 2), recipe.request)
-    r, ran = compiled(recipe.binding, _factor, static, (a, b, weights, fading, part.r))
+    try:
+        r, ran = compiled(recipe.binding, _factor, static, (a, b, weights, fading, part.r))
+    except (NotEligibleError, OptionError) as error:
+        raise renamed(error, R_FACTOR.name, NAME) from None
     return Part(r, (), part.rows + m, ran)
 
 
@@ -186,7 +193,7 @@ def _doubled(binding: Binding, waiting: tuple[Array, ...]) -> tuple[Array, ...]:
     return (*pieces, last)
 
 
-def _below(static: tuple[Binding, float], r: Array, behind: Array) -> tuple[Array, ...]:
+def _below(static: tuple[Binding, float], r: Array, behind: Array) -> Array:
     binding, keep = static
     seed = r if keep == 1 else r * keep
-    return binding.call(R_FACTOR, Factorisation(), (behind, None, None, seed), NO_WISH)
+    return binding.call(R_FACTOR, Factorisation(), (behind, None, None, seed), NO_WISH)[0]

@@ -50,7 +50,9 @@ def ones(*shape, dtype="float64"):
             r"push: weights.shape=\(19,\) does not fit .*Give one for each row, \(20,\)",
         ),
         ((A, B, ones(20, 1)), ShapeError, r"push: weights.shape=\(20, 1\) does not fit"),
-        ((A, B, -ones(20)), OptionError, r"push: weights holds -1, which is negative"),
+        ((A, B, -ones(20)), OptionError, r"push: weights holds -1. Give weights of finite numbers"),
+        ((A, B, np.inf * ones(20)), OptionError, r"push: weights holds inf. Give weights of finite numbers"),
+        ((A, B, np.nan * ones(20)), OptionError, r"push: weights holds nan. Give weights of finite numbers"),
         ((A.astype("float32"), B.astype("float32")), DtypeError, r"in float32, and the first was in float64"),
         ((A * 1j, B), DtypeError, r"in complex128, .*with dtype='complex128', to which every block is cast"),
     ],
@@ -127,11 +129,11 @@ def test_a_block_that_would_be_narrowed_is_refused():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda fit: fit.solve(-1.0), r"solve: ridge=-1.0 is not zero or more"),
-        (lambda fit: fit.solve(np.nan), r"solve: ridge=nan is not zero or more"),
-        (lambda fit: fit.solve(np.array([1.0, -2.0, 0.0])), r"solve: ridge holds -2, which is negative"),
+        (lambda fit: fit.solve(-1.0), r"solve: ridge=-1.0 is not a finite number of zero or more"),
+        (lambda fit: fit.solve(np.nan), r"solve: ridge=nan is not a finite"),
+        (lambda fit: fit.solve(np.array([1.0, -2.0, 0.0])), r"solve: ridge holds -2. Give"),
         (lambda fit: fit.solve(rtol=2.0), r"solve: rtol=2.0 is not a share"),
-        (lambda fit: fit.solve_path([1.0, -1.0]), r"solve_path: ridges hold -1, which is negative"),
+        (lambda fit: fit.solve_path([1.0, -1.0]), r"solve_path: ridges hold -1. Give"),
         (lambda fit: fit.solve_path(["a"]), r"solve_path: ridges=\['a'\] are not numbers"),
         (lambda fit: fit.cross_validate([1.0]), r"cross_validate: there are no folds"),
         (lambda fit: fit.push(A, B, fold=0), r"push: fold=0, and there are no folds"),
@@ -208,7 +210,7 @@ def test_only_accumulators_merge():
 
 
 def test_a_method_that_is_none_is_refused_when_rows_are_factorised():
-    with pytest.raises((OptionError, NotEligibleError), match="method='gram'"):
+    with pytest.raises((OptionError, NotEligibleError), match="LstsqAccumulator: method='gram'"):
         begun(method="gram").solve()
 
 
