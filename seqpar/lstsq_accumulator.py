@@ -1,24 +1,24 @@
 """`LstsqAccumulator`: least squares over rows that arrive in blocks, and of which nothing is kept but an R factor.
 
-The mathematics lives in `seqpar.tall`: how rows are taken up in `stream`, what follows from R in `ridge_path` and
-`cross_validation`, the checks of what is pushed in `pushed_blocks`.
+The mathematics lives in `seqpar.tall`: what is held in `accumulation`, how rows are taken up in `stream`, what follows from R
+in `ridge_path` and `cross_validation`, the checks of what is pushed in `pushed_blocks`.
 """
 
 from __future__ import annotations
 
 import os
-from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
-from seqpar.dispatch.options import NO_WISH, check_wish, requested
+from seqpar.dispatch.options import NO_WISH, check_wish
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, OptionError
 from seqpar.lstsq import LstsqResult
 from seqpar.tall import accumulator_file, cross_validation, ridge_path
+from seqpar.tall.accumulation import Accumulation, Settings
 from seqpar.tall.canonical import positive_integer
 from seqpar.tall.condition import ratio
 from seqpar.tall.cross_validation import CrossValidation
@@ -27,6 +27,7 @@ from seqpar.tall.progress import advancing
 from seqpar.tall.pushed_blocks import (
     Place,
     dtype_named,
+    fold_number,
     forgetting,
     penalties,
     penalty,
@@ -34,31 +35,9 @@ from seqpar.tall.pushed_blocks import (
     rank_tolerance,
 )
 from seqpar.tall.ridge_path import RidgePath
-from seqpar.tall.sources import dealt, source_of
-from seqpar.tall.stream import (
-    NAME,
-    Part,
-    Recipe,
-    compiled,
-    merged,
-    nothing,
-    rows_at_a_time,
-    settled,
-    with_rows,
-)
+from seqpar.tall.sources import source_of
+from seqpar.tall.stream import NAME, Part, compiled
 from seqpar.validation import flag, reshaped
-
-
-class Settings(NamedTuple):
-    """What an accumulator is made with, checked."""
-
-    n_features: int
-    n_outputs: int
-    intercept: bool = False
-    folds: int | None = None
-    fold_rows: int = 1
-    forget: float = 1.0
-    dtype: str | None = None
 
 
 class LstsqAccumulator:
@@ -126,8 +105,7 @@ class LstsqAccumulator:
         config: Any = None,
     ) -> None:
         check_wish(NAME, method, backend, config)
-        self._wish = method, backend, config
-        self._settings = Settings(
+        settings = Settings(
             positive_integer(NAME, "n_features", n_features),
             positive_integer(NAME, "n_outputs", n_outputs),
             flag(NAME, "intercept", intercept),
@@ -144,10 +122,7 @@ class LstsqAccumulator:
             )
         if block_rows is not None:
             positive_integer(NAME, "block_rows", block_rows)
-        self._block_rows = block_rows
-        self._place: Place | None = None
-        self._parts: tuple[Part, ...] = ()
-        self._turn = 0  # rows that were dealt to the folds in turn
+        self._state = Accumulation(settings, block_rows, (method, backend, config))
 
     def push(
         self, a: Array, b: Array, weights: Array | None = None, *, fold: int | None = None
@@ -158,22 +133,11 @@ class LstsqAccumulator:
         raises leaves everything as it was. Blocks may be memory-mapped files: of a long block a slice at a time is read.
         """
         name = f"{NAME}.push"
-        s = self._settings
-        place = place_of_block(name, a, b, weights, s.n_features, s.n_outputs, s.dtype, self._place)
-        number = None if fold is None else self._fold(name, fold)
+        s, known = self._state.settings, self._state.place
+        place = place_of_block(name, a, b, weights, s.n_features, s.n_outputs, s.dtype, known)
+        number = None if fold is None else fold_number(name, fold, s.folds)
         b = reshaped(place.binding, b, (b.shape[0], s.n_outputs))
-        recipe = self._recipe(place)
-        parts = list(self._parts) or [nothing(recipe, place.like)] * (s.folds or 1)
-        if s.folds is None or number is not None:
-            parts[number or 0] = with_rows(recipe, parts[number or 0], a, b, weights)
-        else:
-            for i, rows in dealt(a.shape[0], self._turn, s.folds, s.fold_rows, recipe.slice * s.folds):
-                some = None if weights is None else weights[rows]
-                parts[i] = with_rows(recipe, parts[i], a[rows, ...], b[rows, ...], some)
-        # Nothing above changed anything.
-        self._place, self._parts = place, tuple(parts)
-        if s.folds is not None and number is None:
-            self._turn += a.shape[0]
+        self._state = self._state.with_block(place, a, b, weights, number)
         return self
 
     def push_from(self, source: Any, *, progress: bool = False) -> LstsqAccumulator:
@@ -184,7 +148,7 @@ class LstsqAccumulator:
         """
         name = f"{NAME}.push_from"
         wanted = flag(name, "progress", progress)
-        blocks, total, unit = source_of(name, source, self._rows_at_a_time()[1] * (self.folds or 1))
+        blocks, total, unit = source_of(name, source, self._state.at_a_time()[1] * (self.folds or 1))
         with advancing(wanted, name, total, unit) as advance:
             for i, block in enumerate(blocks):
                 try:
@@ -205,34 +169,30 @@ class LstsqAccumulator:
             raise ArrayTypeError(
                 f"{name}: {type(other).__name__} is not an accumulator. Give an LstsqAccumulator."
             )
-        self._alike(name, other)
-        if other._place is None or self._place is None:
-            return (self if other._place is None else other).copy()
-        recipe = self._recipe(self._place)
+        self._state.refuse_unlike(name, other._state)
         new = self.copy()
-        new._parts = tuple(
-            merged(recipe, part, behind)
-            for part, behind in zip(self._settled(), other._settled(), strict=True)
-        )
-        new._turn = self._turn + other._turn
+        if self._state.place is None:
+            new._state = other._state
+        elif other._state.place is not None:
+            new._state = self._settled().with_behind(other._settled())
         return new
 
     def copy(self) -> LstsqAccumulator:
         """An accumulator with the same rows behind it that goes its own way."""
         new = object.__new__(LstsqAccumulator)
-        new.__dict__.update(self.__dict__)  # nothing in there is ever changed in place
+        new._state = self._state
         return new
 
     def solve(self, ridge: Array | float = 0.0, rtol: float | None = None) -> LstsqResult[Any]:
         """What `lstsq` would return for all rows so far; `ridge` is one number, or one per feature."""
         name = f"{NAME}.solve"
-        place, n = self._begun(name), self._columns
-        binding, part = place.binding, self._whole()
+        place, s = self._begun(name), self._state.settings
+        binding, part = place.binding, self._settled().whole()
         level = penalty(name, place, ridge, self.n_features)
-        if level is not None and self._settings.intercept:
+        if level is not None and s.intercept:
             free = binding.full(0.0, (1,), real_of(place.dtype), place.like)
             level = binding.namespace(level).concat([level, free])
-        static = (binding, n, LeastSquares(rank_tolerance(name, rtol)))
+        static = (binding, s.unknowns, LeastSquares(rank_tolerance(name, rtol)))
         x, residual, rank, values, condition = compiled(binding, _solution, static, (part.r, level))
         if place.vector:
             x, residual = x[:, 0], residual[0]
@@ -248,8 +208,8 @@ class LstsqAccumulator:
         levels = penalties(name, place, ridges)
         rows = self.rows if self.forget == 1 else (1 - self.forget**self.rows) / (1 - self.forget)
         count = place.binding.full(rows, (), real_of(place.dtype), place.like)
-        static = (place.binding, self.n_features, self._settings.intercept, rank_tolerance(name, rtol))
-        found = compiled(place.binding, ridge_path.path, static, (self._whole().r, levels, count))
+        static = (place.binding, self.n_features, self._state.settings.intercept, rank_tolerance(name, rtol))
+        found = compiled(place.binding, ridge_path.path, static, (self._settled().whole().r, levels, count))
         x, residual, freedom, gcv = found
         if place.vector:
             x, residual = x[..., 0], residual[..., 0]
@@ -266,28 +226,29 @@ class LstsqAccumulator:
             raise OptionError(
                 f"{name}: there are no folds. Make the accumulator with folds=5, say, and push again."
             )
-        for i, part in enumerate(self._parts):
+        for i, part in enumerate(self._state.parts):
             if not part.rows:
                 raise OptionError(f"{name}: fold {i} has no rows. Push more, or make fewer folds.")
         levels, dtype = penalties(name, place, ridges), real_of(place.dtype)
-        parts = self._settled()
+        parts = self._settled().parts
         xp = place.binding.namespace(place.like)
         counts = xp.stack([place.binding.full(part.rows, (), dtype, place.like) for part in parts])
-        static = (place.binding, self.n_features, self._settings.intercept, rank_tolerance(name, rtol))
+        static = (place.binding, self.n_features, self._state.settings.intercept, rank_tolerance(name, rtol))
         arrays = (levels, counts, *(part.r for part in parts))
         return CrossValidation(levels, *compiled(place.binding, cross_validation.scores, static, arrays))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file in NumPy's format .npz, replacing it as a whole. A `config` is not saved."""
-        place = self._begun(f"{NAME}.save")
-        parts = self._settled()
+        vector = self._begun(f"{NAME}.save").vector
+        state = self._settled()
+        parts = state.parts
         facts = {
-            **self._settings._asdict(),
-            "block_rows": self._block_rows,
-            "method": self._wish[0],
-            "backend": self._wish[1],
-            "vector": place.vector,
-            "turn": self._turn,
+            **state.settings._asdict(),
+            "block_rows": state.block_rows,
+            "method": state.wish[0],
+            "backend": state.wish[1],
+            "vector": vector,
+            "turn": state.turn,
             "rows": [part.rows for part in parts],
         }
         arrays = {f"r{i}": accumulator_file.in_host_memory(part.r) for i, part in enumerate(parts)}
@@ -304,55 +265,56 @@ class LstsqAccumulator:
         like = np.empty(0) if like is None else like
         binding = binding_for(type(like))
         made = {key: binding.from_numpy(x, like) for key, x in arrays.items()}
-        new._turn = turn
-        new._parts = tuple(Part(made[f"r{i}"], (), n, made[f"ran{i}"]) for i, n in enumerate(rows))
+        parts = tuple([Part(made[f"r{i}"], (), n, made[f"ran{i}"]) for i, n in enumerate(rows)])
         r = made["r0"]
         if (dtype := binding.dtype_name(r.dtype)) != arrays["r0"].dtype.name:
             raise OptionError(
                 f"{name}: the file is in {arrays['r0'].dtype.name}, of which {binding.framework} makes {dtype} here. Turn "
                 "it on first (in JAX the option jax_enable_x64), or give no `like`."
             )
-        new._place = Place(binding, r[:0, 0], binding.device_of(r), dtype, vector)
+        place = Place(binding, r[:0, 0], binding.device_of(r), dtype, vector)
+        new._state = new._state._replace(place=place, parts=parts, turn=turn)
         return new
 
     @property
     def r(self) -> Array:
         """The R factor of the rows ``[a | 1 | b]`` so far, all folds together; its diagonal is real and not negative."""
         self._begun(f"{NAME}.r")
-        return self._whole().r
+        return self._settled().whole().r
 
     @property
     def rows(self) -> int:
         """How many rows were pushed."""
-        return sum(part.rows for part in self._parts)
+        return self._state.rows
 
     @property
     def rows_of_folds(self) -> tuple[int, ...]:
         """How many rows went to each fold; empty without folds."""
-        return () if self.folds is None else tuple(part.rows for part in self._parts) or (0,) * self.folds
+        counts = tuple(part.rows for part in self._state.parts)
+        return () if self.folds is None else counts or (0,) * self.folds
 
     @property
     def n_features(self) -> int:
         """Columns of `a`."""
-        return self._settings.n_features
+        return self._state.settings.n_features
 
     @property
     def n_outputs(self) -> int:
         """Columns of `b`."""
-        return self._settings.n_outputs
+        return self._state.settings.n_outputs
 
     @property
     def folds(self) -> int | None:
         """How many folds there are."""
-        return self._settings.folds
+        return self._state.settings.folds
 
     @property
     def forget(self) -> float:
         """What the weight of a row is multiplied by for every row behind it."""
-        return self._settings.forget
+        return self._state.settings.forget
 
     def __repr__(self) -> str:
-        s, place = self._settings, self._place
+        s, place = self._state.settings, self._state.place
         told = [
             f"{key}={value!r}"
             for key, value in s._asdict().items()
@@ -365,82 +327,16 @@ class LstsqAccumulator:
         )
         return f"{NAME}({', '.join([*told, where])})"
 
-    @property
-    def _columns(self) -> int:
-        """Unknowns for each output."""
-        return self.n_features + self._settings.intercept
-
-    def _rows_at_a_time(self) -> tuple[int, int]:
-        return rows_at_a_time(self._columns + self.n_outputs, self._block_rows)
-
-    def _recipe(self, place: Place) -> Recipe:
-        s = self._settings
-        columns = self._columns + s.n_outputs
-        return Recipe(
-            place.binding,
-            place.dtype,
-            columns,
-            s.intercept,
-            s.forget,
-            *self._rows_at_a_time(),
-            requested(*self._wish),
-        )
-
     def _begun(self, name: str) -> Place:
-        if self._place is None:
+        place = self._state.place
+        if place is None:
             raise OptionError(f"{name}: nothing was pushed yet. Push a block first; it may have no rows.")
-        return self._place
+        return place
 
-    def _settled(self) -> tuple[Part, ...]:
-        """The parts with no rows waiting, which are kept: the same rows, less to do next time."""
-        assert self._place is not None
-        recipe = self._recipe(self._place)
-        self._parts = tuple(settled(recipe, part) for part in self._parts)
-        return self._parts
-
-    def _whole(self) -> Part:
-        """All folds together."""
-        assert self._place is not None
-        recipe = self._recipe(self._place)
-        return reduce(partial(merged, recipe), self._settled())
-
-    def _fold(self, name: str, fold: Any) -> int:
-        folds = self.folds
-        if folds is None:
-            raise OptionError(
-                f"{name}: fold={fold!r}, and there are no folds. Make the accumulator with folds=5, say."
-            )
-        if isinstance(fold, bool) or not hasattr(fold, "__index__") or not 0 <= fold.__index__() < folds:
-            raise OptionError(
-                f"{name}: fold={fold!r} is not one of {folds} folds. Give a number from 0 to {folds - 1}."
-            )
-        return int(fold.__index__())
-
-    def _alike(self, name: str, other: LstsqAccumulator) -> None:
-        """Refuse to merge what was not made the same."""
-        mine, theirs = self._facts(), other._facts()
-        unlike = [
-            f"{key} is {mine[key]} and {theirs[key]}" for key in mine if _differ(mine[key], theirs[key])
-        ]
-        if unlike:
-            raise OptionError(
-                f"{name}: {', '.join(unlike)}. Merge accumulators made alike, of blocks made alike."
-            )
-
-    def _facts(self) -> dict[str, Any]:
-        """What accumulators have to agree in, None where that is open."""
-        place, s = self._place, self._settings
-        facts: dict[str, Any] = {**s._asdict(), "folds": s.folds or "no folds"}
-        if place is not None:
-            facts["dtype"] = place.dtype
-        facts["framework"] = None if place is None else place.binding.framework
-        facts["device"] = None if place is None else place.device
-        facts["b"] = None if place is None else "(rows,)" if place.vector else "(rows, n_outputs)"
-        return facts
-
-
-def _differ(mine: Any, theirs: Any) -> bool:
-    return mine is not None and theirs is not None and bool(mine != theirs)
+    def _settled(self) -> Accumulation:
+        """What is held with no rows waiting, which is kept: the same rows, less to do next time."""
+        self._state = self._state.settled()
+        return self._state
 
 
 def _solution(

@@ -231,3 +231,16 @@ def rank_tolerance(name: str, rtol: Any) -> float | None:
     if not isinstance(rtol, (int, float)) or isinstance(rtol, bool) or not 0 <= rtol < 1:
         raise OptionError(f"{name}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None.")
     return float(rtol)
+
+
+def fold_number(name: str, fold: Any, folds: int | None) -> int:
+    """One of the folds."""
+    if folds is None:
+        raise OptionError(
+            f"{name}: fold={fold!r}, and there are no folds. Make the accumulator with folds=5, say."
+        )
+    if isinstance(fold, bool) or not hasattr(fold, "__index__") or not 0 <= fold.__index__() < folds:
+        raise OptionError(
+            f"{name}: fold={fold!r} is not one of {folds} folds. Give a number from 0 to {folds - 1}."
+        )
+    return int(fold.__index__())

@@ -8,7 +8,7 @@ it in front of the others: what is below the first row of that R factor is the p
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.binding import Binding
