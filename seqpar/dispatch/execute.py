@@ -121,7 +121,7 @@ def _on_buffers(
     binding: Binding, operation: Operation, spec: Any, operands: Sequence[Array | None], choice: Choice
 ) -> Runner:
     metas = [abstract(binding, x) for x in operands]
-    like = operands.index(_first(operands))
+    like = next(i for i, x in enumerate(operands) if x is not None)
     raw = operation.raw(spec, metas)
     layouts = [None if x is None else binding.layout(x) for x in operands]
     layouts += [_of_result(binding, shape, dtype, operands[like]) for shape, dtype in raw]
