@@ -26,30 +26,28 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
         super().__init__(xp)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
-        if not _lowered(a):
-            return torch.matmul(a, b)
-        return _in_double(a, b)
+        return _in_double(a, b) if _lowered(a) else torch.matmul(a, b)
 
     def qr(self, a: Tensor) -> tuple[Tensor, Tensor]:
         q, r = torch.linalg.qr(a)
         return q, r
 
     def r(self, a: Tensor) -> Tensor:
-        return torch.linalg.qr(a, mode="r")[1]
+        r: Tensor = torch.linalg.qr(a, mode="r")[1]
+        return r
 
     def cholesky(self, g: Tensor) -> Tensor:
         r, failed = torch.linalg.cholesky_ex(g, upper=True)
         return torch.where((failed != 0)[..., None, None], torch.nan, r)
 
     def solve_right(self, a: Tensor, r: Tensor) -> Tensor:
-        rows = BLOCK if a.is_cuda else 2048
-        if a.shape[-2] <= rows:
-            return torch.linalg.solve_triangular(r, a, upper=True, left=False)
+        if a.is_cuda and _lowered(a):  # cuBLAS solves by products, and its mode is the handle's
+            return _by_rows(
+                lambda x: _solve(x.to(_wide(a)), r.to(_wide(a))).to(a.dtype), a, BLOCK // a.shape[-1]
+            )
         # LAPACK wants columns, so that a copy is turned: 73 ms in blocks for the caches, 210 at once (262144 x 64, float32).
         # cuBLAS counts in 32 bits.
-        blocks = torch.split(a, rows, dim=-2)
-        solved = [torch.linalg.solve_triangular(r, block, upper=True, left=False) for block in blocks]
-        return torch.cat(solved, dim=-2)
+        return _by_rows(lambda x: _solve(x, r), a, BLOCK if a.is_cuda else 2048)
 
     def svd(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # cuSOLVER's approximate driver is good for well-conditioned matrices only; Jacobi's is accurate for all.
@@ -65,29 +63,42 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
 
 
 def _lowered(a: Tensor) -> bool:
-    """May a user's switch lower the precision of a product of these?"""
+    """May a switch of the user's lower the precision of a product of these?
+
+    Older switches (`allow_tf32`, `set_float32_matmul_precision`) set these too; to read them raises once newer ones are set.
+    """
     if a.dtype not in (torch.float32, torch.complex64):
         return False
-    if a.is_cuda:
-        return bool(torch.backends.cuda.matmul.allow_tf32)
-    return torch.get_float32_matmul_precision() != "highest" or _mkldnn() not in ("none", "ieee")
+    backend = torch.backends.cuda if a.is_cuda else torch.backends.mkldnn
+    return getattr(backend, "matmul").fp32_precision not in ("none", "ieee")  # noqa: B009  (unknown to PyTorch's own types)
 
 
-def _mkldnn() -> str:
-    return str(getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", "none"))
+def _wide(a: Tensor) -> torch.dtype:
+    return torch.complex128 if a.is_complex() else torch.float64
+
+
+def _solve(a: Tensor, r: Tensor) -> Tensor:
+    x: Tensor = torch.linalg.solve_triangular(r, a, upper=True, left=False)
+    return x
+
+
+def _by_rows(function: Callable[[Tensor], Tensor], a: Tensor, rows: int) -> Tensor:
+    if a.shape[-2] <= rows:
+        return function(a)
+    return torch.cat([function(block) for block in torch.split(a, max(rows, 1), dim=-2)], dim=-2)
 
 
 def _in_double(a: Tensor, b: Tensor) -> Tensor:
-    wide = torch.complex128 if a.is_complex() else torch.float64
-    rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
-    if inner > max(rows, columns):  # a sum over many rows of b
-        step = max(1, BLOCK // max(rows, columns))
-        pairs = zip(torch.split(a, step, dim=-1), torch.split(b, step, dim=-2), strict=True)
-        total = sum(torch.matmul(x.to(wide), y.to(wide)) for x, y in pairs)
-        return torch.as_tensor(total).to(a.dtype)
-    right = b.to(wide)
-    blocks = torch.split(a, max(1, BLOCK // max(inner, columns)), dim=-2)
-    return torch.cat([torch.matmul(x.to(wide), right).to(a.dtype) for x in blocks], dim=-2)
+    wide, rows, inner, columns = _wide(a), a.shape[-2], a.shape[-1], b.shape[-1]
+    if inner <= max(rows, columns):
+        right = b.to(wide)
+        return _by_rows(
+            lambda x: torch.matmul(x.to(wide), right).to(a.dtype), a, BLOCK // max(inner, columns, 1)
+        )
+    # A sum over many rows of b.
+    step = max(1, BLOCK // max(rows, columns, 1))
+    pairs = zip(torch.split(a, step, dim=-1), torch.split(b, step, dim=-2), strict=True)
+    return torch.as_tensor(sum(torch.matmul(x.to(wide), y.to(wide)) for x, y in pairs)).to(a.dtype)
 
 
 LINEAR_ALGEBRA = TorchLinearAlgebra()

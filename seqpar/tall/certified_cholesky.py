@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from seqpar.algorithms import tsqr
@@ -54,12 +55,10 @@ def certified_cholesky(
         levels, r = tsqr.factors(xp, la, a, **blocks)
         return r, ran(TSQR), tsqr.explicit(xp, la, levels, a.shape[-2])
 
-    attempts: list[Callable[[], tuple[Array, Found]]] = [lambda: by_cholesky(CHOLESKY, None)]
+    attempts: list[Callable[[], tuple[Array, Found]]] = [partial(by_cholesky, CHOLESKY, None)]
     if not with_q and gram.widens(a):
         attempts.insert(0, by_one_pass)
-    attempts += [
-        lambda code=code, first=first: by_cholesky(code, first) for code, first in STRONGER[stronger]
-    ]
+    attempts += [partial(by_cholesky, code, first) for code, first in STRONGER[stronger]]
 
     def from_attempt(i: int) -> Found:
         if i == len(attempts):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 from seqpar.algorithms import tsqr
@@ -80,8 +81,11 @@ class _Tsqr(_Framework):
     config = RowBlocks
     summary = "blocks of rows by the framework's factorisation, and a tree; any dtype, any condition"
 
+    def default(self, problem: Problem) -> RowBlocks:
+        # A GPU takes blocks one after the other: few and large ones.
+        return RowBlocks() if problem.device == "cpu" else RowBlocks(rows=max(1 << 16, 8 * problem.shape[-1]))
+
     def rank(self, problem: Problem) -> float:
-        # A GPU takes blocks one after the other, and spends its time launching.
         return 40.0 if problem.device != "cpu" else 20.0
 
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
@@ -109,7 +113,9 @@ class _Cholesky(_Framework):
 
     def default(self, problem: Problem) -> CertifiedCholesky:
         double = problem.device in ("cpu", "cuda", "rocm")
-        return CertifiedCholesky(double=double, stronger="shifted" if double else "randomised")
+        # A few million elements at a time: launches cost 5 microseconds each, and a block in double has to fit in memory.
+        rows = None if problem.device == "cpu" else max(2048, (1 << 24) // problem.shape[-1])
+        return CertifiedCholesky(rows=rows, double=double, stronger="shifted" if double else "randomised")
 
     def rank(self, problem: Problem) -> float:
         # A GPU multiplies matrices at full speed and has little else to do.
@@ -117,8 +123,7 @@ class _Cholesky(_Framework):
 
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
         m, n = a.shape[-2:]
-        # Whole matrices up to 4 million elements where blocks are not for the caches.
-        rows = config.rows or max(2048, (1 << 18) // n)
+        rows = config.rows or max(2048, (1 << 18) // n)  # 2 MB in double: the caches'
         return certified_cholesky(
             xp,
             la,
@@ -169,6 +174,7 @@ def blocks_of(config: RowBlocks, m: int, n: int) -> dict[str, int]:
     return {"rows": rows, "arity": max(2, config.arity or rows // n)}
 
 
+@cache
 def _even_rows(m: int, rows: int) -> int:
     """About `rows`, and a divisor of m if there is one near: a last block filled up with zeros means a copy of all."""
     near = (d for k in range(rows // 2) for d in (rows + k, rows - k) if m % d == 0)
