@@ -41,3 +41,15 @@ class CellShootingConfig(CellConfig):
 
     chunk: int | None = None
     """Steps of a chunk, rounded up to a multiple of 16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TallConfig:
+    """Blocks of rows of tall matrices, one program for each, and a tree over their R factors."""
+
+    rows: int | None = None
+    """Rows of a block, a power of two of at least twice the columns."""
+    arity: int | None = None
+    """R factors that one program merges."""
+    warps: int | None = None
+    """Warps of one program over a block, a power of two."""

@@ -1,0 +1,51 @@
+"""Programs of the Triton kernels of tall matrices, for a GPU that need not be there; run as a script, compiled."""
+
+import json
+from typing import Any
+
+from seqpar.dispatch.geometry import row_major
+from seqpar_triton.configs import TallConfig
+from seqpar_triton.tall_plan import plan
+from triton_cubins import ARCHITECTURES, cubins
+
+
+def program(
+    m: int, n: int, dtype: str = "float32", *, lead: tuple[int, ...] = (), q: bool = True, lstsq: bool = False
+) -> Any:
+    """The program that is chosen for row-major matrices; for least squares, with one right-hand side, weights and a seed."""
+    columns = n + lstsq
+    layouts = {"a": row_major((*lead, m, n), dtype), "r": row_major((*lead, columns, columns), dtype)}
+    if q:
+        layouts["q"] = row_major((*lead, m, n), dtype)
+    if lstsq:
+        layouts["b"] = row_major((*lead, m, 1), dtype)
+        layouts["weights"] = row_major((*lead, m), dtype)
+        layouts["seed"] = row_major((*lead, columns, columns), dtype)
+    layouts["ran"] = row_major(lead, "int32")
+    return plan(layouts, TallConfig()).program
+
+
+def programs() -> dict[str, Any]:
+    """A tree with the widest tiles of both types, and batches whose matrices are one program's each."""
+    return {
+        "tree 64": program(1_000_000, 64),
+        "tree 64 float64": program(1_000_000, 64, "float64"),
+        "batch 16": program(16, 16, lead=(8192,)),
+        "batch 32": program(256, 32, lead=(10_000,)),
+        "batch 64 float64": program(256, 64, "float64", lead=(640,)),
+        "lstsq 63": program(1_000_000, 63, q=False, lstsq=True),
+    }
+
+
+if __name__ == "__main__":
+    for title, each in programs().items():
+        seen = set()
+        # Levels of a tree differ in grids, and in what is compiled only at its ends.
+        for call in each.calls:
+            key = (call.kernel.__name__, *call.constants.items(), call.warps, call.reads[-1])
+            if key in seen:
+                continue
+            seen.add(key)
+            one = type(each)(calls=(call,), formats=each.formats)
+            for cubin in cubins(title, one, ARCHITECTURES if title == "tree 64" else ARCHITECTURES[-1:]):
+                print(json.dumps(cubin._asdict() | {"rows": call.constants["ROWS"], "warps": call.warps}))
