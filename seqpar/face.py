@@ -14,6 +14,7 @@ from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import NO_WISH, Request, check_wish, requested
 from seqpar.dispatch.problem import Array
+from seqpar.errors import NotEligibleError, OptionError, renamed
 from seqpar.validation import binding_of, is_complex_number, is_scalar
 
 Fix = Callable[[Any, Array], Array]
@@ -122,12 +123,17 @@ class Face:
         request = requested(method, backend, config) if self.operation.wished_for else NO_WISH
         plan = self._plan(binding, arrays, flags, request)
         operands = plan.canonical(arrays)
-        if binding.direct(operands):
-            if plan.run is None:
-                plan.run = runner(binding, self.operation, plan.spec, operands, request)
-            results = plan.run(operands)
-        else:
-            results = binding.call(self.operation, plan.spec, operands, request)
+        try:
+            if binding.direct(operands):
+                if plan.run is None:
+                    plan.run = runner(binding, self.operation, plan.spec, operands, request)
+                results = plan.run(operands)
+            else:
+                results = binding.call(self.operation, plan.spec, operands, request)
+        except (NotEligibleError, OptionError) as error:
+            if self.name == self.operation.name:
+                raise
+            raise renamed(error, self.operation.name, self.name) from None
         return results if plan.shape is None else plan.shape(binding, results)
 
     def _plan(

@@ -27,6 +27,8 @@ __all__ = ["jacobi_svd"]
 def jacobi_svd(xp: Any, la: LinearAlgebra, a: Array) -> tuple[Array, Array, Array]:
     """(u, s, vh) of finite a (..., m, n) with m >= n."""
     n = a.shape[-1]
+    if 0 in a.shape[:-2]:
+        return a, xp.abs(a[..., 0, :]), xp.zeros((*a.shape[:-2], n, n), dtype=a.dtype, device=device(a))
     if n == 0:
         return a, xp.real(a[..., 0, :]) if _complex(xp, a) else a[..., 0, :], a[..., :0, :]
     largest = xp.max(xp.abs(a), axis=(-2, -1), keepdims=True)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
+from seqpar.errors import ArrayTypeError
+from seqpar.solving.bindings import solver_of
 
 TSQR, NATIVE, CHOLESKY, SHIFTED, RANDOMISED = 1, 2, 3, 4, 5
 
@@ -24,8 +26,19 @@ PASSES = {TSQR: 1, NATIVE: 1, CHOLESKY: 2, SHIFTED: 3, RANDOMISED: 3}
 
 def name_of(code: Any) -> Any:
     """The name of a code; of an array of codes, a list of names as deep as the array has axes."""
-    if code.ndim:
-        return [name_of(code[i]) for i in range(code.shape[0])]
+    if solver_of(binding_for(type(code))).tracing(code):
+        raise ArrayTypeError(
+            "method_name: the code of the method is not known yet while it is traced. Return `method` from the function that "
+            "is traced, and ask for the name outside."
+        )
+    return _named(code.tolist() if hasattr(code, "tolist") else code)
+
+
+def _named(code: Any) -> Any:
+    if isinstance(code, list):
+        return [_named(x) for x in code]
+    if getattr(code, "ndim", 0):
+        return [_named(code[i, ...]) for i in range(code.shape[0])]
     return NAMES[int(code)]
 
 
