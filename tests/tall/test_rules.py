@@ -152,6 +152,21 @@ def test_r_alone_gives_what_r_through_q_gives(kind: str) -> None:
     np.testing.assert_allclose(grad, qr_vjp(np, q, r, None, rbar), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("condition", [1e1, 1e3, 1e5])
+def test_r_alone_in_float32_loses_no_more_than_the_condition(condition: float) -> None:
+    left, right = factors(numbers((2000, 8), "float64", 1))[0], factors(numbers((8, 8), "float64", 2))[0]
+    a = ((left * np.geomspace(1, 1 / condition, 8)) @ right).astype("float32")
+    q, r = factors(a.astype("float64"))
+    rbar, exact = numbers((8, 8), "float64", 3), qr_vjp(np, q, r, None, numbers((8, 8), "float64", 3))
+    r, rbar = (factors(a)[1], rbar.astype("float32"))
+    grad = r_vjp(np, (a, None, None, None), r, rbar, (True, False, False, False))[0]
+    assert grad is not None and grad.dtype == np.float32
+    assert np.linalg.norm(grad - exact) <= 4 * condition * 6e-8 * np.linalg.norm(exact)
+    moved = r_jvp(np, (a, None, None, None), r, (a[::-1], None, None, None))
+    exact = qr_jvp(np, q, factors(a.astype("float64"))[1], a[::-1].astype("float64"))[1]
+    assert np.linalg.norm(moved - exact) <= 4 * condition * 6e-8 * np.linalg.norm(exact)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_of_weight_zero_has_a_finite_gradient(kind: str) -> None:
     a, weights = numbers((7, 3), kind, 1), np.array([0.0, 1, 2, 3, 1, 0, 2])
