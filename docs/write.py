@@ -51,8 +51,9 @@ def _entry(name: str, thing: Any) -> str:
         return f"## `seqpar.{name}`\n\n{text}\n\n{members}"
     kind = "class " if inspect.isclass(thing) else ""
     entry = f"## `{kind}seqpar.{name}`\n\n```text\n{_signature(name, thing)}\n```\n\n{text}"
-    fields = _fields(thing) if inspect.isclass(thing) else ""
-    return f"{entry}\n\n{fields}" if fields else entry
+    if not inspect.isclass(thing):
+        return entry
+    return "\n\n".join(part for part in (entry, _fields(thing), *_methods(name, thing, "###")) if part)
 
 
 def _fields(kind: type) -> str:
@@ -86,14 +87,16 @@ def _functions(module: Any) -> str:
     return "\n\n".join(parts)
 
 
-def _methods(name: str, kind: type) -> Iterator[str]:
-    """The public methods of a class, each with its docstring."""
+def _methods(name: str, kind: type, heading: str = "####") -> Iterator[str]:
+    """The public methods of a class that have a docstring, each with it."""
     for method, thing in vars(kind).items():
+        thing = thing.__func__ if isinstance(thing, classmethod) else thing
         known = inspect.isfunction(thing) or isinstance(thing, (property, cached_property))
-        if known and not method.startswith("_"):
+        if known and not method.startswith("_") and thing.__doc__:
             call = _signature(method, thing) if inspect.isfunction(thing) else method
             text = _docstring(inspect.getdoc(thing) or "")
-            yield f"#### `{name}.{call.replace('(self, ', '(').replace('(self)', '()')}`\n\n{text}"
+            call = re.sub(r"\((self|cls)(, )?", "(", call, count=1)
+            yield f"{heading} `{name}.{call}`\n\n{text}"
 
 
 def _classes(module: Any) -> str:
