@@ -145,7 +145,7 @@ def _power(most: Lanes) -> Lanes:
 
 
 class Finish(TallCode):
-    """FINISH: R without powers and with a diagonal that is not negative, NaN if anything in it is not finite; and the signs."""
+    """FINISH: R without powers and with a diagonal that is not negative, all NaN if it is not finite; and the signs."""
 
     def write(self) -> None:
         builder, item = self.builder, self.item
@@ -157,6 +157,7 @@ class Finish(TallCode):
             value = self.load(top + row * step + panel * (PANEL * item), PANEL)
             poison.set(value.fma(0.0, poison.get()))
         spoiled = poison.get().sum()
+        nothing = spoiled.pick([0] * PANEL)  # zero, or NaN
         with self.loop(rows) as row:
             diagonal = self.load(top + row * step + row * item, 1)
             minus, plus = diagonal.like(-1.0), diagonal.like(1.0)
@@ -170,7 +171,7 @@ class Finish(TallCode):
                 # Adding zero: no zero has a sign.
                 value = value * spread + value.like(0.0)
                 below = (row - first).first(PANEL)
-                value = below.select(value.like(0.0), value)
+                value = below.select(nothing, value)
                 place = target + row * self.word(ROW_STEP) + first * item
                 self.store(value, place, (columns - first).first(PANEL))
 

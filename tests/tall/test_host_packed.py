@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
+import seqpar
 from host_tall import factorise, multiply, pack
+from host_xla import target
+from seqpar.tall.implicit_operations import Product
+from seqpar.tall.operations import Factorisation
 from seqpar.tall.packed_householder import factorised, multiplied
+from seqpar_host.tall_kernels import TallPacked, TallProduct
 
 from .gallery import NAMES, matrices
 
@@ -100,3 +105,27 @@ def test_what_is_multiplied_may_have_any_strides_and_be_shared():
         right = multiply(packed, np.repeat(given, 2, axis=0), 600, adjoint)
         for view in (given, np.asfortranarray(given), given[..., ::-1].copy()[..., ::-1]):
             assert np.array_equal(multiply(packed, view, 600, adjoint), right)
+
+
+def test_jitted_results_are_those_of_numpy_to_the_bit():
+    jax = pytest.importorskip("jax")
+    random = np.random.default_rng(1)
+    a, x = random.standard_normal((3, 300, 17)), random.standard_normal((3, 17, 2))
+    (v, t, signs), r = pack(a)
+    function, _ = target(TallPacked(), Factorisation(), [a], [v, t, signs, r, np.zeros(3, np.int32)])
+    for actual, right in zip(jax.jit(function)(a)[:4], (v, t, signs, r), strict=True):
+        assert np.array_equal(actual, right, equal_nan=True)
+    y = multiply((v, t, signs), x, 300, False)
+    operands = [None, None, v, t, signs, x]
+    function, _ = target(TallProduct(), Product(False, 300, True), operands, [y])
+    assert np.array_equal(jax.jit(function)(v, t, signs, x)[0], y)
+
+
+def test_the_public_function_keeps_q_as_householder_vectors():
+    random = np.random.default_rng(0)
+    a = random.standard_normal((3, 600, 20))
+    q = seqpar.qr(a, mode="implicit", backend="host")
+    assert [x.shape for x in q.factors] == [x.shape for x in pack(a)[0]]
+    assert np.array_equal(q.materialize(), factorise(a)[0])
+    x = random.standard_normal((3, 600, 2))
+    assert np.array_equal(q.apply_adjoint(x), multiply(pack(a)[0], x, 600, True))
