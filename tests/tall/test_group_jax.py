@@ -160,9 +160,10 @@ def test_row_sharded_arrays_without_a_group_are_factorised_rightly() -> None:
 
 def test_what_is_no_mesh_axis_is_refused() -> None:
     on_four_devices("""
-        raises("qr: group='rows' is no mesh axis here. Call it inside jax.shard_map", lambda: seqpar.qr(jnp.asarray(a), group="rows"))
+        a = jnp.asarray(a)
+        raises("qr: group='rows' is no mesh axis here. Call it inside jax.shard_map", lambda: seqpar.qr(a, group="rows"))
         raises("lstsq: group='cols' is no mesh axis here", over_rows(lambda a, b: seqpar.lstsq(a, b, group="cols"), P()), a, b)
-        raises("qr: group=3 is not the name of a mesh axis", lambda: seqpar.qr(jnp.asarray(a), group=3))
-        raises("mode='implicit' knows no group", lambda: seqpar.qr(jnp.asarray(a), mode="implicit", group="rows"))
+        raises("qr: group=3 is not the name of a mesh axis", lambda: seqpar.qr(a, group=3))
+        raises("mode='implicit' knows no group", lambda: seqpar.qr(a, mode="implicit", group="rows"))
         raises("method='tsqrr'", over_rows(lambda a: seqpar.qr(a, group="rows", mode="r", method="tsqrr"), P()), a)
     """)
