@@ -141,7 +141,7 @@ def _wanted(
 def _packs(binding: Binding, a: Array, request: Request) -> bool:
     """Is there a kernel that leaves Householder vectors?"""
     m, n = a.shape[-2:]
-    if not 1 <= n <= min(m, MOST_COLUMNS) or request.method == "native":
+    if not n <= min(m, MOST_COLUMNS) or 0 in a.shape or request.method == "native":
         return False
     if binding.dtype_name(a.dtype) in COMPLEX:
         return False
