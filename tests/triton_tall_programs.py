@@ -37,15 +37,19 @@ def programs() -> dict[str, Any]:
     }
 
 
+def distinct(program: Any) -> list[Any]:
+    """One call for each that is compiled apart: levels of a tree differ in their grids and names of memory."""
+    found = {}
+    for call in program.calls:
+        there = tuple(name in program.formats for name in (*call.reads, *call.writes))
+        found[call.kernel.__name__, tuple(call.constants.items()), call.warps, there] = call
+    return list(found.values())
+
+
 if __name__ == "__main__":
     for title, each in programs().items():
-        seen = set()
-        # Levels of a tree differ in grids, and in what is compiled only at its ends.
-        for call in each.calls:
-            key = (call.kernel.__name__, *call.constants.items(), call.warps, call.reads[-1])
-            if key in seen:
-                continue
-            seen.add(key)
+        both = title == "tree 64"
+        for call in distinct(each):
             one = type(each)(calls=(call,), formats=each.formats)
-            for cubin in cubins(title, one, ARCHITECTURES if title == "tree 64" else ARCHITECTURES[-1:]):
+            for cubin in cubins(title, one, ARCHITECTURES if both else ARCHITECTURES[-1:]):
                 print(json.dumps(cubin._asdict() | {"rows": call.constants["ROWS"], "warps": call.warps}))

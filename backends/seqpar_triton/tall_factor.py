@@ -125,7 +125,6 @@ def tall_factor(
     on = rows[:, None] == lanes[None, :]
     diagonal = tl.where(on, tile, 0.0)
     lost = tl.where(bad, float("nan"), 0.0).to(tile.dtype)
-    positive = tl.where(tl.sum(diagonal, axis=0) < 0, -1.0, 1.0).to(tile.dtype) + lost
     out = tl.where(rows[:, None] <= lanes[None, :], tile * up[None, :] + lost, 0.0)
     if ROOT:
         out *= tl.where(tl.sum(diagonal, axis=1) < 0, -1.0, 1.0).to(tile.dtype)[:, None]
@@ -140,21 +139,21 @@ def tall_factor(
         across = across & (lanes < columns)[None, :]
     tl.store(r + places, out, mask=across)
     if Q:
+        positive = tl.where(tl.sum(diagonal, axis=0) < 0, -1.0, 1.0).to(tile.dtype) + lost
+        signed = tl.where(on, positive[None, :], 0.0)
         if WHOLE:
-            tile = tl.where(on, positive[None, :], 0.0)
-            tile = reflected(tile, vectors + base, kept, rows, lanes, size, columns)
+            tile = reflected(signed, vectors + base, kept, rows, lanes, size, columns)
             stored(vectors, base, tile, rows, lanes, size, columns, FULL, WRITTEN)
         else:
             tl.store(taus + tl.program_id(0).to(tl.int64) * columns + lanes, kept, mask=lanes < columns)
             if ROOT:
-                tl.store(signs + matrix * columns + lanes, positive, mask=lanes < columns)
+                tl.store(signs + places, signed, mask=across)
 
 
 @triton.jit(do_not_specialize=INTEGERS)
 def tall_apply(
     taus,
     entering,
-    signs,
     memory,
     units,
     unit,
@@ -165,22 +164,18 @@ def tall_apply(
     FULL: tl.constexpr,
     WRITTEN: tl.constexpr,
 ):
-    """The rows of Q of one block from those that `entering` has for it, or the signs on the diagonal; over its reflections."""
+    """The rows of Q of one block from those that `entering` has for it, over its reflections; at the root those are signs."""
     matrix = (tl.program_id(0) // blocks).to(tl.int64)
     first, size = part_of(tl.program_id(0) % blocks, blocks, units, unit)
     rows, lanes = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     program = tl.program_id(0).to(tl.int64)
     kept = tl.load(taus + program * columns + lanes, mask=lanes < columns, other=0.0)
-    if entering is not None:
-        start = tl.multiple_of(program * columns * columns, WRITTEN)
-        places = start + places_of(rows, lanes, columns, 1, False, WRITTEN)
-        across = (rows < columns)[:, None]
-        if not FULL:
-            across = across & (lanes < columns)[None, :]
-        tile = tl.load(entering + places, mask=across, other=0.0)
-    else:
-        positive = tl.load(signs + matrix * columns + lanes, mask=lanes < columns, other=0.0)
-        tile = tl.where(rows[:, None] == lanes[None, :], positive[None, :], 0.0)
+    start = tl.multiple_of(program * columns * columns, WRITTEN)
+    across = (rows < columns)[:, None]
+    if not FULL:
+        across = across & (lanes < columns)[None, :]
+    places = start + places_of(rows, lanes, columns, 1, False, WRITTEN)
+    tile = tl.load(entering + places, mask=across, other=0.0)
     base = tl.multiple_of((matrix * units * unit + first) * columns, WRITTEN)
     tile = reflected(tile, memory + base, kept, rows, lanes, size, columns)
     stored(memory, base, tile, rows, lanes, size, columns, FULL, WRITTEN)

@@ -11,10 +11,12 @@ MOST_ROWS = 1024
 LEAF_ROWS = 256
 """Rows of a block of a larger one. Not measured: every column costs a program two sums over its rows, whatever their number."""
 MOST_ARITY = 8
-WORDS_PER_THREAD = 64
-"""Words of 32 bits of the tile in a thread's registers, of 255 at most, or of 128 where a program has 16 warps."""
+WORDS_PER_THREAD = 32
+"""Words of 32 bits of a tile in a thread's registers: with twice as many most kernels take more than 128 registers, and 16 warps,
+have no more."""
 MOST_WARPS = 16
-MOST_WORDS = 32 * MOST_WARPS * WORDS_PER_THREAD
+MOST_NUMBERS = {False: 1 << 15, True: 1 << 13}
+"""Numbers of a tile, by whether they are double: what 16 warps hold without spilling more than some dozen bytes."""
 
 
 class Tile(NamedTuple):
@@ -51,7 +53,7 @@ def tile_of(rows: int, columns: int, wide: bool, warps: int | None = None) -> Ti
 def grid_for(config: TallConfig, rows: int, columns: int, wide: bool) -> Grid:
     """The grid for matrices of so many rows and columns."""
     across = power_of_two(columns)
-    most = MOST_WORDS // (across * (2 if wide else 1))
+    most = MOST_NUMBERS[wide] // across
     held = config.rows
     if held is None:
         held = min(MOST_ROWS, most)
@@ -66,5 +68,5 @@ def grid_for(config: TallConfig, rows: int, columns: int, wide: bool) -> Grid:
 
 
 def too_large(tile: Tile, wide: bool) -> bool:
-    """Is a tile more than the registers of a program hold, four times what is thought best?"""
-    return tile.rows * tile.columns * (2 if wide else 1) > 4 * MOST_WORDS
+    """Is a tile more than the registers of a program hold, with 32 warps?"""
+    return tile.rows * tile.columns > 2 * MOST_NUMBERS[wide]

@@ -120,12 +120,12 @@ class _Maker:
         for depth in reversed(range(len(self.levels))):
             level = self.levels[depth]
             memory = self._vectors(level)
-            above = None if depth + 1 == len(self.levels) else self._vectors(self.levels[depth + 1])
+            above = "signs" if depth + 1 == len(self.levels) else self._vectors(self.levels[depth + 1])
             self.calls.append(
                 Call(
                     kernel=tall_apply,
                     grid=(self.matrices * level.blocks, 1, 1),
-                    reads=(f"taus{depth}", above or "", "" if above else "signs"),
+                    reads=(f"taus{depth}", above),
                     writes=(memory,),
                     integers=(level.units, level.unit, level.blocks, self.columns),
                     constants={
@@ -157,7 +157,7 @@ class _Maker:
                 self.scratch[taus] = (self.matrices, level.blocks, n), self.dtype
             if root and not whole:
                 signs = "signs"
-                self.scratch[signs] = (self.matrices, n), self.dtype
+                self.scratch[signs] = (self.matrices, n, n), self.dtype
         if not root:
             self.scratch[into] = (self.matrices, children * n, n), self.dtype
         beside = ("b", "weights") if level.name == "a" else ("", "")

@@ -154,7 +154,7 @@ def test_a_tile_is_no_more_than_registers_hold_and_no_block_is_shorter_than_its_
             continue
         grid = grid_for(TallConfig(), rows, columns, wide)
         for tile in (grid.leaf, grid.node):
-            assert tile.rows * tile.columns * (2 if wide else 1) <= 64 * 32 * tile.warps or tile.warps == 1
+            assert tile.rows * tile.columns * (2 if wide else 1) <= 64 * 32 * tile.warps
         assert rows // grid.blocks >= columns
         assert -(-rows // grid.blocks) <= grid.leaf.rows
         assert grid.arity >= 2
