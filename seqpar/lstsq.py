@@ -184,6 +184,8 @@ def presented(form: Form, results: tuple[Array, ...], ran: Array) -> LstsqResult
         condition = xp.ones_like(xp.sum(values, axis=-1))
     if form.vector:
         x, residual = x[..., 0], residual[..., 0]
+    if ran.shape != rank.shape:  # one R for several ridges
+        ran = xp.asarray(xp.broadcast_to(ran, rank.shape), copy=True)
     return LstsqResult(x, residual, rank, values, condition, ran)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import device
 
-from seqpar.algorithms.arrays import filled
+from seqpar.algorithms.arrays import broadcast_shape, filled
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.dispatch.problem import Kernel, Problem
@@ -187,10 +187,10 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     if ridge is not None:
         # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
         penalty = _eye(xp, r, n) * xp.astype(xp.sqrt(ridge), r.dtype)[..., None]
-        lead, k = tuple(c.shape[:-2]), c.shape[-1]
-        nothing = filled(xp, (*lead, n, k), 0.0, c, c.dtype)
-        below = xp.concat([xp.broadcast_to(penalty, (*lead, n, n)), nothing], axis=-1)
-        stacked = la.r(xp.concat([r[..., :rows, :], below], axis=-2))
+        lead = broadcast_shape(r.shape[:-2], ridge.shape[:-1])
+        nothing = filled(xp, (*lead, n, c.shape[-1]), 0.0, c, c.dtype)
+        below = xp.concat([_repeated(xp, penalty, lead, 2), nothing], axis=-1)
+        stacked = la.r(xp.concat([_repeated(xp, r[..., :rows, :], lead, 2), below], axis=-2))
         system, above = stacked[..., :n, :n], stacked[..., :n, n:]
         u, s, right = la.svd(system)
         kept, inverse, full = independent(xp, la, system, s, rtol)
@@ -209,7 +209,10 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
         # What R leaves of b is known without a difference of numbers of the size of b.
         left_over = xp.where(kept[..., None], xp.zeros_like(parts), parts)
     else:
-        left_over = c - la.product(left, x)
+        # R is one for several ridges.
+        left_over, rest = c - la.product(left, x), _repeated(xp, rest, lead, 2)
+        values, vectors = _repeated(xp, values, lead, 1), _repeated(xp, vectors, lead, 2)
+        rank = _repeated(xp, rank, lead, 0)
     residual = norms(xp, xp.concat([left_over, rest], axis=-2))
     return x, residual, values, rank, vectors, root, _null(xp, la, right, kept)
 
@@ -261,6 +264,12 @@ def norms(xp: Any, x: Array) -> Array:
     largest = xp.max(size, axis=-2, keepdims=True)
     unit = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
     return xp.sqrt(xp.sum((size / unit) ** 2, axis=-2)) * unit[..., 0, :]
+
+
+def _repeated(xp: Any, x: Array, lead: tuple[int, ...], own: int) -> Array:
+    """x with leading axes of full size, in memory of its own; `own` axes are behind them."""
+    shape = (*lead, *x.shape[x.ndim - own :])
+    return x if tuple(x.shape) == shape else xp.asarray(xp.broadcast_to(x, shape), copy=True)
 
 
 def _eye(xp: Any, like: Array, n: int) -> Array:
