@@ -6,7 +6,7 @@ on the host (`packing`), or, in any framework, small orthonormal factors of bloc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from array_api_compat import device
@@ -21,6 +21,7 @@ from seqpar.dispatch.problem import Array
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import DtypeError, NotEligibleError, OptionError, ShapeError, unknown_name
 from seqpar.face import Face, Plan
+from seqpar.solving.bindings import solver_of
 from seqpar.tall.canonical import WHAT, computed, fitted, matrix
 from seqpar.tall.implicit_kernels import KERNELS, rows_of_blocks
 from seqpar.tall.implicit_operations import QR_BLOCKS, QR_PACKED, QR_PRODUCT, Blocks, Product
@@ -145,8 +146,16 @@ def _packs(binding: Binding, a: Array, request: Request) -> bool:
         return False
     if binding.dtype_name(a.dtype) in COMPLEX:
         return False
+    problem = problem_of(binding, QR_PACKED, Factorisation(), (a,))
+    if (
+        problem.traced
+        and (below := solver_of(binding).beneath(a)) is not None
+        and binding.layout(below) is not None
+    ):
+        # Under a transform of torch.func the kernel is given the memory beneath.
+        problem = replace(problem, addressable=True, traced=False)
     try:
-        choice = choose(problem_of(binding, QR_PACKED, Factorisation(), (a,)), request)
+        choice = choose(problem, request)
     except NotEligibleError:
         return False
     return choice.provenance != "reference"

@@ -110,10 +110,10 @@ class _QRBlocks(_Factors):
     name = "qr_blocks"
     results = ("leaves", "node", "r", "ran")
 
-    def encode(self, spec: Blocks) -> str:
+    def encode(self, spec: Any) -> str:
         return str(spec.rows)
 
-    def decode(self, text: str) -> Blocks:
+    def decode(self, text: str) -> Any:
         return Blocks(int(text))
 
     def abstract(self, spec: Blocks, operands: Metas) -> tuple[Abstract, ...]:
@@ -162,10 +162,10 @@ class _QRProduct(Tall):
     differentiable = (True, False, False, False, False, True)
     wished_for = False
 
-    def encode(self, spec: Product) -> str:
+    def encode(self, spec: Any) -> str:
         return f"{int(spec.adjoint)} {spec.rows} {int(spec.packed)}"
 
-    def decode(self, text: str) -> Product:
+    def decode(self, text: str) -> Any:
         flipped, rows, packed = map(int, text.split())
         return Product(bool(flipped), rows, bool(packed))
 

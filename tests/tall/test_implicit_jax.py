@@ -20,12 +20,6 @@ def numbers(*shape: int, kind: str = "float64", seed: int = 0) -> Any:
     return jnp.asarray(x + 1j * rng.standard_normal(shape) if kind == "complex128" else x)
 
 
-@pytest.fixture(params=["one block", "blocks"])
-def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = (lambda m, n: m) if request.param == "one block" else (lambda m, n: 3)
-    monkeypatch.setattr(implicit, "rows_of_blocks", rows)
-
-
 def close(actual: Any, expected: Any) -> None:
     for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-10)
@@ -54,10 +48,20 @@ def losses(kind: str, backend: str | None) -> tuple[Any, Any, tuple[Any, ...]]:
     return by_products, by_q, (a, x, y)
 
 
-@pytest.mark.usefixtures("_form")
-@pytest.mark.parametrize("kind", ["float64", "complex128"])
-def test_gradients_are_those_of_the_formed_q(kind: str) -> None:
-    by_products, by_q, arguments = losses(kind, "framework")
+@pytest.mark.parametrize(
+    ("kind", "backend", "rows"),
+    [
+        ("float64", None, 7),
+        ("float64", "framework", 3),
+        ("complex128", "framework", 7),
+        ("complex128", "framework", 3),
+    ],
+)
+def test_gradients_are_those_of_the_formed_q(
+    kind: str, backend: str | None, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(implicit, "rows_of_blocks", lambda m, n: rows)
+    by_products, by_q, arguments = losses(kind, backend)
     close(*(jax.jit(jax.grad(f, (0, 1, 2)))(*arguments) for f in (by_products, by_q)))
 
 
@@ -65,24 +69,25 @@ def test_products_of_hessians_are_those_of_the_formed_q() -> None:
     a, x, direction = numbers(5, 2), numbers(2), numbers(5, 2, seed=1)
 
     def turned(f: Any) -> Any:
-        return jax.jvp(jax.grad(lambda a: jnp.sum(f(a) ** 3)), (a,), (direction,))
+        gradient = jax.grad(lambda a: jnp.sum(f(a) ** 3))
+        return jax.jit(lambda a, da: jax.jvp(gradient, (a,), (da,)))(a, direction)
 
     def formed(a: Any) -> Any:
         q, r = jnp.linalg.qr(a)
         return q @ (jnp.sign(jnp.diagonal(r)) * x)
 
-    close(turned(lambda a: seqpar.qr(a, mode="implicit").apply(x)), turned(formed))
+    close(turned(lambda a: seqpar.qr(a, mode="implicit", backend="framework").apply(x)), turned(formed))
 
 
-@pytest.mark.usefixtures("_form")
-def test_a_map_over_matrices_is_the_batch() -> None:
+@pytest.mark.parametrize("backend", [None, "framework"])
+def test_a_map_over_matrices_is_the_batch(backend: str | None) -> None:
     a, x = numbers(3, 9, 2), numbers(2, 2)
-    mapped = jax.jit(jax.vmap(lambda one: seqpar.qr(one, mode="implicit")))(a)
+    mapped = jax.jit(jax.vmap(lambda one: seqpar.qr(one, mode="implicit", backend=backend)))(a)
     assert mapped.shape == (3, 9, 2)
-    close(mapped.apply(x), seqpar.qr(a, mode="implicit").apply(x))
+    close(mapped.apply(x), seqpar.qr(a, mode="implicit", backend=backend).apply(x))
 
     def loss(a: Any) -> Any:
-        return jnp.sum(seqpar.qr(a, mode="implicit").apply(x) ** 3)
+        return jnp.sum(seqpar.qr(a, mode="implicit", backend=backend).apply(x) ** 3)
 
     close(jax.jit(jax.vmap(jax.grad(loss)))(a), jax.jit(jax.grad(loss))(a))
 
