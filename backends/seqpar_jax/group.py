@@ -54,6 +54,10 @@ class MeshAxis:
         total: Array = lax.psum(x, self.axes)
         return total
 
+    def numbers(self, mine: Sequence[int], like: Array) -> list[Sequence[int]]:
+        # One program for all members: what Python knows is the same on each.
+        return [mine] * self.size
+
     def differentiable(self, rule: Rule, operands: Operands) -> Results:
         @jax.custom_jvp
         def function(*operands: Any) -> Results:

@@ -72,6 +72,9 @@ class ProcessGroup:
             first = first + other
         return first
 
+    def numbers(self, mine: Sequence[int], like: Tensor) -> list[Sequence[int]]:
+        return [x.tolist() for x in self._gathered(torch.tensor(mine, device=like.device))]
+
     def differentiable(self, rule: Rule, operands: Operands) -> Results:
         self.wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
         if self.wanted:
@@ -91,9 +94,7 @@ class ProcessGroup:
         *lead, rows, columns = x.shape
         others = [*lead, columns]
         words = [len(others), KINDS.index(NAMES[x.dtype]), int(self.wanted), rows, *others]
-        sent = torch.zeros(DESCRIBED + MOST_AXES, dtype=torch.int64, device=x.device)
-        sent[: len(words)] = torch.tensor(words)
-        every = [y.tolist() for y in self._gathered(sent)]
+        every = self.numbers([*words, *[0] * (DESCRIBED + MOST_AXES - len(words))], x)
         mine = every[self.rank]
         for rank, theirs in enumerate(every):
             here, there = (tuple(y[DESCRIBED : DESCRIBED + y[0]]) for y in (mine, theirs))

@@ -55,6 +55,9 @@ class Group(Protocol):
     def total(self, x: Array) -> Array:
         """The sum over members, in the order of ranks."""
 
+    def numbers(self, mine: Sequence[int], like: Array) -> list[Sequence[int]]:
+        """Numbers of every member, as many of each, in the order of ranks; they travel as arrays like `like` do."""
+
     def differentiable(self, rule: Rule, operands: Operands) -> Results:
         """`rule.value(*operands)` under the framework's differentiation."""
 

@@ -118,6 +118,31 @@ def test_least_squares_with_everything(tmp_path: Path) -> None:
     )
 
 
+def test_accumulators_of_all_ranks_are_merged_in_their_order(tmp_path: Path) -> None:
+    in_two_processes(
+        tmp_path,
+        """
+        a, b = normal(700, 5), normal(700, 2)
+        for split in (123, 700):
+            for options in ({"folds": 3, "intercept": True}, {"forget": 0.99}):
+                first, second = (seqpar.LstsqAccumulator(5, 2, **options) for _ in range(2))
+                first.push(a[:split], b[:split])
+                second.push(a[split:], b[split:])
+                found = (first, second)[rank].all_merged("world")
+                want = first.merge(second)
+                assert found.rows == 700
+                close(found.solve(0.1).x, want.solve(0.1).x)
+                if "folds" in options:
+                    close(found.cross_validate([0.1, 1.0]).scores, want.cross_validate([0.1, 1.0]).scores)
+                bits(found.r)
+                found.push(a, b)
+                assert (first, second)[rank].rows == (split, 700 - split)[rank]
+        unlike = seqpar.LstsqAccumulator(5, 2, intercept=bool(rank)).push(a, b)
+        raises("LstsqAccumulator.all_merged: not all members have n_features=5", lambda: unlike.all_merged("world"))
+        """,
+    )
+
+
 def test_gradients_are_those_of_the_sum_of_both_losses(tmp_path: Path) -> None:
     in_two_processes(
         tmp_path,
