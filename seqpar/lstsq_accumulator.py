@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 from seqpar.dispatch.binding import Binding
-from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import NO_WISH, check_wish
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, OptionError
@@ -22,6 +19,7 @@ from seqpar.tall.accumulation import Accumulation, Settings
 from seqpar.tall.canonical import positive_integer
 from seqpar.tall.condition import ratio
 from seqpar.tall.cross_validation import CrossValidation
+from seqpar.tall.factors import compiled
 from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares, real_of
 from seqpar.tall.progress import advancing
 from seqpar.tall.pushed_blocks import (
@@ -36,7 +34,7 @@ from seqpar.tall.pushed_blocks import (
 )
 from seqpar.tall.ridge_path import RidgePath
 from seqpar.tall.sources import source_of
-from seqpar.tall.stream import NAME, Part, compiled
+from seqpar.tall.stream import NAME
 from seqpar.validation import flag, reshaped
 
 
@@ -82,7 +80,7 @@ class LstsqAccumulator:
     >>> fit = seqpar.LstsqAccumulator(3, intercept=True)
     >>> for _ in range(10):
     ...     a = rng.standard_normal((100, 3))
-    ...     fit.push(a, a @ [1.0, 2.0, 3.0] + 4.0) and None
+    ...     _ = fit.push(a, a @ [1.0, 2.0, 3.0] + 4.0)
     >>> fit
     LstsqAccumulator(n_features=3, n_outputs=1, intercept=True, rows=1000, float64 in numpy)
     >>> fit.solve().x.round(6).tolist()
@@ -177,6 +175,16 @@ class LstsqAccumulator:
             new._state = self._settled().with_behind(other._settled())
         return new
 
+    def all_merged(self, group: Any) -> LstsqAccumulator:
+        """What `merge` gives, in the order of ranks, of the accumulators that members of a group have: the same on each.
+
+        The group is a process group of PyTorch's, or "world". Every member calls this, and has pushed a block, if of no rows.
+        """
+        name = f"{NAME}.all_merged"
+        members, new = self._begun(name).binding.group(name, group), self.copy()
+        new._state = self._settled().of_all(name, members)
+        return new
+
     def copy(self) -> LstsqAccumulator:
         """An accumulator with the same rows behind it that goes its own way."""
         new = object.__new__(LstsqAccumulator)
@@ -187,16 +195,16 @@ class LstsqAccumulator:
         """What `lstsq` would return for all rows so far; `ridge` is one number, or one per feature."""
         name = f"{NAME}.solve"
         place, s = self._begun(name), self._state.settings
-        binding, part = place.binding, self._settled().whole()
+        binding, (r, ran) = place.binding, self._settled().whole()
         level = penalty(name, place, ridge, self.n_features)
         if level is not None and s.intercept:
             free = binding.full(0.0, (1,), real_of(place.dtype), place.like)
             level = binding.namespace(level).concat([level, free])
         static = (binding, s.unknowns, LeastSquares(rank_tolerance(name, rtol)))
-        x, residual, rank, values, condition = compiled(binding, _solution, static, (part.r, level))
+        x, residual, rank, values, condition = compiled(binding, _solution, static, (r, level))
         if place.vector:
             x, residual = x[:, 0], residual[0]
-        return LstsqResult(x, residual, rank, values, condition, part.ran)
+        return LstsqResult(x, residual, rank, values, condition, ran)
 
     def solve_path(self, ridges: Any, rtol: float | None = None) -> RidgePath[Any]:
         """The solutions for several penalties, from one small SVD, and what tells which to take: see `RidgePath`.
@@ -209,7 +217,7 @@ class LstsqAccumulator:
         rows = self.rows if self.forget == 1 else (1 - self.forget**self.rows) / (1 - self.forget)
         count = place.binding.full(rows, (), real_of(place.dtype), place.like)
         static = (place.binding, self.n_features, self._state.settings.intercept, rank_tolerance(name, rtol))
-        found = compiled(place.binding, ridge_path.path, static, (self._settled().whole().r, levels, count))
+        found = compiled(place.binding, ridge_path.path, static, (self._settled().whole()[0], levels, count))
         x, residual, freedom, gcv = found
         if place.vector:
             x, residual = x[..., 0], residual[..., 0]
@@ -230,57 +238,32 @@ class LstsqAccumulator:
             if not part.rows:
                 raise OptionError(f"{name}: fold {i} has no rows. Push more, or make fewer folds.")
         levels, dtype = penalties(name, place, ridges), real_of(place.dtype)
-        parts = self._settled().parts
+        state = self._settled()
         xp = place.binding.namespace(place.like)
-        counts = xp.stack([place.binding.full(part.rows, (), dtype, place.like) for part in parts])
+        counts = xp.stack([place.binding.full(part.rows, (), dtype, place.like) for part in state.parts])
         static = (place.binding, self.n_features, self._state.settings.intercept, rank_tolerance(name, rtol))
-        arrays = (levels, counts, *(part.r for part in parts))
+        arrays = (levels, counts, *(state.r_of(part) for part in state.parts))
         return CrossValidation(levels, *compiled(place.binding, cross_validation.scores, static, arrays))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file in NumPy's format .npz, replacing it as a whole. A `config` is not saved."""
-        vector = self._begun(f"{NAME}.save").vector
-        state = self._settled()
-        parts = state.parts
-        facts = {
-            **state.settings._asdict(),
-            "block_rows": state.block_rows,
-            "method": state.wish[0],
-            "backend": state.wish[1],
-            "vector": vector,
-            "turn": state.turn,
-            "rows": [part.rows for part in parts],
-        }
-        arrays = {f"r{i}": accumulator_file.in_host_memory(part.r) for i, part in enumerate(parts)}
-        arrays |= {f"ran{i}": accumulator_file.in_host_memory(part.ran) for i, part in enumerate(parts)}
-        accumulator_file.write(path, facts, arrays)
+        self._begun(f"{NAME}.save")
+        accumulator_file.write(path, *accumulator_file.contents(self._settled()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], like: Array | None = None) -> LstsqAccumulator:
         """What `save` wrote, in the framework and on the device of the array `like`; in NumPy if None."""
         name = f"{NAME}.load"
         facts, arrays = accumulator_file.read(name, path)
-        vector, turn, rows = facts.pop("vector"), facts.pop("turn"), facts.pop("rows")
-        new = cls(**facts)
-        like = np.empty(0) if like is None else like
-        binding = binding_for(type(like))
-        made = {key: binding.from_numpy(x, like) for key, x in arrays.items()}
-        parts = tuple([Part(made[f"r{i}"], (), n, made[f"ran{i}"]) for i, n in enumerate(rows)])
-        r = made["r0"]
-        if (dtype := binding.dtype_name(r.dtype)) != arrays["r0"].dtype.name:
-            raise OptionError(
-                f"{name}: the file is in {arrays['r0'].dtype.name}, of which {binding.framework} makes {dtype} here. Turn "
-                "it on first (in JAX the option jax_enable_x64), or give no `like`."
-            )
-        place = Place(binding, r[:0, 0], binding.device_of(r), dtype, vector)
-        new._state = new._state._replace(place=place, parts=parts, turn=turn)
+        new = cls(**facts.pop("made_with"))
+        new._state = accumulator_file.restored(name, new._state, facts, arrays, like)
         return new
 
     @property
     def r(self) -> Array:
         """The R factor of the rows ``[a | 1 | b]`` so far, all folds together; its diagonal is real and not negative."""
         self._begun(f"{NAME}.r")
-        return self._settled().whole().r
+        return self._settled().whole()[0]
 
     @property
     def rows(self) -> int:

@@ -5,15 +5,21 @@ So a step that fails leaves what was there, and copies cost nothing.
 
 from __future__ import annotations
 
+import zlib
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seqpar.dispatch.options import requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import OptionError
+from seqpar.tall.factors import Factor, Recipe, empty_factor, whole
 from seqpar.tall.pushed_blocks import Place
 from seqpar.tall.sources import dealt
-from seqpar.tall.stream import Part, Recipe, merged, nothing, rows_at_a_time, settled, with_rows
+from seqpar.tall.stream import Part, merged, nothing, rows_at_a_time, settled, with_rows
+
+if TYPE_CHECKING:
+    from seqpar.tall.group import Group
 
 
 class Settings(NamedTuple):
@@ -88,9 +94,15 @@ class Accumulation(NamedTuple):
         recipe = self.recipe()
         return self._replace(parts=tuple([settled(recipe, part) for part in self.parts]))
 
-    def whole(self) -> Part:
-        """All folds together; for one that is settled."""
-        return reduce(partial(merged, self.recipe()), self.parts)
+    def r_of(self, part: Part) -> Array:
+        """The R factor of a part that has no rows waiting."""
+        assert self.place is not None
+        return whole(self.recipe(), part.factors or (empty_factor(self.recipe(), self.place.like),))
+
+    def whole(self) -> tuple[Array, Array]:
+        """The R factor of all folds together, with what factorised the last block; for one that is settled."""
+        part = reduce(partial(merged, self.recipe()), self.parts)
+        return self.r_of(part), part.ran
 
     def with_behind(self, other: Accumulation) -> Accumulation:
         """The rows of two that are settled and alike, those of the other behind, fold by fold."""
@@ -98,6 +110,29 @@ class Accumulation(NamedTuple):
         recipe = self.recipe()
         parts = tuple([merged(recipe, part, behind) for part, behind in both])
         return self._replace(parts=parts, turn=self.turn + other.turn)
+
+    def of_all(self, name: str, members: Group) -> Accumulation:
+        """The rows of all members of a group, merged in the order of ranks; for one that is settled."""
+        assert self.place is not None
+        facts = {key: fact for key, fact in self._facts().items() if key != "device"}
+        recipe, like, folds = self.recipe(), self.place.like, len(self.parts)
+        if len({told[0] for told in members.numbers([zlib.crc32(repr(facts).encode())], like)}) > 1:
+            told = ", ".join(f"{key}={fact}" for key, fact in facts.items())
+            raise OptionError(
+                f"{name}: not all members have {told}. Make their accumulators alike, of blocks made alike."
+            )
+        xp, n = recipe.binding.namespace(like), recipe.columns
+        stack = members.stacked(xp.concat([self.r_of(part) for part in self.parts], axis=0))
+        ran = members.stacked(xp.stack([part.ran for part in self.parts])[:, None])
+        sizes = [(part.rows, sum(factor.blocks for factor in part.factors)) for part in self.parts]
+        every = []
+        for rank, (turn, *sent) in enumerate(members.numbers([self.turn, *chain(*sizes)], like)):
+            parts = []
+            for i, rows, blocks in zip(count(rank * folds), sent[::2], sent[1::2]):
+                factor = Factor(stack[n * i : n * (i + 1), :], rows, blocks)
+                parts.append(Part((factor,) if rows else (), (), rows, ran[i, 0]))
+            every.append(self._replace(parts=tuple(parts), turn=turn))
+        return reduce(Accumulation.with_behind, every)
 
     def refuse_unlike(self, name: str, other: Accumulation) -> None:
         """Raise where two cannot be merged, and say what differs."""

@@ -11,8 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
 from seqpar.errors import OptionError
+from seqpar.tall.accumulation import Accumulation
+from seqpar.tall.factors import Factor
+from seqpar.tall.pushed_blocks import Place, anchor_of
+from seqpar.tall.stream import Part
 
 FORMAT = "seqpar.LstsqAccumulator"
 VERSION = 1
@@ -56,7 +61,46 @@ def read(name: str, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     return facts, arrays
 
 
-def in_host_memory(x: Array) -> Any:
+def contents(state: Accumulation) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What there is to write of an accumulation with no rows waiting."""
+    assert state.place is not None
+    method, backend, _ = state.wish
+    facts = {
+        "made_with": {
+            **state.settings._asdict(),
+            "block_rows": state.block_rows,
+            "method": method,
+            "backend": backend,
+        },
+        "dtype": state.place.dtype,
+        "vector": state.place.vector,
+        "turn": state.turn,
+        "factors": [[(factor.rows, factor.blocks) for factor in part.factors] for part in state.parts],
+    }
+    arrays = {f"ran{i}": _in_host_memory(part.ran) for i, part in enumerate(state.parts)}
+    for i, part in enumerate(state.parts):
+        for j, factor in enumerate(part.factors):
+            arrays[f"r{i}_{j}"] = _in_host_memory(factor.r)
+    return facts, arrays
+
+
+def restored(
+    name: str, state: Accumulation, facts: dict[str, Any], arrays: dict[str, Any], like: Array | None
+) -> Accumulation:
+    """An accumulation without rows with those of a file, where `like` is."""
+    like = np.empty(0) if like is None else like
+    binding = binding_for(type(like))
+    anchor, dtype = anchor_of(name, binding, facts["dtype"], like), facts["dtype"]
+    made = {key: binding.from_numpy(x, like) for key, x in arrays.items()}
+    parts = []
+    for i, told in enumerate(facts["factors"]):
+        factors = tuple([Factor(made[f"r{i}_{j}"], *counts) for j, counts in enumerate(told)])
+        parts.append(Part(factors, (), sum(factor.rows for factor in factors), made[f"ran{i}"]))
+    place = Place(binding, anchor, binding.device_of(like), dtype, facts["vector"])
+    return state._replace(place=place, parts=tuple(parts), turn=facts["turn"])
+
+
+def _in_host_memory(x: Array) -> Any:
     """The numbers of an array of any framework as a NumPy array."""
     try:
         return np.asarray(x)

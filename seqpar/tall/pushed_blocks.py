@@ -83,7 +83,7 @@ def place_of_block(
         raise DtypeError(
             f"{name}: {given} does not fit into dtype={kind!r}. Cast the block, or accumulate in {given}."
         )
-    return known or Place(binding, _anchor(name, binding, kind, a), binding.device_of(a), kind, vector)
+    return known or Place(binding, anchor_of(name, binding, kind, a), binding.device_of(a), kind, vector)
 
 
 def _plain(name: str, binding: Binding, which: str, x: Any) -> None:
@@ -132,7 +132,7 @@ def not_negative(name: str, binding: Binding, which: str, x: Array) -> None:
         raise OptionError(f"{name}: {which} holds {wrong:g}. Give {which} of finite numbers, zero or more.")
 
 
-def _anchor(name: str, binding: Binding, dtype: str, like: Array) -> Array:
+def anchor_of(name: str, binding: Binding, dtype: str, like: Array) -> Array:
     """An array of no elements that tells framework, device and dtype."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # JAX warns of what is refused below
@@ -140,7 +140,7 @@ def _anchor(name: str, binding: Binding, dtype: str, like: Array) -> Array:
     if binding.dtype_name(x.dtype) != dtype:
         raise DtypeError(
             f"{name}: {binding.framework} has no {dtype} here. Turn it on first (in JAX the option jax_enable_x64), or "
-            "leave dtype=None."
+            "stay in single precision."
         )
     return x
 

@@ -6,16 +6,15 @@ ninth. A `Part` is never changed: whoever adds rows gets a new one, so that what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from seqpar.dispatch.binding import Binding
-from seqpar.dispatch.options import NO_WISH, Request
+from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError, OptionError, renamed
-from seqpar.solving.bindings import solver_of
+from seqpar.tall.factors import CHAIN, Factor, Recipe, carried, compiled, empty_factor
 from seqpar.tall.lstsq_operation import real_of
 from seqpar.tall.operations import R_FACTOR, Factorisation
 from seqpar.tall.ran import TSQR
@@ -32,34 +31,17 @@ SLICE = 1 << 22
 """Elements of a long block that are factorised at a time: 16 MB in float32."""
 
 
-class Recipe(NamedTuple):
-    """How rows become an R factor."""
-
-    binding: Binding
-    dtype: str
-    columns: int
-    """Those of [a | 1 | b]."""
-    intercept: bool
-    forget: float
-    """The weight that rows lose with every row behind them."""
-    gathered: int
-    """Rows that wait to be factorised together."""
-    slice: int
-    """Rows of a long block that are factorised at a time."""
-    request: Request
-
-
 class Part(NamedTuple):
     """What is kept of the rows so far."""
 
-    r: Array
-    """The R factor of [a | 1 | b], (columns, columns)."""
+    factors: tuple[Factor, ...]
+    """R factors of [a | 1 | b], oldest first; none where no rows were factorised."""
     waiting: tuple[Array, ...]
-    """Rows [a | 1 | b] not in r yet, weighted."""
+    """Rows [a | 1 | b] behind those, weighted."""
     rows: int
     """How many there were, those that wait included."""
     ran: Array
-    """What found r, a number of `seqpar.tall.ran`."""
+    """What factorised the last block, a number of `seqpar.tall.ran`."""
 
 
 def rows_at_a_time(columns: int, block_rows: int | None) -> tuple[int, int]:
@@ -72,8 +54,7 @@ def rows_at_a_time(columns: int, block_rows: int | None) -> tuple[int, int]:
 
 def nothing(recipe: Recipe, like: Array) -> Part:
     """No rows at all."""
-    full, n = recipe.binding.full, recipe.columns
-    return Part(full(0.0, (n, n), recipe.dtype, like), (), 0, full(TSQR, (), "int32", like))
+    return Part((), (), 0, recipe.binding.full(TSQR, (), "int32", like))
 
 
 def with_rows(recipe: Recipe, part: Part, a: Array, b: Array, weights: Array | None) -> Part:
@@ -98,7 +79,7 @@ def settled(recipe: Recipe, part: Part) -> Part:
     """The same with no rows waiting."""
     if not part.waiting:
         return part
-    xp = recipe.binding.namespace(part.r)
+    xp = recipe.binding.namespace(part.waiting[0])
     rows = part.waiting[0] if len(part.waiting) == 1 else xp.concat(part.waiting, axis=0)
     done = part._replace(waiting=(), rows=part.rows - rows.shape[0])
     return _folded(recipe._replace(intercept=False), done, rows, None, None)
@@ -106,17 +87,10 @@ def settled(recipe: Recipe, part: Part) -> Part:
 
 def merged(recipe: Recipe, part: Part, behind: Part) -> Part:
     """The rows of two parts, those of the second behind those of the first; neither has any waiting."""
-    keep = recipe.forget ** (behind.rows / 2)
-    r = compiled(recipe.binding, _below, (recipe.binding, keep), (part.r, behind.r))
-    return Part(r, (), part.rows + behind.rows, part.ran if part.rows else behind.ran)
-
-
-def compiled(
-    binding: Binding, function: Callable[..., Any], static: tuple[Any, ...], arrays: Sequence[Any]
-) -> Any:
-    """`function(static, *arrays)` as one program, where the framework compiles."""
-    with np.errstate(all="ignore"):
-        return solver_of(binding).as_one_program(function, static, static, arrays)
+    if not part.rows or not behind.rows:
+        return part if part.rows else behind
+    factors = carried(recipe, (*part.factors, *behind.factors))
+    return Part(factors, (), part.rows + behind.rows, behind.ran)
 
 
 def _rows(x: Array | None, first: int, last: int) -> Array | None:
@@ -129,12 +103,17 @@ def _folded(recipe: Recipe, part: Part, a: Array | None, b: Array | None, weight
     if forget != 1:
         powers = forget ** np.arange(m - 1.0, -1.0, -1.0)
         fading = recipe.binding.from_numpy(powers.astype(real_of(recipe.dtype)), a)
+    factors = part.factors
+    if factors and factors[-1].blocks < CHAIN:
+        *others, last = factors
+    else:
+        others, last = list(carried(recipe, factors)) if factors else [], empty_factor(recipe, a)
     static = (recipe.binding, recipe.dtype, recipe.intercept, forget ** (m / 2), recipe.request)
     try:
-        r, ran = compiled(recipe.binding, _factor, static, (a, b, weights, fading, part.r))
+        r, ran = compiled(recipe.binding, _factor, static, (a, b, weights, fading, last.r))
     except (NotEligibleError, OptionError) as error:
         raise renamed(error, R_FACTOR.name, NAME) from None
-    return Part(r, (), part.rows + m, ran)
+    return Part((*others, Factor(r, last.rows + m, last.blocks + 1)), (), part.rows + m, ran)
 
 
 def _factor(
@@ -191,9 +170,3 @@ def _doubled(binding: Binding, waiting: tuple[Array, ...]) -> tuple[Array, ...]:
     while pieces and pieces[-1].shape[0] <= last.shape[0]:
         last = binding.namespace(last).concat([pieces.pop(), last], axis=0)
     return (*pieces, last)
-
-
-def _below(static: tuple[Binding, float], r: Array, behind: Array) -> Array:
-    binding, keep = static
-    seed = r if keep == 1 else r * keep
-    return binding.call(R_FACTOR, Factorisation(), (behind, None, None, seed), NO_WISH)[0]

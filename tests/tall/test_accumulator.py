@@ -165,6 +165,20 @@ def test_rows_as_large_as_squares_overflow_are_no_trouble():
     near(fit.solve_path([0.0]).x[0], solution(a, b), dtype="float32")
 
 
+@pytest.mark.parametrize("looking", [False, True])
+def test_rounding_does_not_add_up_over_thousands_of_blocks(looking):
+    random = np.random.default_rng(0)
+    a = random.standard_normal((400_000, 4), dtype="float32")
+    b = a.sum(axis=1) + random.standard_normal(400_000, dtype="float32")
+    fit = LstsqAccumulator(4, block_rows=100)
+    for first in range(0, 400_000, 10_000):
+        fit.push(a[first : first + 10_000], b[first : first + 10_000])
+        if looking:
+            fit.solve()
+    # With one R for all 4000 blocks it is 146 units.
+    near(fit.solve().x, solution(a, b), 20, "float32")
+
+
 def test_two_threads_with_an_accumulator_each():
     from concurrent.futures import ThreadPoolExecutor
 
