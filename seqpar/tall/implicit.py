@@ -45,6 +45,10 @@ METHODS = ("auto", "native", "tsqr")
 class ImplicitQ:
     """The Q of `qr(a, mode="implicit")` as factors: it is applied without being formed.
 
+    Real matrices of up to 256 columns in host memory keep Householder vectors, which take the memory of Q and little more. All
+    others keep orthonormal factors of blocks of rows, as large as Q; a matrix of few rows, or with m < n, keeps the framework's
+    own Q whole.
+
     A tree of arrays for JAX and PyTorch, so that it passes through `jax.jit`, `jax.vmap` and `torch.func`. Derivatives go to `a`
     and `x` through `R` and through products, as if Q were formed; `factors` themselves depend on how the rows were cut, and
     have none.
@@ -147,11 +151,7 @@ def _packs(binding: Binding, a: Array, request: Request) -> bool:
     if binding.dtype_name(a.dtype) in COMPLEX:
         return False
     problem = problem_of(binding, QR_PACKED, Factorisation(), (a,))
-    if (
-        problem.traced
-        and (below := solver_of(binding).beneath(a)) is not None
-        and binding.layout(below) is not None
-    ):
+    if problem.traced and solver_of(binding).beneath(a) is not None:
         # Under a transform of torch.func the kernel is given the memory beneath.
         problem = replace(problem, addressable=True, traced=False)
     try:
