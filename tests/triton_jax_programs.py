@@ -13,6 +13,7 @@ from seqpar.linear_recurrence_operation import Walk
 from seqpar.matrix_recurrence_operation import MatrixWalk
 from seqpar_triton.bound import Bound
 from seqpar_triton.configs import WalkConfig
+from triton_tall_programs import program as tall
 from triton_walk_programs import H200
 
 Shape = tuple[tuple[int, ...], str]
@@ -54,6 +55,8 @@ def programs() -> dict[str, Any]:
         "one": program(forward, walk, {"a": one, "b": one, "h0": ((1, 1), "float32")}),
         "one backward": program(backward, walk, {"a": one, "h": one, "g": one}),
         "huge": program(forward, walk, {"a": huge, "b": huge}),
+        "tall": tall(3000, 8),
+        "tall lstsq": tall(600, 3, q=False, right=2),
     }
 
 
@@ -89,6 +92,7 @@ def main() -> None:
         "along time": (lambda a, b: linear(a, b, axis=-1), [array(65536, 4096, dtype="bfloat16")] * 2),
         "vmap": (jax.vmap(gradient(linear), (0, None)), [array(2, 64, 512, 4096), many]),
         "matrix": (gradient(matrix), [array(65536, 512, 3, 3), array(65536, 512, 3)]),
+        "tall": (lambda a: seqpar.qr(a, method="tsqr", backend="triton"), [array(100_000, 8)]),
     }
     for name, (function, given) in calls.items():
         text = jax.jit(function).trace(*given).lower(lowering_platforms=("cuda",)).as_text()

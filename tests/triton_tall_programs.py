@@ -10,15 +10,15 @@ from triton_cubins import ARCHITECTURES, cubins
 
 
 def program(
-    m: int, n: int, dtype: str = "float32", *, lead: tuple[int, ...] = (), q: bool = True, lstsq: bool = False
+    m: int, n: int, dtype: str = "float32", *, lead: tuple[int, ...] = (), q: bool = True, right: int = 0
 ) -> Any:
-    """The program that is chosen for row-major matrices; for least squares, with one right-hand side, weights and a seed."""
-    columns = n + lstsq
+    """The program that is chosen for row-major matrices; for least squares, with right-hand sides, weights and a seed."""
+    columns = n + right
     layouts = {"a": row_major((*lead, m, n), dtype), "r": row_major((*lead, columns, columns), dtype)}
     if q:
         layouts["q"] = row_major((*lead, m, n), dtype)
-    if lstsq:
-        layouts["b"] = row_major((*lead, m, 1), dtype)
+    if right:
+        layouts["b"] = row_major((*lead, m, right), dtype)
         layouts["weights"] = row_major((*lead, m), dtype)
         layouts["seed"] = row_major((*lead, columns, columns), dtype)
     layouts["ran"] = row_major(lead, "int32")
@@ -33,7 +33,7 @@ def programs() -> dict[str, Any]:
         "batch 16": program(16, 16, lead=(8192,)),
         "batch 32": program(256, 32, lead=(10_000,)),
         "batch 64 float64": program(256, 64, "float64", lead=(640,)),
-        "lstsq 63": program(1_000_000, 63, q=False, lstsq=True),
+        "lstsq 63": program(1_000_000, 63, q=False, right=1),
     }
 
 

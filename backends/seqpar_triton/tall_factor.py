@@ -78,19 +78,19 @@ def tall_factor(
     there = rows < size
     if IN_ROWS:
         a_column = 1
-    start = start_of(matrix, n1, n2, a_0, a_1, a_2) + first * a_row
-    places = tl.multiple_of(start, READ) + places_of(rows, lanes, a_row, a_column, FAR, READ)
+    start = start_of(matrix, n1, n2, a_0, a_1, a_2, READ) + tl.multiple_of(first * a_row, READ)
+    places = start + places_of(rows, lanes, a_row, a_column, FAR, READ)
     if FULL:
         tile = tl.load(a + places, mask=there[:, None], other=0.0)
     else:
         tile = tl.load(a + places, mask=there[:, None] & (lanes < of_a)[None, :], other=0.0)
     if b is not None:
-        start = start_of(matrix, n1, n2, b_0, b_1, b_2) + first * b_row
+        start = start_of(matrix, n1, n2, b_0, b_1, b_2, 1) + first * b_row
         places = start + places_of(rows, lanes - of_a, b_row, b_column, FAR, 1)
         of_b = (lanes >= of_a) & (lanes < columns)
         tile += tl.load(b + places, mask=there[:, None] & of_b[None, :], other=0.0)
     if weights is not None:
-        places = start_of(matrix, n1, n2, weights_0, weights_1, weights_2) + first * weights_row
+        places = start_of(matrix, n1, n2, weights_0, weights_1, weights_2, 1) + first * weights_row
         if FAR:
             places += rows.to(tl.int64) * weights_row
         else:
@@ -126,14 +126,14 @@ def tall_factor(
     diagonal = tl.where(on, tile, 0.0)
     lost = tl.where(bad, float("nan"), 0.0).to(tile.dtype)
     out = tl.where(rows[:, None] <= lanes[None, :], tile * up[None, :] + lost, 0.0)
+    start = tl.multiple_of(matrix * r_matrix, WRITTEN)
     if ROOT:
         out *= tl.where(tl.sum(diagonal, axis=1) < 0, -1.0, 1.0).to(tile.dtype)[:, None]
         out = tl.where(on, tl.abs(out), out)
-        start = matrix * r_matrix
         tl.store(ran + matrix, CODE)
     else:
-        start = matrix * r_matrix + r_first + block.to(tl.int64) * columns * columns
-    places = tl.multiple_of(start, WRITTEN) + places_of(rows, lanes, columns, 1, False, WRITTEN)
+        start += tl.multiple_of(r_first + block.to(tl.int64) * columns * columns, WRITTEN)
+    places = start + places_of(rows, lanes, columns, 1, False, WRITTEN)
     across = (rows < columns)[:, None]
     if not FULL:
         across = across & (lanes < columns)[None, :]
@@ -227,10 +227,13 @@ def part_of(block, blocks, units, unit):
 
 
 @triton.jit
-def start_of(matrix, n1, n2, s0, s1, s2):
+def start_of(matrix, n1, n2, s0, s1, s2, WIDTH: tl.constexpr):
     """Elements from an operand's first to those of one matrix of up to three leading axes."""
     outer = matrix // n2
-    return (matrix % n2) * s2 + (outer % n1) * s1 + (outer // n1) * s0
+    # Said of each part: a sum with a zero that is known falls away, and with it what was said of the sum.
+    off = tl.multiple_of((matrix % n2) * s2, WIDTH)
+    off += tl.multiple_of((outer % n1) * s1, WIDTH)
+    return off + tl.multiple_of((outer // n1) * s0, WIDTH)
 
 
 @triton.jit
