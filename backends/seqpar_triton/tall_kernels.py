@@ -7,13 +7,13 @@ from seqpar.dispatch.problem import Kernel, Layout, Problem, wrong_counts
 from seqpar_triton.configs import OnePassConfig, TallConfig
 from seqpar_triton.kernels import INTERPRETED_RANK, TritonKernel
 from seqpar_triton.limits import MOST_SEQUENCES
-from seqpar_triton.tall_grid import MOST_COLUMNS, grid_for, tile_of, too_large
+from seqpar_triton.tall_grid import MOST_COLUMNS, MOST_ROWS, grid_for, tile_of, too_large
 
 if TYPE_CHECKING:
     from seqpar_triton.tall_bound import BoundTall
 
-FIRST, LAST = 8.0, 28.0
-"""Ranks where everything of one matrix happens in one program, and where it is a tree: see `rank`."""
+FIRST, LAST = 4.0, 28.0
+"""Ranks for many small matrices and for large ones: see `rank`."""
 
 
 class TallKernel(TritonKernel):
@@ -61,19 +61,17 @@ class TallKernel(TritonKernel):
         return None
 
     def rank(self, problem: Problem) -> float:
-        """First where a matrix is one program's; behind Cholesky's methods and ahead of the framework's own otherwise.
+        """First for matrices of up to 1,024 rows; else behind Cholesky's methods, ahead of the framework's own.
 
-        A batch of small matrices is one launch here, that reads them once, against a few batched launches of a library for each
-        of two products, factorisations and solves, and one that loops over them for Q (torch). A large matrix is another
-        matter: Cholesky's products run near the speed of memory, where reflections take three operations on a whole tile
-        per column, some 0.4 ms for 1M x 64 float32 by count of operations on an H200, against 0.2 for four passes over its
-        memory; and its certificate says where it does not apply. Neither is measured.
+        A batch of small matrices is one launch here, which reads them once. Libraries take several for each of two products,
+        factorisations and solves, and torch forms Q in a loop over matrices. A large matrix is another matter: Cholesky's
+        products run near the speed of memory, while reflections take three operations on a whole tile per column, by count
+        0.4 ms for R of 1M x 64 float32 on an H200, against 0.2 for four passes over that memory; and a certificate tells
+        where those do not apply. Nothing of this is measured.
         """
         if problem.device != "cuda" or self.refuses(problem, self.config()) is not None:
             return INTERPRETED_RANK
-        rows, columns = problem.shape[-2:]
-        one = grid_for(TallConfig(), rows, columns, "float64" in problem.dtypes).blocks == 1
-        return FIRST if one else LAST
+        return FIRST if problem.shape[-2] <= MOST_ROWS else LAST
 
     def programs(  # type: ignore[override]
         self, config: TallConfig, layouts: Sequence[Layout | None]

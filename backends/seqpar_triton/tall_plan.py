@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seqpar.dispatch.geometry import ITEMSIZE, merge
 from seqpar.dispatch.problem import Layout
@@ -228,10 +228,11 @@ def _walked(layouts: Layouts) -> tuple[_Walk, list[Mapping[str, int]]]:
     """The axes that one launch walks, and the parts of memory for which launches follow each other."""
     own = {name: 0 if name == "ran" else 1 if name == "weights" else 2 for name in layouts}
     sizes = list(layouts["ran"].shape)
-    slots: dict[str, Any] = {}
-    for name, (shape, strides, _) in layouts.items():
-        lead = len(shape) - own[name]
-        slots[name] = _Slot([0 if n == 1 else s for n, s in zip(shape[:lead], strides[:lead], strict=True)])
+    slots: dict[str, _Slot] = {}
+    for name, x in layouts.items():
+        lead = len(x.shape) - own[name]
+        along = zip(x.shape[:lead], x.strides[:lead], strict=True)
+        slots[name] = _Slot([0 if n == 1 else stride for n, stride in along])
     joined = merge(sizes, list(slots.values()))
     outer, inner = joined[:-AXES], joined[-AXES:]
 
