@@ -12,6 +12,7 @@ import torch
 from array_api_compat import torch as xp
 
 from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+from seqpar_torch.internals import value_known
 
 Tensor = torch.Tensor
 
@@ -52,7 +53,15 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
     def svd(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # cuSOLVER's approximate driver is good for well-conditioned matrices only; Jacobi's is accurate for all.
         driver = "gesvdj" if a.is_cuda else None
-        return svd_of_finite(xp, lambda x: torch.linalg.svd(x, full_matrices=False, driver=driver), a)
+
+        def svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            u, s, vh = torch.linalg.svd(x, full_matrices=False, driver=driver)
+            return u, s, vh
+
+        readable = a.device.type == "cpu" and not torch.compiler.is_compiling() and value_known(a)
+        if readable and torch.isfinite(a).all():  # 48 microseconds against 173 for a 4 x 4 matrix
+            return svd(a)
+        return svd_of_finite(xp, svd, a)
 
     def where_all(
         self, accepted: Tensor, found: tuple[Tensor, ...], again: Callable[[], tuple[Tensor, ...]]
