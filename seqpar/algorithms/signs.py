@@ -25,7 +25,7 @@ def positive_diagonal(xp: Any, q: Array | None, r: Array) -> tuple[Array | None,
     here = diagonal(xp, r)
     if not xp.isdtype(r.dtype, "complex floating"):
         minus = here < 0
-        r = xp.where(minus[..., :, None], -r, r)
+        r = xp.where(minus[..., :, None], 0 - r, r)  # zeros below the diagonal stay 0, not -0
         return (None if q is None else xp.where(minus[..., None, :], -q, q)), r
     size = xp.abs(here)
     nonzero = size != 0
