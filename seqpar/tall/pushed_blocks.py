@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -134,9 +133,7 @@ def not_negative(name: str, binding: Binding, which: str, x: Array) -> None:
 
 def anchor_of(name: str, binding: Binding, dtype: str, like: Array) -> Array:
     """An array of no elements that tells framework, device and dtype."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # JAX warns of what is refused below
-        x = binding.full(0.0, (0,), dtype, like)
+    x = binding.from_numpy(np.empty(0, dtype), like)
     if binding.dtype_name(x.dtype) != dtype:
         raise DtypeError(
             f"{name}: {binding.framework} has no {dtype} here. Turn it on first (in JAX the option jax_enable_x64), or "

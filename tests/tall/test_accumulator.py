@@ -135,6 +135,16 @@ def test_rows_may_be_overwritten_once_they_are_pushed():
     near(fit.solve().x, solution(a, b))
 
 
+@pytest.mark.parametrize("rows", [30, 3000])
+def test_rows_may_lie_in_memory_in_any_way(rows):
+    a, b = problem(rows, 3)
+    table = np.zeros(rows, dtype=[("pad", "u1"), ("a", ">f8", 3), ("b", ">f8")])
+    table["a"], table["b"] = a, b
+    expected = solution(a, b)
+    for one, other in ((table["a"], table["b"]), (np.asfortranarray(a), b), (a[::-1], b[::-1])):
+        near(LstsqAccumulator(3).push(one, other).solve().x, expected)
+
+
 def test_looking_on_the_way_changes_nothing_but_rounding():
     a, b = problem(500, 3)
     fit = LstsqAccumulator(3)
