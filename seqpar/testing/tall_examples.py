@@ -23,7 +23,7 @@ from seqpar.tall.ran import NAMES
 from seqpar.testing.comparison import widened
 from seqpar.testing.examples import Answers, Array, Example, Shape
 
-UNITS = 5
+UNITS = 10
 """Rounding units per column that an entry of a product may be off, relative to its column. The gates of the benchmark qr_v2 of
 GPU MODE allow 20 of them for Q R, and 100 for Q^H Q, in the sum over a column's entries."""
 
