@@ -14,7 +14,7 @@ from seqpar.dispatch.options import NO_WISH, check_wish
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, OptionError
 from seqpar.lstsq import LstsqResult
-from seqpar.tall import accumulator_file, cross_validation, ridge_path
+from seqpar.tall import cross_validation, ridge_path
 from seqpar.tall.accumulation import Accumulation, Settings
 from seqpar.tall.canonical import positive_integer
 from seqpar.tall.condition import ratio
@@ -247,12 +247,16 @@ class LstsqAccumulator:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file in NumPy's format .npz, replacing it as a whole. A `config` is not saved."""
+        from seqpar.tall import accumulator_file  # and with it zipfile, which `import seqpar` does without
+
         self._begun(f"{NAME}.save")
         accumulator_file.write(path, *accumulator_file.contents(self._settled()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], like: Array | None = None) -> LstsqAccumulator:
         """What `save` wrote, in the framework and on the device of the array `like`; in NumPy if None."""
+        from seqpar.tall import accumulator_file
+
         name = f"{NAME}.load"
         facts, arrays = accumulator_file.read(name, path)
         new = cls(**facts.pop("made_with"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def write(path: str | os.PathLike[str], facts: dict[str, Any], arrays: dict[str,
     path = Path(path)
     head = json.dumps({"format": FORMAT, "version": VERSION, **facts})
     # Beside the file, since only within one file system does a rename replace at once.
-    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    new = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         with open(new, "xb") as file:
             np.savez(file, head=np.asarray(head), **arrays)
