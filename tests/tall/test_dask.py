@@ -53,7 +53,7 @@ def test_every_matrix_of_the_gallery_meets_the_gates(name: str, dtype: str, sync
     meets_the_gates(a, q, r)
 
 
-@pytest.mark.parametrize("method", ["tsqr", "native"])
+@pytest.mark.parametrize("method", ["tsqr", "cholesky", "native"])
 def test_a_method_is_that_of_the_chunks_and_the_answer_is_the_same(method: str, sync: None) -> None:
     a = RNG.standard_normal((200, 7))
     q, r = dask.compute(*seqpar.qr(rows(a), method=method))
@@ -224,6 +224,25 @@ def test_options_around_the_computation_do_not_reach_the_chunks(sync: None) -> N
 def test_explain_names_the_graph() -> None:
     why = seqpar.explain(seqpar.qr, da.zeros((100, 3), chunks=(10, 3)))
     assert (why.backend, why.method) == ("dask", "tsqr")
+
+
+def test_pullbacks_are_lazy_and_those_of_numpy(sync: None) -> None:
+    a, b, g = (RNG.standard_normal((200, k)) for k in (4, 2, 4))
+    want = seqpar.vjp(seqpar.qr, a)[1]((g, g[:4]))[0]
+    found = seqpar.vjp(seqpar.qr, rows(a))[1]((rows(g), da.from_array(g[:4])))[0]
+    assert isinstance(found, da.Array)
+    np.testing.assert_allclose(found.compute(), want, atol=1e-12)
+    fit, pullback = seqpar.vjp(seqpar.lstsq, rows(a), rows(b))
+    right, wanted = seqpar.vjp(seqpar.lstsq, a, b)
+    for x, y in zip(pullback(fit), wanted(right), strict=True):
+        np.testing.assert_allclose(x.compute(), y, atol=1e-12)
+
+
+def test_q_without_its_numbers(sync: None) -> None:
+    a = RNG.standard_normal((200, 4))
+    q = seqpar.qr(rows(a), mode="implicit")
+    np.testing.assert_allclose(q.apply_adjoint(rows(a)).compute(), seqpar.qr(a).R, atol=1e-12)
+    np.testing.assert_allclose(q.materialize().compute(), seqpar.qr(a).Q, atol=1e-13)
 
 
 def test_processes_give_the_bits_that_one_process_gives() -> None:
