@@ -72,6 +72,7 @@ def qr_vjp(
         through_q = product(q, product(r[..., p:], adjoint(xp, other)))
         qbar = through_q if qbar is None else qbar + through_q
         r, rbar = r[..., :p], None if rbar is None else rbar[..., :p]
+        ybar = xp.where(_is_singular(xp, r), xp.full_like(ybar, xp.nan), ybar)
     inverse = adjoint(xp, inverse_of(xp, r))
     m = None if rbar is None else product(r, adjoint(xp, rbar))
     if qbar is not None:
@@ -93,7 +94,7 @@ def r_jvp(xp: Any, operands: Operands, r: Array, tangents: Operands, total: Tota
         rows, stacked = _stacked_jvp(xp, operands, tangents)
         return qr_jvp(xp, _q_of(xp, rows, r), r, stacked, total)[1]
     product = linear_algebra(r).product
-    unit = _unit(xp, r)
+    unit = unit_of(xp, r)
     inverse = inverse_of(xp, r / unit)
     gram = total(_gram_jvp(xp, operands, tangents, unit))
     c = product(adjoint(xp, inverse), product(gram, inverse)) / unit
@@ -110,7 +111,7 @@ def r_vjp(
         return _stacked_vjp(xp, operands, qr_vjp(xp, _q_of(xp, rows, r), r, None, rbar, total), wanted)
     product = linear_algebra(r).product
     n = r.shape[-1] if b is None else r.shape[-1] - b.shape[-1]
-    unit = _unit(xp, r)
+    unit = unit_of(xp, r)
     inverse = inverse_of(xp, r / unit)
     m = from_lower(xp, product(r, adjoint(xp, rbar)))
     # Divided by the unit twice, once on either side of the product: the square may be no number of this type.
@@ -248,19 +249,24 @@ def inner(xp: Any, x: Array, y: Array, axis: int = -1) -> Array:
 
 def inverse_of(xp: Any, r: Array) -> Array:
     """R^-1; NaN where R has a zero on its diagonal."""
-    unit = _eye(xp, r)
-    singular = xp.any((r == 0) & (unit == 1), axis=(-2, -1), keepdims=True)
+    unit, singular = _eye(xp, r), _is_singular(xp, r)
     # Some solvers raise for a singular matrix.
     found = linear_algebra(r).solve_right(xp.broadcast_to(unit, r.shape), xp.where(singular, unit, r))
     return xp.where(singular, xp.full_like(found, xp.nan), found)
 
 
-def _unit(xp: Any, r: Array) -> Array:
-    """The size of R: with entries beyond 1e19, squares of float32 are no numbers."""
+def _is_singular(xp: Any, r: Array) -> Array:
+    """Is there a zero on the diagonal? (..., 1, 1)"""
+    return xp.any((r == 0) & (_eye(xp, r) == 1), axis=(-2, -1), keepdims=True)
+
+
+def unit_of(xp: Any, r: Array) -> Array:
+    """The size of a matrix: with entries beyond 1e19, squares of float32 are no numbers."""
     size = xp.abs(r)
     if r.shape[-1] == 0:
         return xp.sum(size, axis=(-2, -1), keepdims=True)
-    return xp.max(size, axis=(-2, -1), keepdims=True)
+    largest = xp.max(size, axis=(-2, -1), keepdims=True)
+    return xp.where(largest > 0, largest, xp.ones_like(largest))
 
 
 def lower_of(xp: Any, x: Array) -> Array:

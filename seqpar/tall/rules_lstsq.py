@@ -31,7 +31,7 @@ from seqpar.algorithms.arrays import filled
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.rules import Total, all_here, inner
+from seqpar.tall.rules import Total, all_here, inner, unit_of
 
 Operands = Sequence[Any]
 Results = Sequence[Any]
@@ -53,31 +53,35 @@ def lstsq_jvp(
     def weighted(y: Array) -> Array:
         return y if weights is None else weights[..., None] * y
 
-    # What enters the normal equations, and what their matrix changes by.
+    unit = unit_of(xp, root)
+    root = root / unit
+    share = _reciprocal(xp, residual)[..., None, :]
+    # What enters the normal equations, times the unit, and what their matrix changes by.
     moved = filled(xp, tuple(e.shape), 0.0, e, e.dtype) if db is None else db
     from_null = xp.zeros_like(x)
     right_side = xp.zeros_like(x)
     if da is not None:
         moved = moved - product(da, x)
         da_adjoint = adjoint(xp, da)
-        right_side = product(da_adjoint, weighted(e))
-        from_null = total(product(da_adjoint, weighted(product(a, _inverse(xp, root, x)))))
-    gained = inner(xp, weighted(e), moved, axis=-2)
+        right_side = product(da_adjoint, weighted(unit * e))
+        beyond = unit * product(a, unit * _inverse(xp, root, x))
+        from_null = total(product(da_adjoint, weighted(beyond)))
+    gained = inner(xp, weighted(share * e), moved, axis=-2)
     pushed = weighted(moved)
     if dweights is not None:
         changed = dweights[..., None] * e
         pushed = pushed + changed
-        gained = gained + inner(xp, e, changed, axis=-2) / 2
+        gained = gained + inner(xp, share * e, changed, axis=-2) / 2
     gained = total(gained)
-    right_side = total(right_side + product(a_adjoint, pushed))
+    right_side = total(right_side + product(a_adjoint, unit * pushed))
     if dridge is not None:
-        right_side = right_side - dridge[..., None] * x
-    dx = _inverse(xp, root, right_side) + product(null, from_null)
+        right_side = right_side - unit * dridge[..., None] * x
+    dx = unit * _inverse(xp, root, right_side) + product(null, from_null)
     if ridge is not None:
-        gained = gained - inner(xp, ridge[..., None] * x, dx, axis=-2)
+        gained = gained - inner(xp, ridge[..., None] * share * x, dx, axis=-2)
     dg = _gram_jvp(xp, operands, tangents)
     dg = None if dg is None else total(dg)
-    return dx, gained * _reciprocal(xp, residual), *_small_jvp(xp, results, dg, dridge)
+    return dx, gained, *_small_jvp(xp, results, dg, dridge)
 
 
 def lstsq_vjp(
@@ -90,17 +94,19 @@ def lstsq_vjp(
     root, null = results[5:]
     product = linear_algebra(x).product
     xbar = xp.zeros_like(x) if xbar is None else xbar
-    share = xp.zeros_like(residual) if residualbar is None else residualbar * _reciprocal(xp, residual)
-    share = share[..., None, :]
-    if ridge is not None and residualbar is not None:
-        xbar = xbar - ridge[..., None] * x * share
-    w = _inverse(xp, root, xbar)
+    share = _reciprocal(xp, residual)[..., None, :]
+    residualbar = (xp.zeros_like(residual) if residualbar is None else residualbar)[..., None, :]
+    if ridge is not None and cotangents[1] is not None:
+        xbar = xbar - ridge[..., None] * share * x * residualbar
+    unit = unit_of(xp, root)
+    root = root / unit
+    w = unit * _inverse(xp, root, xbar)
     of_gram, of_ridge = _small_vjp(xp, results, cotangents)
-    small = Small(x, w, share, _inverse(xp, root, x), product(null, xbar), of_gram)
+    small = Small(x, share, residualbar, unit, w, unit * _inverse(xp, root, x), product(null, xbar), of_gram)
     abar, bbar, weightsbar = rows_vjp(xp, a, b, weights, small, (wanted[0], wanted[1], wanted[3]))
     ridgebar = None
     if ridge is not None and wanted[2]:
-        ridgebar = -inner(xp, w, x)
+        ridgebar = -inner(xp, unit * w, x)
         if of_ridge is not None:
             ridgebar = ridgebar + _diagonal(xp, of_ridge)
     return abar, bbar, ridgebar, weightsbar
@@ -110,12 +116,16 @@ class Small(NamedTuple):
     """What the cotangents of rows are made of: matrices of n rows."""
 
     x: Array
-    w: Array
-    """G+ xbar."""
     share: Array
-    """Cotangents of the norms over these norms, (..., 1, k)."""
+    """One over the norm of what is left of each column of b, (..., 1, k)."""
+    residualbar: Array
+    """Cotangents of those norms, (..., 1, k)."""
+    unit: Array
+    """The size of root, (..., 1, 1): with entries of 1e-20 or 1e20, the size of G+ is no number of float32."""
+    w: Array
+    """G+ xbar / unit."""
     z: Array
-    """G+ x."""
+    """G+ x / unit."""
     outside: Array
     """P xbar."""
     gram: Array | None
@@ -128,13 +138,14 @@ def rows_vjp(
     """Cotangents of some rows of a, b and weights."""
     product = linear_algebra(a).product
     e = b - product(a, small.x)
-    aw = product(a, small.w)
-    pulled = aw + e * small.share
+    aw = small.unit * product(a, small.w)
+    along = small.residualbar * (small.share * e)
+    pulled = aw + along
     scale = None if weights is None else weights[..., None]
     abar = weightsbar = None
     if wanted[0]:
         # One product with rows of 3 k numbers: no sum of matrices as large as a.
-        left = xp.concat([e, -pulled, product(a, small.z)], axis=-1)
+        left = xp.concat([small.unit * e, -pulled, small.unit * product(a, small.z)], axis=-1)
         left = left if scale is None else scale * left
         abar = product(left, adjoint(xp, xp.concat([small.w, small.x, small.outside], axis=-1)))
     if small.gram is not None:
@@ -142,7 +153,7 @@ def rows_vjp(
         if abar is not None:
             abar = abar + 2 * (bent if scale is None else scale * bent)
     if weights is not None and wanted[2]:
-        weightsbar = inner(xp, aw + e * small.share / 2, e)
+        weightsbar = inner(xp, aw + along / 2, e)
         if small.gram is not None:
             weightsbar = weightsbar + inner(xp, bent, a)
     return abar, (pulled if scale is None else scale * pulled) if wanted[1] else None, weightsbar
@@ -203,7 +214,8 @@ def _small_vjp(xp: Any, results: Results, cotangents: Results) -> tuple[Array | 
         if right.shape[-2] < right.shape[-1]:
             beyond = product(rightbar, _outside(xp, right))
             of_a.append(product(adjoint(xp, right), _over_squares(values, beyond)))
-    inverse = product(adjoint(xp, root), root)
+    if rootbar is not None or nullbar is not None:
+        inverse = product(adjoint(xp, root), root)
     if rootbar is not None:
         pulled = product(adjoint(xp, root), rootbar)
         of_both.append(product(inverse, product(pulled, null)) - product(pulled, inverse) / 2)

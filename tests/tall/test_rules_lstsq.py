@@ -1,5 +1,6 @@
 """The rules of least squares against differences of the definition in float64, for changes that keep the rank."""
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqpar.tall.lstsq_operation import from_r
-from seqpar.tall.rules_lstsq import lstsq_jvp, lstsq_vjp
+from seqpar.tall.rules_lstsq import Small, lstsq_jvp, lstsq_vjp, rows_vjp
 
 KINDS = ["float64", "complex128"]
 STEP = 1e-6
@@ -219,3 +220,73 @@ def test_cotangents_are_transposes_of_tangents_for_every_result(case: str, kind:
         grads = lstsq_vjp(np, operands, results, bars, [True] * 4)
         total = sum(inner(g, t) for g, t in zip(grads, tangents, strict=True) if g is not None)
         np.testing.assert_allclose(total, inner(bars[place], tangent), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_may_be_pulled_back_block_by_block(kind: str) -> None:
+    change = Changing("both", kind)
+    a, b, ridge, weights = change.at(0)
+    x, _, _, _, _, root, null = results_of([a, b, ridge, weights])
+    xbar = normal(np.random.default_rng(3), x.shape, kind)
+    whole = lstsq_vjp(
+        np, [a, b, ridge, weights], results_of([a, b, ridge, weights]), [xbar] + [None] * 6, [True] * 4
+    )
+    inverse = adjoint(root) @ root
+    small = Small(
+        x,
+        np.ones((1, x.shape[-1])),
+        np.zeros((1, x.shape[-1])),
+        np.full((1, 1), 2.0),
+        inverse @ xbar / 2,
+        inverse @ x / 2,
+        null @ xbar,
+        None,
+    )
+    blocks = [
+        rows_vjp(np, a[i : i + 4], b[i : i + 4], weights[i : i + 4], small, (True,) * 3) for i in (0, 4, 8)
+    ]
+    for found, expected in zip(zip(*blocks, strict=True), (whole[0], whole[1], whole[3]), strict=True):
+        np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_the_pullback_needs_memory_for_its_result_and_a_few_columns() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((100_000, 32)), rng.standard_normal((100_000, 1))
+    results = results_of([a, b, None, None])
+    tracemalloc.start()
+    grads = lstsq_vjp(
+        np, [a, b, None, None], results, [np.ones((32, 1))] + [None] * 6, [True, True, False, False]
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert grads[0] is not None and grads[0].shape == a.shape
+    assert peak < a.nbytes + 16 * b.nbytes
+
+
+@pytest.mark.parametrize("size", [1e25, 1e-25])
+def test_numbers_whose_squares_are_none_have_derivatives(size: float) -> None:
+    rng = np.random.default_rng(0)
+    a, b, xbar, residualbar = (rng.standard_normal(shape) for shape in ((9, 3), (9, 2), (3, 2), (2,)))
+
+    def derivatives(size: float, kind: str) -> list[Any]:
+        operands = [(a * size).astype(kind), (b * size).astype(kind), None, np.ones(9, kind)]
+        results = results_of(operands)
+        bars = [xbar.astype(kind), (residualbar / size).astype(kind), *[None] * 5]
+        abar, bbar, _, weightsbar = lstsq_vjp(np, operands, results, bars, [True] * 4)
+        with np.errstate(all="ignore"):  # there are no float32 for what singular vectors change by
+            dx, dresidual, *_ = lstsq_jvp(
+                np, operands, results, [x[::-1] for x in operands[:2]] + [None, None]
+            )
+        return [
+            abar * kind_of(size, kind),
+            bbar * kind_of(size, kind),
+            weightsbar,
+            dx,
+            dresidual / kind_of(size, kind),
+        ]
+
+    def kind_of(size: float, kind: str) -> Any:
+        return np.dtype(kind).type(size)
+
+    for found, expected in zip(derivatives(size, "float32"), derivatives(1.0, "float64"), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

@@ -8,6 +8,7 @@ import pytest
 
 import seqpar
 from seqpar.errors import OptionError, ShapeError
+from seqpar.tall.framework_kernels import RowBlocks
 
 KINDS = ["float64", "complex128"]
 
@@ -143,3 +144,36 @@ def test_a_cotangent_that_is_not_like_the_result_is_refused() -> None:
         pullback(np.ones(3))
     with pytest.raises(ShapeError, match=r"cotangent.shape=\(2,\) is not the shape of its result, \(3,\)"):
         pullback(result._replace(x=np.ones(2), rank=None, method=None))
+
+
+def test_gradients_do_not_depend_on_blocks_and_arity() -> None:
+    a, b = numbers((400, 3), "float64"), numbers((400,), "float64", 1)
+    bars = numbers((400, 3), "float64", 2), numbers((3, 3), "float64", 3)
+
+    def gradients(**how: Any) -> list[Any]:
+        result, pullback = seqpar.vjp(seqpar.qr, a, **how)
+        fit, pullback_of_fit = seqpar.vjp(seqpar.lstsq, a, b, **how)
+        of_r = seqpar.vjp(seqpar.qr, a, mode="r", **how)[1]
+        return [
+            *pullback(type(result)(*bars)),
+            *of_r(bars[1]),
+            *pullback_of_fit((np.ones(3), None, None, None, None, None)),
+        ]
+
+    expected = gradients(method="native")
+    for rows, arity in ((16, 2), (50, 3), (128, 8)):
+        found = gradients(backend="framework", method="tsqr", config=RowBlocks(rows=rows, arity=arity))
+        for x, y in zip(found, expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+
+
+def test_a_matrix_of_zeros_or_with_nan_warns_of_nothing() -> None:
+    for a in (np.zeros((5, 3)), np.where(np.arange(15).reshape(5, 3) == 4, np.nan, 1.0)):
+        for mode in ("reduced", "r"):
+            result, pullback = seqpar.vjp(seqpar.qr, a, mode=mode)
+            ones = (
+                type(result)(*map(np.ones_like, result))
+                if isinstance(result, tuple)
+                else np.ones_like(result)
+            )
+            assert np.isnan(pullback(ones)[0]).all()
