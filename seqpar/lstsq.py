@@ -101,8 +101,9 @@ def lstsq(
     `weights`, by the rule of the minimum itself and not through the factorisation; where the rank is short they are those of
     changes that keep the rank. A norm or a singular value that is zero has the derivative zero.
 
-    Negative ridges and weights are refused where the values are at hand, which they are not on a GPU or under a
-    transformation. Nothing synchronises a device, save for method "cholesky", as in `qr`.
+    Ridges and weights that are negative, infinite or NaN are refused where the values are at hand, which they are not in JAX,
+    on a GPU or under a transformation. NaN and infinity in `a` or `b` make NaN in the matrix of the batch that holds them, in
+    no other. Nothing synchronises a device, save for method "cholesky", as in `qr`.
 
     Examples
     --------

@@ -235,7 +235,8 @@ def independent(
     eye = _eye(xp, r, n)
     scaled = r / unit
     singular = xp.any((scaled == 0) & (eye == 1), axis=(-2, -1), keepdims=True)
-    inverse = la.solve_right(xp.broadcast_to(eye, r.shape), xp.where(singular, eye, scaled))
+    every = eye if r.ndim == 2 else xp.broadcast_to(eye, r.shape)
+    inverse = la.solve_right(every, xp.where(singular, eye, scaled))
     size = xp.sqrt(_square(xp, scaled) * _square(xp, inverse))
     usable = ~singular & xp.isfinite(size)
     if rtol is None:
