@@ -11,6 +11,7 @@ from jax import lax
 
 from seqpar.dispatch.problem import Array
 from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+from seqpar_jax.avals import alike
 from seqpar_jax.precision import enable_x64
 
 
@@ -46,9 +47,14 @@ class JaxLinearAlgebra(StandardLinearAlgebra):
     def where_all(
         self, accepted: Array, found: tuple[Array, ...], again: Callable[[], tuple[Array, ...]]
     ) -> tuple[Array, ...]:
-        return tuple(
-            lax.cond(jnp.all(accepted), lambda: found, lambda: select(jnp, accepted, found, again()))
-        )
+        def taken() -> tuple[Array, ...]:
+            return tuple(alike((accepted, *found))[1:])
+
+        def mended() -> tuple[Array, ...]:
+            # A constant, which varies over no mesh axis, becomes one that does like the rest.
+            return tuple(alike((accepted, *select(jnp, accepted, found, again())))[1:])
+
+        return tuple(lax.cond(jnp.all(accepted), taken, mended))
 
     def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
         m = a.shape[-2]

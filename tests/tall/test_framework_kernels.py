@@ -245,3 +245,21 @@ def test_pytorch_is_as_accurate_under_any_of_its_precision_switches(precision: s
         torch.set_float32_matmul_precision("highest")
         torch.backends.mkldnn.matmul.fp32_precision = "none"
         torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+@each_method
+def test_jax_splits_a_batch_over_a_mesh_and_vectorises_over_it(backend: str, method: str) -> None:
+    """A mesh of one device has the checks of many: constants vary over no axis of it, and conditions want them to."""
+    jax = pytest.importorskip("jax")
+    a = np.stack([geometric(10.0, 100, 5), geometric(1e12, 100, 5), np.zeros((100, 5))])
+    x = Rung.JAX.array(a)
+    mesh = jax.sharding.Mesh(np.array(jax.devices("cpu")[:1]), ("rows",))
+    batch = jax.sharding.PartitionSpec("rows")
+    config = CertifiedCholesky(rows=30) if method == "cholesky" else None
+
+    def factorise(x: Any) -> Any:
+        return seqpar.qr(x, method=method, backend=backend, config=config)
+
+    split = jax.jit(jax.shard_map(factorise, mesh=mesh, in_specs=batch, out_specs=batch))
+    for q, r in (split(x), jax.jit(jax.vmap(factorise))(x)):
+        assert gates(a, np.asarray(q), np.asarray(r)) <= 1
