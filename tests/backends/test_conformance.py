@@ -98,11 +98,14 @@ class TestReference(BackendConformance):
 
 
 class TestFramework(BackendConformance):
-    backend = Backend(name="framework", version=seqpar.__version__, kernels=lambda: framework_kernels.KERNELS)
+    """What a framework's own linear algebra computes, and the same in the standard alone."""
 
-
-# Factors of Q have many right values, and products with them no public function of their own: tests/tall/test_host_packed.py.
-IMPLICIT = ("qr_packed", "qr_product")
+    backend = Backend(
+        name="framework",
+        version=seqpar.__version__,
+        kernels=lambda: framework_kernels.KERNELS,
+        provides=("framework", "reference"),
+    )
 
 
 class TestHost(BackendConformance):
