@@ -9,6 +9,7 @@ from seqpar.tall.implicit_operations import Product
 from seqpar.tall.operations import Factorisation
 from seqpar.tall.packing import RECORD, Packing
 from seqpar.tall.ran import TSQR
+from seqpar.testing.comparison import widened
 from seqpar.testing.oracle import Array
 from seqpar_host.tall_kernels import TallPacked, TallProduct, TallQR, TallR
 
@@ -40,34 +41,41 @@ def triangle(
 
 def right_triangle(a: Array) -> Array:
     """R in float64, with a diagonal that is not negative."""
-    r = np.linalg.qr(a.astype(np.float64), mode="r")
-    signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
-    return signs[..., None] * r
+    r = np.linalg.qr(widened(a), mode="r")
+    diagonal = np.diagonal(r, axis1=-2, axis2=-1)
+    phases = np.where(diagonal == 0, 1.0, diagonal / np.where(diagonal == 0, 1.0, np.abs(diagonal)))
+    return phases.conj()[..., None] * r
+
+
+def check_shape(r: Array) -> None:
+    """Upper triangular, and its diagonal real and not negative."""
+    assert (np.tril(r, -1) == 0).all()
+    diagonal = np.diagonal(r, axis1=-2, axis2=-1)
+    assert (diagonal.real >= 0).all() and (diagonal.imag == 0).all()
 
 
 def check_factors(a: Array, q: Array, r: Array) -> None:
     """The gates of the benchmark qr_v2 of GPU MODE, column by column for the product, so that scales of columns do not matter."""
     n, eps = a.shape[-1], float(np.finfo(a.dtype).eps)
-    wide_a, wide_q, wide_r = (x.astype(np.float64) for x in (a, q, r))
+    wide_a, wide_q, wide_r = (widened(x) for x in (a, q, r))
+    adjoint = wide_q.mT.conj()
     product = np.abs(wide_a - wide_q @ wide_r).sum(-2)
     assert (product <= 20 * n * eps * np.abs(wide_a).sum(-2)).all()
     assert (
-        np.abs(wide_r - wide_q.mT @ wide_a).sum(-2).max(-1) <= 20 * n * eps * np.abs(wide_a).sum(-2).max(-1)
+        np.abs(wide_r - adjoint @ wide_a).sum(-2).max(-1) <= 20 * n * eps * np.abs(wide_a).sum(-2).max(-1)
     ).all()
-    assert (np.abs(wide_q.mT @ wide_q - np.eye(n)).sum(-2).max(-1) <= 100 * n * eps).all()
-    assert (np.tril(r, -1) == 0).all()
-    assert (np.diagonal(r, axis1=-2, axis2=-1) >= 0).all()
+    assert (np.abs(adjoint @ wide_q - np.eye(n)).sum(-2).max(-1) <= 100 * n * eps).all()
+    check_shape(r)
 
 
 def check_triangle(a: Array, r: Array, scaled: float = 1.0) -> None:
-    """R alone has no Q to be held to: R^T R = A^T A, column by column."""
+    """R alone has no Q to be held to: R^H R = A^H A, column by column."""
     n, eps = a.shape[-1], float(np.finfo(a.dtype).eps)
-    wide_a, wide_r = a.astype(np.float64) / scaled, r.astype(np.float64) / scaled
-    sizes = np.sqrt((wide_a * wide_a).sum(-2))
-    gap = np.abs(wide_r.mT @ wide_r - wide_a.mT @ wide_a)
+    wide_a, wide_r = widened(a) / scaled, widened(r) / scaled
+    sizes = np.linalg.norm(wide_a, axis=-2)
+    gap = np.abs(wide_r.mT.conj() @ wide_r - wide_a.mT.conj() @ wide_a)
     assert (gap <= 20 * n * eps * sizes[..., :, None] * sizes[..., None, :]).all()
-    assert (np.tril(r, -1) == 0).all()
-    assert (np.diagonal(r, axis1=-2, axis2=-1) >= 0).all()
+    check_shape(r)
 
 
 Packed = tuple[Array, Array, Array]

@@ -17,6 +17,8 @@ class HostKernel(Kernel):
     backend = "host"
     form = "buffers"
     kernel: ClassVar[str]
+    instead: ClassVar[str] = "sequential"
+    """A method that needs less memory."""
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
         if problem.device != "cpu":
@@ -47,7 +49,7 @@ class HostKernel(Kernel):
             if run(words, 1 if alone else min(plan.threads, thread_limit(threads)), *addresses, *absent):
                 raise MemoryError(
                     f"{self.operation}: there is no memory for what {self.label} notes down. Give it fewer rows at a time, or "
-                    "method='sequential'."
+                    f"method={self.instead!r}."
                 )
 
         return launch

@@ -29,10 +29,10 @@ STEPS: dict[int, type[Any]] = {
 }
 
 
-def blocks_of(state: str) -> TallSpecialisation:
+def blocks_of(dtype: str) -> TallSpecialisation:
     """The steps for numbers of this type on this processor."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return TallSpecialisation(state, "+avx512f" in features)
+    return TallSpecialisation(dtype, "+avx512f" in features)
 
 
 def kernel(job: int) -> int:
@@ -49,6 +49,9 @@ def _emit(typing: Any, job: Any) -> Any:
         for number, step in STEPS.items():
             with builder.if_then(op.equals(number)):
                 step(builder, of, words).write()
+        if of.complex:
+            with builder.if_then(op.equals(w.PACK_WEIGHTS)):
+                Pack(builder, TallSpecialisation(of.state, of.wide), words).write()
         return I64(0)
 
     if not isinstance(job, Job):

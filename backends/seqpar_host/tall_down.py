@@ -21,6 +21,7 @@ from seqpar_host.tall_places import (
     merge_records_of,
     merged_of,
     pack,
+    pack_weights,
     powers_of,
     records_of,
     seen_of,
@@ -46,11 +47,10 @@ def alone(thread: int) -> bool:
 def forward(thread: int) -> None:
     """The part's R, and its reflections if Q is wanted."""
     plan, area = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.AREA)
-    itemsize, width = get(plan, w.ITEMSIZE), get(plan, w.WIDTH)
+    real, width = get(plan, w.REAL), get(plan, w.WIDTH)
     clear_bytes(area, get(plan, w.R_BYTES) + get(plan, w.LINE_BYTES))
-    for column in range(quotient(get(plan, w.LINE_BYTES), itemsize)):
-        one = ONE_SHORT if itemsize == 4 else ONE_LONG
-        poke_number(powers_of(plan, area) + column * itemsize, one, itemsize)
+    for column in range(quotient(get(plan, w.LINE_BYTES), real)):
+        poke_number(powers_of(plan, area) + column * real, ONE_SHORT if real == 4 else ONE_LONG, real)
     put(thread, w.POWERED, 0)
     if get(plan, w.SEED_ROWS) != 0 and get(thread, w.START) == 0:
         fold_seed(thread)
@@ -143,7 +143,7 @@ def load(thread: int, row: int, rows: int) -> None:
     if weights != 0:
         entry = slot_of(plan, w.WEIGHTS)
         begin, weighed = weights + row * get(entry, w.ROW_STEP), get(thread, w.WEIGHED)
-        pack(thread, begin, get(entry, w.ROW_STEP), get(plan, w.ITEMSIZE), weighed, rows, 1, first)
+        pack_weights(thread, begin, get(entry, w.ROW_STEP), weighed, rows)
         scale(thread, rows, target, weighed, 0)
 
 
@@ -220,7 +220,7 @@ def factor(thread: int, rows: int, inside: int, records: int) -> None:
             put(job, j.FRESH, 0)
             step(thread, j.REFLECT)
             if inside != 0:
-                unpack(thread, target + first * itemsize, row, down, PANEL, PANEL)
+                unpack(thread, target + first * get(plan, w.REAL), row, down, PANEL, PANEL)
 
 
 @routine
@@ -249,7 +249,7 @@ def merge(thread: int) -> None:
 def finish(thread: int) -> None:
     """Write R and what was run; leave signs on the diagonal where R was, if Q is wanted."""
     plan, job, area = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.JOB), get(thread, w.AREA)
-    itemsize = get(plan, w.ITEMSIZE)
+    itemsize, real = get(plan, w.ITEMSIZE), get(plan, w.REAL)
     put(job, j.TOP, area)
     put(job, j.TOP_STEP, top_step(plan))
     put(job, j.ROWS, get(plan, w.RESULT_ROWS))
@@ -263,5 +263,5 @@ def finish(thread: int) -> None:
     if get(plan, w.EXPLICIT) != 0:
         clear_bytes(area, get(plan, w.R_BYTES))
         for column in range(get(plan, w.WIDTH)):
-            sign = peek_number(signs_of(thread) + column * itemsize, itemsize)
-            poke_number(area + column * (top_step(plan) + itemsize), sign, itemsize)
+            sign = peek_number(signs_of(thread) + column * real, real)
+            poke_number(area + column * (top_step(plan) + itemsize), sign, real)

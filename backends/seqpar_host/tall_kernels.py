@@ -1,7 +1,7 @@
 """The host kernels of tall-skinny QR as a choice sees them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seqpar.dispatch.problem import Layout, Problem
 from seqpar.tall.packing import MOST_COLUMNS
@@ -10,17 +10,22 @@ from seqpar_host.host_kernel import HostKernel
 if TYPE_CHECKING:
     from seqpar_host.plan import Plan
 
+REAL = ({"float32"}, {"float64"})
+
 
 class TallKernel(HostKernel):
     """Rows pass through the caches once, block by block; the same bits for any number of threads."""
 
     method = "tsqr"
+    instead = "native"
     xla = ("cpu",)
+    takes: ClassVar[Sequence[set[str]]] = ({"float32"}, {"float64"}, {"complex64"}, {"complex128"})
+    works_in: ClassVar[str] = "one of float32, float64, complex64 and complex128"
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
         numbers = {name for name in problem.dtypes if name is not None}
-        if len(numbers) > 1 or not numbers <= {"float32", "float64"}:
-            return f"works in float32 or in float64, and the operands are {', '.join(sorted(numbers))}"
+        if numbers not in self.takes:
+            return f"works in {self.works_in}, and the operands are {', '.join(sorted(numbers))}"
         if problem.shape[-1] > MOST_COLUMNS:
             return f"keeps up to {MOST_COLUMNS} columns in the caches, and there are {problem.shape[-1]}"
         return super().refuses(problem, config)
@@ -34,7 +39,9 @@ class TallKernel(HostKernel):
 class TallQR(TallKernel):
     operation = "qr"
     kernel = "qr"
-    summary = "real, m >= n, n <= 256; batches and parts of rows in parallel; bitwise the same for any number of threads"
+    summary = (
+        "m >= n, n <= 256; batches and parts of rows in parallel; bitwise the same for any number of threads"
+    )
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
         rows, columns = problem.shape[-2:]
@@ -45,18 +52,22 @@ class TallQR(TallKernel):
 
 class TallR(TallKernel):
     operation = "r_factor"
+    # Weights are real.
+    takes = (*TallKernel.takes, {"complex64", "float32"}, {"complex128", "float64"})
     kernel = "r_factor"
-    summary = "real, up to 256 columns; weights, right-hand sides and rows on top are read where they lie"
+    summary = "up to 256 columns; weights, right-hand sides and rows on top are read where they lie"
 
 
 class TallPacked(TallQR):
     operation = "qr_packed"
+    takes, works_in = REAL, "float32 or in float64"
     kernel = "qr_packed"
     summary = "real, m >= n, n <= 256; Q as Householder vectors, in one pass over the rows"
 
 
 class TallProduct(TallKernel):
     operation = "qr_product"
+    takes, works_in = REAL, "float32 or in float64"
     kernel = "qr_product"
     summary = "Q x and Q^H x from packed Householder vectors"
 

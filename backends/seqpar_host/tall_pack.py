@@ -27,7 +27,7 @@ class Pack(TallCode):
         source, block, apart = self.word(SOURCE), self.word(BLOCK), self.word(COLUMN_STEP)
         held = self.room(height * PANEL)
         tiles = (rows + (PANEL - 1)) // PANEL * (PANEL // height)
-        packed = apart.equals(item)
+        packed = apart.equals(self.number_bytes)
         with self.loop((columns + (PANEL - 1)) // PANEL) as panel:
             first = panel * PANEL
             some = (columns - first).min(PANEL)
@@ -42,36 +42,33 @@ class Pack(TallCode):
                 with builder.if_then(builder.not_(whole)):
                     self.copy(begin, step, apart, left, some, held)
                 here = begin.where(whole, held)
-                down = step.where(whole, Int(builder, step.value.type(PANEL * item)))
-                lines = [self.load(here + down * row, PANEL, mask) for row in range(height)]
+                down = step.where(whole, Int(builder, step.value.type(self.row_bytes)))
+                lines = [self.columns(here + down * row, PANEL, mask) for row in range(height)]
                 found = largest.get()
                 for line in lines:
                     found = larger(found, line)
                 largest.set(found)
                 at = target + tile * (height * item)
                 for column, value in enumerate(turn(lines)):
-                    self.store(value, at + column * self.lead)
+                    self.set_rows(value, at + column * self.lead)
             self.store(largest.get(), self.word(LARGEST) + first * item)
 
     def copy(self, begin: Int, step: Int, apart: Int, left: Int, some: Int, held: Int) -> None:
         """A tile that lies otherwise, number by number; rows that are not there are zeros."""
-        item = self.item
-        height = TURNED // item
-        zero = self.constant(0.0, PANEL)
+        height = TURNED // self.item
         for line in range(height):
-            self.store(zero, held + line * (PANEL * item))
-        there = left.min(height)
-        with self.loop(there) as row, self.loop(some) as column:
-            value = self.load(begin + row * step + column * apart, 1)
-            self.store(value, held + row * (PANEL * item) + column * item)
+            self.set_columns(self.zeros(PANEL), held + line * self.row_bytes)
+        with self.loop(left.min(height)) as row, self.loop(some) as column:
+            value = self.columns(begin + row * step + column * apart, 1)
+            self.set_columns(value, held + row * self.row_bytes + column * self.number_bytes)
 
 
 class Unpack(TallCode):
     """UNPACK: rows and columns of a block into memory where the numbers of a row lie without gaps."""
 
     def write(self) -> None:
-        item = self.item
-        height = TURNED // item
+        item = self.number_bytes
+        height = TURNED // self.item
         rows, columns, step = self.word(ROWS), self.word(COLUMNS), self.word(ROW_STEP)
         target, block = self.word(SOURCE), self.word(BLOCK)
         with self.loop((columns + (PANEL - 1)) // PANEL) as panel:
@@ -87,11 +84,11 @@ class Unpack(TallCode):
     def tile(self, here: Int, target: Int, tile: Int, step: Int, mask: Mask, rows: Int | None) -> None:
         height = TURNED // self.item
         at = here + tile * (height * self.item)
-        columns: list[Lanes] = [self.load(at + c * self.lead, height) for c in range(PANEL)]
+        columns: list[Lanes] = [self.rows(at + c * self.lead, height) for c in range(PANEL)]
         for row, line in enumerate(turn_back(columns)):
             place = target + (tile * height + row) * step
             if rows is None:
-                self.store(line, place, mask)
+                self.set_columns(line, place, mask)
             else:
                 with self.builder.if_then(Int(self.builder, rows.value.type(row)).less(rows)):
-                    self.store(line, place, mask)
+                    self.set_columns(line, place, mask)

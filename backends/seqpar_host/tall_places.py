@@ -138,15 +138,34 @@ def pack(
     columns: int,
     first: int,
 ) -> None:
+    """Rows into a block; sizes of its columns are noted from the column `first` on."""
     plan, job = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.JOB)
+    put(job, j.LARGEST, get(thread, w.SIZES) + first * get(plan, w.REAL))
+    put(job, j.COLUMN_STEP, column_step)
+    put(job, j.COLUMNS, columns)
+    pack_by(thread, j.PACK, source, row_step, target, rows)
+
+
+@routine
+def pack_weights(thread: int, source: int, row_step: int, target: int, rows: int) -> None:
+    """Weights of rows, real numbers, as the one column of a block."""
+    plan, job = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.JOB)
+    # Sizes are noted anew when the rows are multiplied.
+    put(job, j.LARGEST, get(thread, w.SIZES))
+    put(job, j.COLUMN_STEP, get(plan, w.REAL))
+    put(job, j.COLUMNS, 1)
+    op = j.PACK if get(plan, w.REAL) == get(plan, w.ITEMSIZE) else j.PACK_WEIGHTS
+    pack_by(thread, op, source, row_step, target, rows)
+
+
+@routine
+def pack_by(thread: int, op: int, source: int, row_step: int, target: int, rows: int) -> None:
+    job = get(thread, w.JOB)
     put(job, j.SOURCE, source)
     put(job, j.ROW_STEP, row_step)
-    put(job, j.COLUMN_STEP, column_step)
     put(job, j.BLOCK, target)
     put(job, j.ROWS, rows)
-    put(job, j.COLUMNS, columns)
-    put(job, j.LARGEST, get(thread, w.SIZES) + first * get(plan, w.ITEMSIZE))
-    step(thread, j.PACK)
+    step(thread, op)
 
 
 @routine
@@ -167,11 +186,26 @@ def chunks_of(plan: int, rows: int) -> int:
 
 
 @routine
+def planes_of(plan: int, columns: int) -> int:
+    """Columns of real numbers that a block has for so many columns."""
+    return columns if get(plan, w.REAL) == get(plan, w.ITEMSIZE) else 2 * columns
+
+
+@routine
+def clear_rows(thread: int, rows: int, columns: int) -> None:
+    """Zeros in what is turned, in rows of whole panels."""
+    plan = get(get(thread, w.ORDERS), w.PLAN)
+    size, lead = ((rows + PANEL - 1) & -PANEL) * get(plan, w.REAL), LEAD * get(plan, w.REAL)
+    for column in range(planes_of(plan, columns)):
+        clear_bytes(get(thread, w.TURNED) + column * lead, size)
+
+
+@routine
 def keep(thread: int, kept: int, rows: int) -> None:
     """Write the block's reflections down, by columns without gaps."""
     plan = get(get(thread, w.ORDERS), w.PLAN)
-    size, lead = rows * get(plan, w.ITEMSIZE), LEAD * get(plan, w.ITEMSIZE)
-    for column in range(get(plan, w.WIDTH)):
+    size, lead = rows * get(plan, w.REAL), LEAD * get(plan, w.REAL)
+    for column in range(planes_of(plan, get(plan, w.WIDTH))):
         copy_bytes(get(thread, w.FACTORED) + column * lead, kept + column * size, size)
 
 
@@ -179,9 +213,9 @@ def keep(thread: int, kept: int, rows: int) -> None:
 def fetch(thread: int, kept: int, rows: int) -> None:
     """Read them again."""
     plan = get(get(thread, w.ORDERS), w.PLAN)
-    size, lead = rows * get(plan, w.ITEMSIZE), LEAD * get(plan, w.ITEMSIZE)
-    rest = ((rows + PANEL - 1) & -PANEL) * get(plan, w.ITEMSIZE) - size
-    for column in range(get(plan, w.WIDTH)):
+    size, lead = rows * get(plan, w.REAL), LEAD * get(plan, w.REAL)
+    rest = ((rows + PANEL - 1) & -PANEL) * get(plan, w.REAL) - size
+    for column in range(planes_of(plan, get(plan, w.WIDTH))):
         place = get(thread, w.FACTORED) + column * lead
         copy_bytes(kept + column * size, place, size)
         clear_bytes(place + size, rest)

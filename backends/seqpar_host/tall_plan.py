@@ -105,8 +105,10 @@ def make_product_plan(adjoint: bool, rows: int, layouts: Sequence[Layout | None]
 
 def _common(rows: int, width: int, dtype: str) -> tuple[list[int], Packing]:
     """Words that say how a matrix is cut."""
-    packing, of = Packing(rows, width, dtype), blocks_of(dtype)
+    of = blocks_of(dtype)
+    packing = Packing(rows, width, of.state)
     words = [0] * w.PLAN_WORDS
+    words[w.REAL] = of.itemsize
     words[w.KERNEL] = kernel_address(of)
     words[w.TASKS], words[w.ITEMSIZE], words[w.LANES] = CONDUCTED, ITEMSIZE[dtype], of.lanes
     words[w.ROWS], words[w.WIDTH], words[w.PANELS] = rows, width, packing.panels

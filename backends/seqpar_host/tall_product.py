@@ -16,6 +16,7 @@ from seqpar_host.tall_job import LEAD, PANEL, RECORD, TALL_WORDS
 from seqpar_host.tall_places import (
     address_of,
     chunks_of,
+    clear_rows,
     fetch,
     first_rows,
     merge_records_of,
@@ -259,8 +260,7 @@ def scatter(thread: int) -> None:
         fetch(thread, kept_rows(thread, at), rows)
         inside = 1 if block == 0 else 0
         if inside != 0:
-            for column in range(columns):
-                clear_bytes(turned + column * LEAD * itemsize, ((rows + PANEL - 1) & -PANEL) * itemsize)
+            clear_rows(thread, rows, columns)
             pack(thread, area, strip_step(plan), itemsize, turned, width, columns, 0)
         reflect_strip(thread, rows, inside, records_of(thread, get(thread, w.INDEX), block), 1)
         target = rows_of(thread, w.Y, get(thread, w.START) + at)

@@ -7,7 +7,7 @@ by a power of two, which changes no digit, and R is divided by it in the end.
 from llvmlite import ir
 
 from seqpar_host.simd import I64, Int, Lanes, Mask, Variable, either, splat
-from seqpar_host.tall_code import TallCode
+from seqpar_host.tall_code import TallCode, over, times
 from seqpar_host.tall_job import (
     BLOCK,
     CHUNKS,
@@ -45,7 +45,12 @@ def _all(kind: ir.VectorType, number: int) -> ir.Constant:
 
 
 def larger(sizes: Lanes, value: Lanes) -> Lanes:
-    """The larger size, lane by lane, by the order of bits: infinity is above all numbers and NaN above infinity."""
+    """The larger size, lane by lane, by the order of bits: infinity is above all numbers and NaN above infinity.
+
+    Of a complex number the size of its larger part.
+    """
+    if value.complex:
+        return larger(larger(sizes, value.real), value.imag)
     builder, kind = value.builder, _bits(value)
     width = 32 if value.state == "float32" else 64
     size = builder.and_(builder.bitcast(value.parts[0], kind), _all(kind, (1 << (width - 1)) - 1))
@@ -68,15 +73,15 @@ class Scale(TallCode):
             here = block + column * self.lead
             factor = Variable(self.constant(1.0))
             with builder.if_then(self.given(POWERS)):
-                factor.set(self.number(powers + column * item))
+                factor.set(self.real_number(powers + column * item))
             largest = Variable(self.constant(0.0))
             with self.loop(chunks) as chunk:
                 at = here + chunk * self.vector
                 row = Variable(factor.get())
                 with builder.if_then(self.given(WEIGHTS)):
                     row.set(self.load(weights + chunk * self.vector) * factor.get())
-                value = self.load(at) * row.get()
-                self.store(value, at)
+                value = times(self.rows(at), row.get())
+                self.set_rows(value, at)
                 largest.set(larger(largest.get(), value))
             self.store(self.highest(largest.get()), self.word(LARGEST) + column * item)
 
@@ -128,9 +133,9 @@ class Rescale(TallCode):
             now = either(self.given(FRESH), now.like(1.0), now)
             self.store(now, powers + at)
             with self.loop(self.word(TOP_ROWS)) as row:
-                place = top + row * self.word(TOP_STEP) + at
+                place = top + row * self.word(TOP_STEP) + panel * self.row_bytes
                 # One after the other: their quotient may be out of range.
-                self.store((self.load(place, PANEL) / before) * now, place)
+                self.set_columns(times(over(self.columns(place), before), now), place)
 
 
 def _power(most: Lanes) -> Lanes:
@@ -154,26 +159,27 @@ class Finish(TallCode):
         panels = (columns + (PANEL - 1)) // PANEL
         poison = Variable(self.constant(0.0, PANEL))
         with self.loop(rows) as row, self.loop(panels) as panel:
-            value = self.load(top + row * step + panel * (PANEL * item), PANEL)
-            poison.set(value.fma(0.0, poison.get()))
+            value = self.columns(top + row * step + panel * self.row_bytes)
+            for part in (value.real, value.imag) if value.complex else (value,):
+                poison.set(part.fma(0.0, poison.get()))
         spoiled = poison.get().sum()
-        nothing = spoiled.pick([0] * PANEL)  # zero, or NaN
+        nothing = self.lifted(spoiled.pick([0] * PANEL))  # zero, or NaN
         with self.loop(rows) as row:
-            diagonal = self.load(top + row * step + row * item, 1)
+            diagonal = self.columns(top + row * step + row * self.number_bytes, 1).real
             minus, plus = diagonal.like(-1.0), diagonal.like(1.0)
             sign = diagonal.less(0.0).select(minus, plus) + spoiled
             self.store(sign, signs + row * item)
             spread = Lanes(builder, (splat(builder, builder.extract_element(sign.parts[0], I64(0)), PANEL),))
             with self.loop(panels) as panel:
                 first = panel * PANEL
-                at = top + row * step + first * item
-                value = self.load(at, PANEL) / self.load(powers + first * item, PANEL)
+                at = top + row * step + first * self.number_bytes
+                value = over(self.columns(at), self.load(powers + first * item, PANEL))
                 # Adding zero: no zero has a sign.
-                value = value * spread + value.like(0.0)
+                value = times(value, spread) + value.like(0.0)
                 below = (row - first).first(PANEL)
                 value = below.select(nothing, value)
-                place = target + row * self.word(ROW_STEP) + first * item
-                self.store(value, place, (columns - first).first(PANEL))
+                place = target + row * self.word(ROW_STEP) + first * self.number_bytes
+                self.set_columns(value, place, (columns - first).first(PANEL))
 
 
 class Sign(TallCode):
@@ -184,7 +190,7 @@ class Sign(TallCode):
         top, step, signs = self.word(TOP), self.word(TOP_STEP), self.word(SIGNS)
         panels = (self.word(COLUMNS) + (PANEL - 1)) // PANEL
         with self.loop(self.word(ROWS)) as row, self.loop(panels) as panel:
-            at = top + row * step + panel * (PANEL * item)
-            sign = self.number(signs + row * item, PANEL)
+            at = top + row * step + panel * self.row_bytes
+            value = times(self.columns(at), self.real_number(signs + row * item, PANEL))
             # Adding zero: no zero has a sign.
-            self.store(sign.fma(self.load(at, PANEL), 0.0), at)
+            self.set_columns(value + value.like(0.0), at)

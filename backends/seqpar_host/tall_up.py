@@ -5,13 +5,14 @@ Q begins as signs on the diagonal, on top of zeros: so it is upper triangular, a
 
 from seqpar_host import tall_job as j
 from seqpar_host import tall_words as w
-from seqpar_host.memory import clear_bytes, get, put, quotient
+from seqpar_host.memory import get, put, quotient
 from seqpar_host.routines import routine
 from seqpar_host.tall_job import LEAD, PANEL, RECORD
 from seqpar_host.tall_places import (
     address_of,
     area_of,
     chunks_of,
+    clear_rows,
     fetch,
     first_rows,
     merge_records_of,
@@ -57,8 +58,7 @@ def backward(thread: int) -> None:
             fetch(thread, begin + at * across, rows)
         inside = 1 if block == 0 else 0
         if inside != 0:
-            for column in range(width):
-                clear_bytes(turned + column * LEAD * itemsize, ((rows + PANEL - 1) & -PANEL) * itemsize)
+            clear_rows(thread, rows, width)
             pack(thread, area, top_step(plan), itemsize, turned, width, width, 0)
         reflect_back(thread, rows, inside, records_of(thread, get(thread, w.INDEX), block))
         unpack(thread, turned, begin + at * across, across, rows, width)

@@ -14,7 +14,9 @@ R_BYTES, LINE_BYTES, RECORDS, RECORDS_BYTES, AREA_BYTES, SCRATCH_BYTES, REGION_B
 # Whether reflections are kept, and in how many phases the threads work; of a product with Q, columns of a strip, how many strips,
 # all columns, and whether it is with Q^H.
 KEEPS, PHASES, STRIP, STRIPS, ACROSS, ADJOINT = range(30, 36)
-PLAN_WORDS = 36
+# Bytes of a real number: of the numbers, or of their parts.
+REAL = 36
+PLAN_WORDS = 37
 # Operands and results: which pointer of the call (-1: absent), bytes per row and per column, and per index of each dim.
 # Q stands for the reflections too, T for their records.
 A, B, WEIGHTS, SEED, Q, R, RAN, T, SIGNS, X, Y = range(11)

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 
 from host_tall import check_factors, check_triangle, factorise, right_triangle, triangle
+from seqpar.testing.comparison import widened
 
 from .gallery import NAMES, geometric, matrices, mixed
 
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def numbers(random, shape, dtype):
+    x = random.standard_normal(shape)
+    return (x + 1j * random.standard_normal(shape) if dtype.startswith("complex") else x).astype(dtype)
+
+
 # One block and several, whole and not, one part and two, square, and panels that are whole and not.
 SHAPES = [(600, 33), (256, 64), (40, 40), (17_000, 20), (520, 128), (15, 15), (3, 1), (1, 1)]
 
@@ -38,7 +46,7 @@ def test_a_batch_of_differently_conditioned_matrices_meets_the_gates(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 33, 64, 100, 128, 256])
 def test_r_is_the_one_with_a_diagonal_that_is_not_negative(n, dtype):
-    a = np.random.default_rng(n).standard_normal((n + 300, n)).astype(dtype)
+    a = numbers(np.random.default_rng(n), (n + 300, n), dtype)
     right = right_triangle(a)
     # A dense matrix of these shapes has a condition number of at most 30.
     bound = 30 * n * np.finfo(dtype).eps * np.abs(right).max()
@@ -66,17 +74,18 @@ def test_a_column_of_zeros_among_others_leaves_q_orthonormal():
     check_factors(a, *factorise(a))
 
 
+@pytest.mark.parametrize(("dtype", "wide"), [("float32", "float64"), ("complex64", "complex128")])
 @pytest.mark.parametrize("scale", [1e-42, 1e-36, 1e-30, 1e-19, 1e19, 1e30, 2e36])
-def test_squares_of_float32_may_lie_out_of_range(scale):
-    a = (np.random.default_rng(0).standard_normal((700, 33)) * scale).astype(np.float32)
+def test_squares_of_float32_may_lie_out_of_range(scale, dtype, wide):
+    a = (numbers(np.random.default_rng(0), (700, 33), wide) * scale).astype(dtype)
     q, r = factorise(a)
     if scale > 1e-40:
         check_factors(a, q, r)
         check_triangle(a, triangle(a), scale)
     else:
         # R has few digits itself where its numbers are below the smallest normal one; Q has all.
-        assert np.abs(q.T.astype(np.float64) @ q - np.eye(33)).max() <= 33 * 2.0**-23
-        assert np.abs(a - q.astype(np.float64) @ r).max() <= 2.0**-140
+        assert np.abs(widened(q).T.conj() @ q - np.eye(33)).max() <= 33 * 2.0**-23
+        assert np.abs(a - widened(q) @ r).max() <= 2.0**-140
 
 
 @pytest.mark.parametrize(("dtype", "power"), [("float32", 36), ("float64", 300)])
@@ -93,10 +102,12 @@ def test_rows_may_grow_out_of_the_range_that_the_first_ones_were_scaled_to():
     check_factors(a.astype(np.float32), *factorise(a.astype(np.float32)))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, complex(0, np.nan), complex(np.inf, 0)])
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (5, 3), (17_000, 32), (16_000, 0)])
 def test_a_number_that_is_none_spoils_its_own_matrix_alone(row, column, value):
-    a = np.random.default_rng(0).standard_normal((3, 17_001, 33)).astype(np.float32)
+    a = numbers(
+        np.random.default_rng(0), (3, 17_001, 33), "complex64" if isinstance(value, complex) else "float32"
+    )
     a[1, row, column] = value
     for r in (factorise(a)[1], triangle(a)):
         assert np.array_equal(np.isnan(r).any((1, 2)), [False, True, False])
@@ -125,12 +136,12 @@ def _stacked(a, b, weights, seed):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_r_alone_takes_right_hand_sides_weights_and_rows_on_top(m, n, k, s, weighted, dtype):
     random = np.random.default_rng(0)
-    a = random.standard_normal((2, m, n)).astype(dtype)
-    b = random.standard_normal((2, m, k)).astype(dtype) if k else None
-    weights = random.random((2, m)).astype(dtype) if weighted else None
-    seed = random.standard_normal((2, s, n + k)).astype(dtype)
+    a = numbers(random, (2, m, n), dtype)
+    b = numbers(random, (2, m, k), dtype) if k else None
+    weights = random.random((2, m)).astype(a.real.dtype) if weighted else None
+    seed = numbers(random, (2, s, n + k), dtype)
     for on_top in (None, seed):
-        rows = _stacked(*(None if x is None else x.astype(np.float64) for x in (a, b, weights, on_top)))
+        rows = _stacked(*(None if x is None else widened(x) for x in (a, b, weights, on_top)))
         check_triangle(rows.astype(dtype), triangle(a, b, weights, on_top))
 
 
