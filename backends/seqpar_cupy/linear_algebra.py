@@ -10,8 +10,7 @@ import math
 
 import cupy
 import numpy as np
-from cupy.cuda import device
-from cupy_backends.cuda.libs import cublas, cusolver
+from cupy.cuda import cublas, cusolver, device
 from cupyx.scipy.linalg import solve_triangular
 
 from seqpar.dispatch.problem import Array
