@@ -57,6 +57,13 @@ class TallR(TallKernel):
     kernel = "r_factor"
     summary = "up to 256 columns; weights, right-hand sides and rows on top are read where they lie"
 
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        rows, columns = problem.shape[-2:]
+        if rows < columns:
+            # Rows are folded into a square R. Where the first columns depend on each other, that has rows beyond the m-th.
+            return f"factorises tall matrices, and this one has {rows} rows and {columns} columns"
+        return super().refuses(problem, config)
+
 
 class TallPacked(TallQR):
     operation = "qr_packed"

@@ -138,6 +138,14 @@ def test_signs_hold_without_full_rank_and_with_fewer_rows_than_columns() -> None
             assert_signs(seqpar.qr(a, mode="r", method=method))
 
 
+def test_r_of_few_rows_has_their_products_where_the_first_columns_depend_on_each_other(rung: Rung) -> None:
+    a = numbers((6, 8))
+    a[:, 3], a[:, 5] = a[:, 0], 0
+    r = rung.numpy(rung.call(seqpar.qr, rung.array(a), mode="r"))
+    assert r.shape == (6, 8)
+    np.testing.assert_allclose(r.T @ r, a.T @ a, atol=1e-13)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_stays_in_its_matrix(rung: Rung, bad: float) -> None:
     skip_lazy_batches(rung, (0,))
