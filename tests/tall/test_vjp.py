@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 
@@ -165,6 +166,31 @@ def test_gradients_do_not_depend_on_blocks_and_arity() -> None:
         found = gradients(backend="framework", method="tsqr", config=RowBlocks(rows=rows, arity=arity))
         for x, y in zip(found, expected, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+
+
+def test_the_rules_ask_for_nothing_beyond_the_array_api_standard() -> None:
+    a, b, xbar = (
+        numbers((8, 3), "complex128"),
+        numbers((8, 2), "float64", 1),
+        numbers((3, 2), "complex128", 2),
+    )
+    options = {"ridge": np.array([0.5, 0.0, 1.0]), "weights": np.random.default_rng(1).uniform(0.5, 2, 8)}
+
+    def gradients(make: Callable[[Any], Any]) -> list[Any]:
+        fit, pullback = seqpar.vjp(
+            seqpar.lstsq, make(a), make(b), **{name: make(x) for name, x in options.items()}
+        )
+        bars = (make(xbar), make(np.ones(2)), None, make(np.ones(3)), None, None)
+        found = list(pullback(type(fit)(*bars)))
+        result, pullback = seqpar.vjp(seqpar.qr, make(a))
+        found += pullback(type(result)(make(a), make(a[:3])))
+        for tall in (a, a[:2]):
+            found += seqpar.vjp(seqpar.qr, make(tall), mode="r")[1](make(tall[:3]))
+        return found
+
+    strict = gradients(lambda x: array_api_strict.asarray(np.array(x)))
+    for found, expected in zip(strict, gradients(np.asarray), strict=True):
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_a_matrix_of_zeros_or_with_nan_warns_of_nothing() -> None:
