@@ -47,8 +47,8 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
                 lambda x: _solve(x.to(_wide(a)), r.to(_wide(a))).to(a.dtype), a, BLOCK // a.shape[-1]
             )
         # LAPACK wants columns, so that a copy is turned: 73 ms in blocks for the caches, 210 at once (262144 x 64, float32).
-        # cuBLAS counts in 32 bits.
-        return _by_rows(lambda x: _solve(x, r), a, BLOCK if a.is_cuda else 2048)
+        # cuBLAS counts elements in 32 bits.
+        return _by_rows(lambda x: _solve(x, r), a, (1 << 28) // max(a.shape[-1], 1) if a.is_cuda else 2048)
 
     def svd(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # cuSOLVER's approximate driver is good for well-conditioned matrices only; Jacobi's is accurate for all.
