@@ -27,6 +27,9 @@ from seqpar_bench.gpu.contenders import Field, LeftOutError, Made, checked
 from seqpar_bench.gpu.frameworks import JAX, CuPy, Frame, Torch
 from seqpar_bench.gpu.rounds import Timed, interleaved
 from seqpar_bench.gpu.table import Row, gains
+from seqpar_bench.gpu.tall_answers import TallYardstick, tall_inputs
+from seqpar_bench.gpu.tall_cases import TALL_CASES, TallCase
+from seqpar_bench.gpu.tall_contenders import TallField
 from seqpar_bench.measure import Samples
 
 LINEAR = Case(shape=(2, 64, 5))
@@ -63,6 +66,51 @@ def test_the_command_times_the_public_call_of_every_framework_forward_and_backwa
     printed = capsys.readouterr().out
     assert (tmp_path / "table.txt").read_text() in printed
     assert "copy: " in printed
+
+
+def test_the_command_times_tall_matrices_in_every_framework_and_finds_wrong_factors(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    chosen = [str(tmp_path), "--tall", "--dry-run", "--no-tests", "--only", "QR 1000000 x 64"]
+    assert command.main(chosen) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    timed = {(row["framework"], row["which"], row["numerics"]) for row in rows if row["seconds"]}
+    for frame in frames():
+        for work in ("reduced", "r", "lstsq"):
+            assert {(frame.title, work, numerics) for numerics in ("any", "deterministic")} <= timed
+            assert any(row["peer"] and row["framework"] == frame.title and row["seconds"] for row in rows)
+    monkeypatch.setattr(TallField, "_made", spoilt(TallField._made))
+    assert command.main([*chosen[:-1], "QR 20 x 32"]) == 1
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert all("WrongAnswerError" in problem for problem in record["problems"])
+    assert not any(row["seconds"] for row in record["rows"] if row["numerics"])
+
+
+def test_a_factorisation_that_is_a_little_wrong_is_found() -> None:
+    case = TallCase(shape=(3, 60, 6))
+    given = tall_inputs(case, numpy())
+    yardstick = TallYardstick(case, numpy(), given)
+    q, r = seqpar.qr(given.a)
+    assert 0 < yardstick.check("reduced", (q, r)) <= 1
+    assert 0 < yardstick.check("r", r) <= 1
+    x = seqpar.lstsq(given.a, given.b).x
+    assert 0 < yardstick.check("lstsq", x) <= 1
+    other = np.linalg.qr(given.a)
+    assert yardstick.check("reduced", tuple(other), signs=False) <= 1
+    nothing = r.copy()
+    nothing[0, 0, 0] = np.nan
+    wrong: list[tuple[Any, Any]] = [
+        ("reduced", (q * (1 + 1e-3), r)),
+        ("reduced", (q, r * (1 + 1e-3))),
+        ("reduced", (q, r + 1e-3)),
+        ("reduced", tuple(other)),
+        ("r", r * (1 + 1e-3)),
+        ("r", nothing),
+        ("lstsq", x * (1 + 1e-2)),
+    ]
+    for work, found in wrong:
+        with pytest.raises(WrongAnswerError):
+            yardstick.check(work, found)
 
 
 def test_where_there_is_no_gpu_the_command_says_so_and_fails(tmp_path: Path, monkeypatch: Any) -> None:
@@ -382,6 +430,13 @@ def test_bytes_are_those_of_the_least_traffic() -> None:
     states = 4 * 256 * 16_384 * 4  # bytes of b; A has four times as many
     matrices = next(case for case in CASES if str(case) == "n = 4, batch 256, T = 16384")
     assert (matrices.bytes_moved("forward"), matrices.bytes_moved("backward")) == (6 * states, 11 * states)
+
+
+def test_bytes_of_tall_matrices_are_those_that_are_read_and_written_once() -> None:
+    first = TALL_CASES[0]
+    assert first.bytes_moved("reduced") == 4 * (2 * 64_000_000 + 64 * 64)
+    assert first.bytes_moved("r") == 4 * (64_000_000 + 64 * 64)
+    assert TallCase(shape=(20, 32, 32)).bytes_moved("lstsq") == 4 * 20 * (32 * 32 + 32 + 32)
 
 
 def test_goals_are_those_of_torch_and_for_others_within_15_percent() -> None:

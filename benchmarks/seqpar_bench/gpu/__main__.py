@@ -2,7 +2,7 @@
 
     python -m seqpar_bench.gpu FOLDER
 
-runs `pytest -m gpu` of the source tree, measures the bandwidth of a copy, then the recurrences in PyTorch, CuPy and JAX
+runs `pytest -m gpu` of the source tree, measures the bandwidth of a copy, then the recurrences, or with --tall the QR of tall matrices, in PyTorch, CuPy and JAX
 against it and against every peer that is installed. Every answer is checked before a time is printed. It takes at most 8 minutes:
 later cases are left out when time runs out. FOLDER gets gpu.json, table.txt and tests.log.
 
@@ -24,11 +24,14 @@ from typing import Any
 
 from seqpar_bench.gpu import machine
 from seqpar_bench.gpu.answers import Inputs, Yardstick, inputs
-from seqpar_bench.gpu.cases import CASES, Case, Pass
+from seqpar_bench.gpu.cases import CASES, Case
 from seqpar_bench.gpu.contenders import Field, LeftOutError, checked
 from seqpar_bench.gpu.frameworks import JAX, CuPy, Frame, Torch
 from seqpar_bench.gpu.rounds import Budget, Timed, interleaved
 from seqpar_bench.gpu.table import Row, gains, table
+from seqpar_bench.gpu.tall_answers import TallYardstick, tall_inputs
+from seqpar_bench.gpu.tall_cases import TALL_CASES, TallCase
+from seqpar_bench.gpu.tall_contenders import TallField
 from seqpar_bench.measure import Samples
 
 SCHEMA = 1
@@ -77,13 +80,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-tests", action="store_true", help="measure only")
     parser.add_argument("--no-times", action="store_true", help="test only")
     parser.add_argument("--only", help="cases whose shape contains this, for example 'n = 4' or 65536")
+    parser.add_argument("--tall", action="store_true", help="tall QR and least squares, not recurrences")
     parser.add_argument(
         "--dry-run", action="store_true", help="everything in small on the CPU, to try the command"
     )
     args = parser.parse_args(argv)
-    cases = [case for case in CASES if args.only is None or args.only in str(case)]
+    everything: Sequence[Case | TallCase] = TALL_CASES if args.tall else CASES
+    cases = [case for case in everything if args.only is None or args.only in str(case)]
     if not cases:
-        parser.error(f"no case has {args.only!r} in its shape: {'; '.join(dict.fromkeys(map(str, CASES)))}")
+        known = "; ".join(dict.fromkeys(map(str, everything)))
+        parser.error(f"no case has {args.only!r} in its shape: {known}")
     # PyTorch, CuPy and JAX are in this process, and none may take all memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
@@ -93,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     alarm = threading.Timer(max(1.0, run.budget.left - 2), _stop, (run,))
     alarm.daemon = True
     alarm.start()
-    if run.gpu and not args.no_times:
+    if run.gpu and not args.no_times and not args.tall:
         machine.build_peers()
     try:
         if not args.no_tests:
@@ -130,7 +136,7 @@ def _report(run: Run) -> int:
     return 1 if run.problems else 0
 
 
-def _measure(run: Run, cases: Sequence[Case]) -> None:
+def _measure(run: Run, cases: Sequence[Case | TallCase]) -> None:
     """All cases in all frameworks that are there, in order of importance, as far as time allows."""
     frames: list[Frame] = []
     everybody: tuple[Frame, ...] = (Torch(run.gpu), CuPy(run.gpu), JAX(run.gpu))
@@ -154,7 +160,7 @@ def _measure(run: Run, cases: Sequence[Case]) -> None:
         weights = [c.weight for c, _ in passes[number:]]
         share = Budget((run.budget.left - SPARE) * weights[0] / sum(weights))
         try:
-            given = inputs(case, maker)
+            given = tall_inputs(case, maker) if isinstance(case, TallCase) else inputs(case, maker)
             rows = _rows(run, case, which, frames, maker, given, share)
         except Exception as error:
             run.problem(f"{case} {which}: {error!r}")
@@ -170,13 +176,24 @@ def _measure(run: Run, cases: Sequence[Case]) -> None:
 
 
 def _rows(
-    run: Run, case: Case, which: Pass, frames: Sequence[Frame], maker: Frame, given: Inputs, share: Budget
+    run: Run,
+    case: Case | TallCase,
+    which: Any,
+    frames: Sequence[Frame],
+    maker: Frame,
+    given: Inputs,
+    share: Budget,
 ) -> list[Row]:
     """Make and check every contender, time those that are right, all in the same rounds.
 
     Making them compiles. When that has eaten the share of the time, only the public calls are still made.
     """
-    yardstick = Yardstick(case, maker, given)
+    yardstick: Any
+    meet: Any
+    if isinstance(case, TallCase):
+        yardstick, meet = TallYardstick(case, maker, given), TallField
+    else:
+        yardstick, meet = Yardstick(case, maker, given), Field
     maker.wait()
     rows: dict[str, Row] = {}
     ready: dict[str, Timed] = {}
@@ -188,7 +205,7 @@ def _rows(
             rows[frame.name] = replace(base, method="all", note=f"has no {case.dtype}")
             continue
         try:
-            field = Field(case, which, frame, Inputs(*(frame.take(x) for x in given)), yardstick)
+            field = meet(case, which, frame, Inputs(*(frame.take(x) for x in given)), yardstick)
             everyone = list(field.contenders())
         except Exception as error:
             rows[frame.name] = replace(base, method="all", note=_line(error))
