@@ -2,9 +2,9 @@
 
     python -m seqpar_bench.gpu FOLDER
 
-runs `pytest -m gpu` of the source tree, measures the bandwidth of a copy, then the recurrences, or with --tall the QR of tall matrices, in PyTorch, CuPy and JAX
-against it and against every peer that is installed. Every answer is checked before a time is printed. It takes at most 8 minutes:
-later cases are left out when time runs out. FOLDER gets gpu.json, table.txt and tests.log.
+runs `pytest -m gpu` of the source tree, measures the bandwidth of a copy, then the recurrences, or with --tall the QR of tall
+matrices, in PyTorch, CuPy and JAX against it and against every peer that is installed. Every answer is checked before a time is
+printed. It takes at most 8 minutes: later cases are left out when time runs out. FOLDER gets gpu.json, table.txt and tests.log.
 
 The exit status is 1 where there is a problem: a test that failed, tests that could not run, a kernel of ours that fails or is
 wrong, a case that was left out. Peers that fail, and goals that are missed, are in the table alone.
