@@ -38,9 +38,14 @@ ONE_SHORT, ONE_LONG = 0x3F800000, 0x3FF0000000000000  # the bits of 1.0
 
 @routine
 def alone(thread: int) -> bool:
-    """Is the part's first block factored without R on top?"""
+    """Is the part's first block factored without R on top?
+
+    Not where rows lie on top of it. A matrix of fewer rows than columns has to be: a square R of it would have rows beyond its
+    last one where the first columns depend on each other.
+    """
     plan = get(get(thread, w.ORDERS), w.PLAN)
-    return first_rows(thread) >= get(plan, w.WIDTH) and get(plan, w.SEED_ROWS) == 0
+    few = get(plan, w.ROWS) < get(plan, w.WIDTH)
+    return get(plan, w.SEED_ROWS) == 0 and (few or first_rows(thread) >= get(plan, w.WIDTH))
 
 
 @routine
@@ -199,6 +204,8 @@ def factor(thread: int, rows: int, inside: int, records: int) -> None:
     put(job, j.INSIDE, inside)
     for panel in range(panels):
         first = panel * PANEL
+        if inside != 0 and first >= rows:
+            break
         top, here = area + first * down, block + first * lead
         put(job, j.FIRST, quotient(first, get(plan, w.LANES)) if inside != 0 else 0)
         put(job, j.BLOCK, here)

@@ -59,9 +59,9 @@ class TallR(TallKernel):
 
     def refuses(self, problem: Problem, config: Any) -> str | None:
         rows, columns = problem.shape[-2:]
-        if rows < columns:
+        if rows < columns and any(word.startswith("seed") for word in problem.options):
             # Rows are folded into a square R. Where the first columns depend on each other, that has rows beyond the m-th.
-            return f"factorises tall matrices, and this one has {rows} rows and {columns} columns"
+            return f"takes rows on top if there are {columns} rows in all, as many as columns, and there are {rows}"
         return super().refuses(problem, config)
 
 
