@@ -21,6 +21,7 @@ from seqpar.testing.cell_examples import CellExample
 from seqpar.testing.examples import Example
 from seqpar.testing.linear_examples import LinearExample
 from seqpar.testing.matrix_examples import MatrixExample
+from seqpar.testing.tall_examples import QRExample, RExample
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("triton")
@@ -51,6 +52,8 @@ class TestTritonOnJax(BackendConformance):
         MatrixExample(shape=(3, 20, 2, 1), narrow={"A": (1, 1, 2, 2)}, dtype="complex64"),
         CellExample(shape=(2, 20, 5), resets=0.1),
         CellExample(shape=(2, 3, 20, 4), name="elman", models=1),
+        QRExample(shape=(2, 20, 3)),
+        RExample(shape=(2, 20, 3), right=1, weights=True, seed=True, dtype="float64"),
     ]
 
     def array(self, x: Any) -> Any:
