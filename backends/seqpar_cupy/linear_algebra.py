@@ -13,8 +13,8 @@ import numpy as np
 from cupy.cuda import cublas, cusolver, device
 from cupyx.scipy.linalg import solve_triangular
 
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, svd_of_finite
 from seqpar.dispatch.problem import Array
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, svd_of_finite
 
 LOWERED = (3, 6, 7)
 """CuPy's compute types of products in float16, bfloat16 and TF32 (CUPY_TF32=1); the switch is the user's, and is left alone."""

@@ -10,8 +10,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
 from seqpar_dask.grid import Result, arrays_of, grid_of, name_of, placed
 
 Array = Any

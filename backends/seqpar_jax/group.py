@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from seqpar.dispatch.group import Operands, Results, Rule
 from seqpar.dispatch.problem import Array
 from seqpar.errors import OptionError
-from seqpar.tall.group import Operands, Results, Rule
 
 
 class MeshAxis:

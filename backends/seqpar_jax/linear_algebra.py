@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
 from seqpar.dispatch.problem import Array
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
 from seqpar_jax.avals import alike
 from seqpar_jax.precision import enable_x64
 

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch.autograd.function import Function, once_differentiable
 
+from seqpar.dispatch.group import Operands, Results, Rule
 from seqpar.dispatch.problem import Array
 from seqpar.errors import DtypeError, OptionError, ShapeError
-from seqpar.tall.group import Operands, Results, Rule
 from seqpar_torch.internals import dual_level, transformed
 from seqpar_torch.memory import NAMES
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from array_api_compat import torch as xp
 
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
 from seqpar_torch.internals import value_known
 
 Tensor = torch.Tensor

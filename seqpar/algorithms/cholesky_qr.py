@@ -25,7 +25,7 @@ from seqpar.algorithms.matrices import adjoint
 from seqpar.algorithms.signs import diagonal, positive_diagonal
 
 if TYPE_CHECKING:
-    from seqpar.tall.linear_algebra import LinearAlgebra
+    from seqpar.algorithms.linear_algebra import LinearAlgebra
 
 Array = Any
 

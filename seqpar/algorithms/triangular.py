@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seqpar.algorithms.matrices import adjoint
 
 if TYPE_CHECKING:
-    from seqpar.tall.linear_algebra import LinearAlgebra
+    from seqpar.algorithms.linear_algebra import LinearAlgebra
 
 Array = Any
 

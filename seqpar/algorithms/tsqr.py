@@ -17,7 +17,7 @@ from seqpar.algorithms.matrices import adjoint
 from seqpar.algorithms.signs import positive_diagonal
 
 if TYPE_CHECKING:
-    from seqpar.tall.linear_algebra import LinearAlgebra
+    from seqpar.algorithms.linear_algebra import LinearAlgebra
 
 Array = Any
 Levels = tuple[Array, ...]

@@ -9,8 +9,8 @@ from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
 
 if TYPE_CHECKING:
-    from seqpar.tall.group import Group
-    from seqpar.tall.linear_algebra import LinearAlgebra
+    from seqpar.algorithms.linear_algebra import LinearAlgebra
+    from seqpar.dispatch.group import Group
 
 
 class Binding(Protocol):

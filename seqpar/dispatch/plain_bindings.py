@@ -18,8 +18,8 @@ from seqpar.dispatch.problem import Array, Layout
 from seqpar.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
-    from seqpar.tall.group import Group
-    from seqpar.tall.linear_algebra import LinearAlgebra
+    from seqpar.algorithms.linear_algebra import LinearAlgebra
+    from seqpar.dispatch.group import Group
 
 
 class ArrayAPIBinding:
@@ -88,8 +88,7 @@ class ArrayAPIBinding:
         return np.asarray(seed)
 
     def linear_algebra(self, xp: Any) -> "LinearAlgebra":
-        # A layer above dispatch, for tall matrices only.
-        from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
+        from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 
         return StandardLinearAlgebra(xp)
 
@@ -160,7 +159,7 @@ class NumpyBinding(ArrayAPIBinding):
         return np.empty(shape, found)
 
     def linear_algebra(self, xp: Any) -> "LinearAlgebra":
-        from seqpar.tall.numpy_linear_algebra import NumpyLinearAlgebra
+        from seqpar.dispatch.numpy_linear_algebra import NumpyLinearAlgebra
 
         return NumpyLinearAlgebra(xp)
 

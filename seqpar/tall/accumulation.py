@@ -19,7 +19,7 @@ from seqpar.tall.sources import dealt
 from seqpar.tall.stream import Part, merged, nothing, rows_at_a_time, settled, with_rows
 
 if TYPE_CHECKING:
-    from seqpar.tall.group import Group
+    from seqpar.dispatch.group import Group
 
 
 class Settings(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 from seqpar.algorithms import tsqr
 from seqpar.algorithms.arrays import filled
 from seqpar.algorithms.cholesky_qr import Gram, cholesky_qr, one_pass, shifted, sketched
+from seqpar.algorithms.linear_algebra import LinearAlgebra
 from seqpar.dispatch.problem import Array
-from seqpar.tall.linear_algebra import LinearAlgebra
 from seqpar.tall.ran import CHOLESKY, RANDOMISED, SHIFTED, TSQR
 
 Found = tuple[Array, ...]

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from seqpar.algorithms import tsqr
 from seqpar.algorithms.arrays import filled
+from seqpar.algorithms.linear_algebra import LinearAlgebra
 from seqpar.algorithms.signs import positive_diagonal
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar.tall.certified_cholesky import STRONGER, certified_cholesky
-from seqpar.tall.linear_algebra import LinearAlgebra, linear_algebra
+from seqpar.tall.linear_algebra import linear_algebra
 from seqpar.tall.operations import R_FACTOR
 from seqpar.tall.ran import NATIVE, TSQR
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
 
 __all__ = ["KERNELS", "CertifiedCholesky", "RowBlocks", "stacked"]
 

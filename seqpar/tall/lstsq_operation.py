@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from array_api_compat import device
 
 from seqpar.algorithms.arrays import broadcast_shape, filled
+from seqpar.algorithms.linear_algebra import LinearAlgebra
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.dispatch.problem import Kernel, Problem
-from seqpar.tall.linear_algebra import LinearAlgebra, linear_algebra
+from seqpar.tall.linear_algebra import linear_algebra
 from seqpar.tall.operations import conjugate, lead_of
 from seqpar.tall.rules_lstsq import lstsq_jvp, lstsq_vjp
 from seqpar.validation import REAL

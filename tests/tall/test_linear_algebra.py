@@ -10,8 +10,8 @@ from array_api_compat import numpy as xp
 
 from ladder import Rung
 from seqpar.algorithms.jacobi import jacobi_svd
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
 
 from .gallery import geometric, matrices, mixed
 from .gates import gates

@@ -8,9 +8,9 @@ from array_api_compat import numpy as xp
 
 from ladder import Rung
 from seqpar.algorithms import tsqr
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra
 
 from .gallery import NAMES, geometric, matrices, mixed
 from .gates import backward_error, gates

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, svd_of_finite
 from seqpar.dispatch.problem import Array
-from seqpar.tall.standard_linear_algebra import StandardLinearAlgebra, svd_of_finite
 
 SMALL = 1024
 """Elements of a matrix of a batch from which on SciPy's calls pay: q and r take 13 microseconds by SciPy and 7 by NumPy for
