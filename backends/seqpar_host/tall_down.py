@@ -244,10 +244,12 @@ def merge(thread: int) -> None:
         put(thread, w.AREA, area)
         rescale(thread, 1)
         put(thread, w.AREA, area_of(orders, matrix, 0))
-        pack(thread, area, top_step(plan), itemsize, block, width, width, 0)
-        fit(thread, width, block, width)
-        records = merge_records_of(thread, part)
-        factor(thread, width, 0, records)
+        for at in range(0, width, get(plan, w.BLOCK)):
+            rows = min(get(plan, w.BLOCK), width - at)
+            pack(thread, area + at * top_step(plan), top_step(plan), itemsize, block, rows, width, 0)
+            fit(thread, rows, block, width)
+            factor(thread, rows, 0, merge_records_of(thread, part))
+        # Then it is one block: so wide are matrices whose Q is wanted.
         if get(plan, w.KEEPS) != 0:
             keep(thread, merged_of(thread, part), width)
 

@@ -113,7 +113,8 @@ def _common(rows: int, width: int, dtype: str) -> tuple[list[int], Packing]:
     words[w.TASKS], words[w.ITEMSIZE], words[w.LANES] = CONDUCTED, ITEMSIZE[dtype], of.lanes
     words[w.ROWS], words[w.WIDTH], words[w.PANELS] = rows, width, packing.panels
     words[w.BLOCKS], words[w.PARTS] = rows // packing.block, packing.parts
-    words[w.BLOCK], words[w.HEAD] = packing.block, packing.head
+    # A head holds R; of wider matrices nothing but R is wanted, and their first block is like the others.
+    words[w.BLOCK], words[w.HEAD] = packing.block, min(packing.head, packing.block if width > LEAD else LEAD)
     words[w.RECORDS_BYTES] = packing.panels * RECORD * ITEMSIZE[dtype]
     return words, packing
 
