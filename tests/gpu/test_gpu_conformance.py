@@ -20,8 +20,10 @@ from seqpar.testing import BackendConformance
 from seqpar.testing.cell_examples import CellExample, CellGradientsExample
 from seqpar.testing.conformance import EXAMPLES
 from seqpar.testing.examples import Example
+from seqpar.testing.implicit_examples import PackedExample, ProductExample
 from seqpar.testing.linear_examples import LinearExample
 from seqpar.testing.matrix_examples import MatrixExample
+from seqpar.testing.tall_examples import QRExample, RExample
 from seqpar_cupy import ChunkedConfig as CudaSegments
 from seqpar_triton import CellShootingConfig as TritonChunks
 from seqpar_triton import WalkConfig as TritonSegments
@@ -172,6 +174,10 @@ class TestTheSuiteOnTorch(OnPlace):
         MatrixExample(shape=(2, 33, 3, 2), h0=True, resets=0.1),
         CellExample(shape=(2, 33, 5), resets=0.1),
         CellGradientsExample(shape=(2, 33, 5)),
+        QRExample(shape=(2, 33, 5), memory="transposed"),
+        RExample(shape=(2, 33, 5), right=1, weights=True, seed=True),
+        PackedExample(shape=(2, 33, 5)),
+        ProductExample(shape=(2, 33, 5), adjoint=True),
     ]
 
 
