@@ -19,8 +19,8 @@ from seqpar_host.plan import Plan
 from seqpar_host.tall_blocks import blocks_of
 from seqpar_host.tall_job import LEAD, PANEL, RECORD
 
-# One core does about 30 operations in a nanosecond on numbers of 4 bytes, and a thread takes 50 microseconds to start and join.
-OPERATIONS, THREAD_NANOSECONDS = 30, 100_000
+# One core does 50 operations in a nanosecond on numbers of 4 bytes, reads a row in 2 however short it is, and a thread takes 50 microseconds to start and join.
+OPERATIONS, ROW_NANOSECONDS, THREAD_NANOSECONDS = 50, 2, 100_000
 # Columns that a product turns at once: as much scratch as 64 columns of reflections.
 STRIP = 64
 ORDER: dict[str, tuple[int | None, ...]] = {
@@ -77,8 +77,8 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     )
     words[w.SCRATCH_BYTES] = line * LEAD
     words[w.REGION_BYTES] = 2 * words[w.SCRATCH_BYTES] + PANEL * LEAD * itemsize + words[w.LINE_BYTES]
-    work = 2 * matrices * rows * width * width * (2 if explicit else 1)
-    return _plan(words, lead, slots, matrices * packing.parts, work * itemsize)
+    each = 2 * width * width * (2 if explicit else 1)
+    return _plan(words, lead, slots, matrices * packing.parts, matrices * rows, each * itemsize)
 
 
 def make_product_plan(adjoint: bool, rows: int, layouts: Sequence[Layout | None]) -> Plan:
@@ -99,8 +99,8 @@ def make_product_plan(adjoint: bool, rows: int, layouts: Sequence[Layout | None]
     words[w.R_BYTES] = words[w.AREA_BYTES] = _up(packing.panels * PANEL * strip * itemsize, LINE)
     words[w.SCRATCH_BYTES] = line * LEAD
     words[w.REGION_BYTES] = 2 * words[w.SCRATCH_BYTES] + PANEL * LEAD * itemsize + words[w.LINE_BYTES]
-    work = 4 * matrices * rows * width * across
-    return _plan(words, lead, slots, matrices * packing.parts * words[w.STRIPS], work * itemsize)
+    tasks = matrices * packing.parts * words[w.STRIPS]
+    return _plan(words, lead, slots, tasks, matrices * rows, 4 * width * across * itemsize)
 
 
 def _common(rows: int, width: int, dtype: str) -> tuple[list[int], Packing]:
@@ -119,8 +119,10 @@ def _common(rows: int, width: int, dtype: str) -> tuple[list[int], Packing]:
     return words, packing
 
 
-def _plan(words: list[int], lead: Sequence[int], slots: Mapping[int, "_Slot"], tasks: int, work: int) -> Plan:
-    """`work` is operations times the bytes of a number."""
+def _plan(
+    words: list[int], lead: Sequence[int], slots: Mapping[int, "_Slot"], tasks: int, rows: int, work: int
+) -> Plan:
+    """`work` is operations of a row times the bytes of a number."""
     operands = [
         _Operand([0] * len(lead)) if slot not in slots else _operand(slot, slots[slot].layout)
         for slot in range(w.SLOTS)
@@ -133,7 +135,7 @@ def _plan(words: list[int], lead: Sequence[int], slots: Mapping[int, "_Slot"], t
         pointer = slots[slot].pointer if slot in slots else -1
         words += [pointer, operand.row, operand.column, *operand.others]
     array = np.array(words, dtype=np.int64)
-    nanoseconds = work // (4 * OPERATIONS)
+    nanoseconds = rows * (ROW_NANOSECONDS + work // (4 * OPERATIONS))
     threads = max(1, min(tasks, nanoseconds // THREAD_NANOSECONDS))
     return Plan(array, array.ctypes.data, threads, None)
 
