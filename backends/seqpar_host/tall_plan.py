@@ -19,7 +19,8 @@ from seqpar_host.plan import Plan
 from seqpar_host.tall_blocks import blocks_of
 from seqpar_host.tall_job import LEAD, PANEL, RECORD
 
-# One core does 50 operations in a nanosecond on numbers of 4 bytes, reads a row in 2 however short it is, and a thread takes 50 microseconds to start and join.
+# One core does 50 operations in a nanosecond on numbers of 4 bytes, and reads a row in 2 nanoseconds, however short it is. A
+# thread takes 50 microseconds to start and join.
 OPERATIONS, ROW_NANOSECONDS, THREAD_NANOSECONDS = 50, 2, 100_000
 # Columns that a product turns at once: as much scratch as 64 columns of reflections.
 STRIP = 64
