@@ -5,6 +5,8 @@
 array([1.   , 1.5  , 1.75 , 1.875])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from seqpar import cells as cells
 from seqpar import errors as errors
 from seqpar import monoids as monoids
@@ -13,18 +15,20 @@ from seqpar.dispatch.explain import Explanation, explain
 from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
 from seqpar.lstsq import LstsqResult, lstsq
-from seqpar.lstsq_accumulator import LstsqAccumulator
 from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
 from seqpar.qr import qr
 from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
 from seqpar.solve_recurrence import recurrence, solve_recurrence
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
-from seqpar.tall.cross_validation import CrossValidation
-from seqpar.tall.implicit import ImplicitQ
 from seqpar.tall.ran import QRInfo
-from seqpar.tall.ridge_path import RidgePath
 from seqpar.vjp import vjp
+
+if TYPE_CHECKING:
+    from seqpar.lstsq_accumulator import LstsqAccumulator
+    from seqpar.tall.cross_validation import CrossValidation
+    from seqpar.tall.implicit import ImplicitQ
+    from seqpar.tall.ridge_path import RidgePath
 
 __version__ = "0.1.0"
 
@@ -58,3 +62,24 @@ __all__ = [
     "verify",
     "vjp",
 ]
+
+_LATER = {
+    "CrossValidation": "seqpar.tall.cross_validation",
+    "ImplicitQ": "seqpar.tall.implicit",
+    "LstsqAccumulator": "seqpar.lstsq_accumulator",
+    "RidgePath": "seqpar.tall.ridge_path",
+}
+"""Names whose modules are loaded when they are first asked for: `import seqpar` is to take a fifth of a second at most."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

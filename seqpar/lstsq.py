@@ -18,7 +18,6 @@ from seqpar.dispatch.problem import Array, Problem
 from seqpar.dispatch.registry import add_reference
 from seqpar.errors import NotEligibleError, OptionError, renamed
 from seqpar.solving.bindings import solver_of
-from seqpar.tall import group as grouped
 from seqpar.tall.condition import ratio
 from seqpar.tall.lstsq_form import NAME, Form, Plan, arguments, binding_for_call, plan_of
 from seqpar.tall.lstsq_operation import KERNELS, LSTSQ
@@ -150,6 +149,8 @@ def _of_group(
     binding = binding_for_call(a, b, ridge, weights)
     if binding.compiling():
         return solver_of(binding).outside_compiler(_of_group, given)  # type: ignore[no-any-return]
+    from seqpar.tall import group as grouped
+
     check_wish(NAME, method, backend, config)
     members, request = binding.group(NAME, group), requested(method, backend, config)
     plan = plan_of(binding, a, b, ridge, weights, rtol, intercept)

@@ -7,7 +7,7 @@ being formed in `seqpar.tall.implicit`.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import Call, face
@@ -17,15 +17,16 @@ from seqpar.dispatch.registry import add_reference
 from seqpar.errors import NotEligibleError, OptionError, renamed, unknown_name
 from seqpar.face import Face, Plan
 from seqpar.solving.bindings import solver_of
-from seqpar.tall import group as grouped
 from seqpar.tall.canonical import WHAT, computed, fitted, matrix
 from seqpar.tall.condition import condition_of
 from seqpar.tall.framework_kernels import KERNELS
-from seqpar.tall.implicit import ImplicitQ, implicit, prepared
 from seqpar.tall.operations import QR as QR_OPERATION
 from seqpar.tall.operations import R_FACTOR, Factorisation
 from seqpar.tall.ran import QRInfo, certified, passes
 from seqpar.validation import flag
+
+if TYPE_CHECKING:
+    from seqpar.tall.implicit import ImplicitQ
 
 NAME = "qr"
 MODES = ("reduced", "r", "implicit")
@@ -195,6 +196,8 @@ def qr(
             return RWithInfo(r, _info(r, ran)) if wanted else r
         return QRWithInfo(q, r, _info(r, ran)) if wanted else QR(q, r)
     if which == "implicit":
+        from seqpar.tall.implicit import implicit
+
         found, ran = implicit(a, method, backend, config)
         return ImplicitWithInfo(found, _info(found.R, ran)) if wanted else found
     if which == "r":
@@ -217,6 +220,8 @@ def _of_group(
         given = {"a": a, "mode": mode, "group": group, "method": method, "backend": backend, "config": config}
         q, r, ran = solver_of(binding).outside_compiler(_of_group, given)
         return q, r, ran
+    from seqpar.tall import group as grouped
+
     check_wish(NAME, method, backend, config)
     members, request = binding.group(NAME, group), requested(method, backend, config)
     (rows,) = _plan(binding, a).canonical((a,))
@@ -284,6 +289,8 @@ def _prepare(function: Any, *args: Any, **kwargs: Any) -> Call:
     if values["group"] is not None:
         _REDUCED.binding((a,)).group(NAME, values["group"])
     if mode == "implicit":
+        from seqpar.tall.implicit import prepared
+
         return prepared(a, *wish)
     if mode == "r":
         return _R.prepared((a, None, None, None), (), *wish, lambda found: found[0], lambda g: (g, None))
