@@ -271,6 +271,6 @@ def finish(thread: int) -> None:
     poke_short(address_of(thread, w.RAN), get(plan, w.RAN_CODE))
     if get(plan, w.EXPLICIT) != 0:
         clear_bytes(area, get(plan, w.R_BYTES))
-        for column in range(get(plan, w.WIDTH)):
+        for column in range(get(plan, w.DEEP)):
             sign = peek_number(signs_of(thread) + column * real, real)
             poke_number(area + column * (top_step(plan) + itemsize), sign, real)

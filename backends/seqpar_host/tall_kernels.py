@@ -40,15 +40,7 @@ class TallKernel(HostKernel):
 class TallQR(TallKernel):
     operation = "qr"
     kernel = "qr"
-    summary = (
-        "m >= n, n <= 256; batches and parts of rows in parallel; bitwise the same for any number of threads"
-    )
-
-    def refuses(self, problem: Problem, config: Any) -> str | None:
-        rows, columns = problem.shape[-2:]
-        if rows < columns:
-            return f"factorises tall matrices, and this one has {rows} rows and {columns} columns"
-        return super().refuses(problem, config)
+    summary = "n <= 256; batches and parts of rows in parallel; bitwise the same for any number of threads"
 
 
 class TallR(TallKernel):
@@ -70,11 +62,17 @@ class TallR(TallKernel):
         return super().refuses(problem, config)
 
 
-class TallPacked(TallQR):
+class TallPacked(TallKernel):
     operation = "qr_packed"
     takes, works_in = REAL, "float32 or in float64"
     kernel = "qr_packed"
     summary = "real, m >= n, n <= 256; Q as Householder vectors, in one pass over the rows"
+
+    def refuses(self, problem: Problem, config: Any) -> str | None:
+        rows, columns = problem.shape[-2:]
+        if rows < columns:
+            return f"packs Q of tall matrices, and this one has {rows} rows and {columns} columns"
+        return super().refuses(problem, config)
 
 
 class TallProduct(TallKernel):

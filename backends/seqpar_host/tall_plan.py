@@ -64,7 +64,7 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
     words[w.FROM_A] = a.shape[-1]
     words[w.FROM_B] = slots[w.B].layout.shape[-1] if w.B in slots else 0
     words[w.SEED_ROWS] = slots[w.SEED].layout.shape[-2] if w.SEED in slots else 0
-    words[w.EXPLICIT], words[w.KEEPS] = int(explicit), int(kept)
+    words[w.EXPLICIT], words[w.KEEPS], words[w.DEEP] = int(explicit), int(kept), results
     words[w.PHASES], words[w.STRIPS] = 2 if explicit else 1, 1
     words[w.RECORDS] = packing.records if kept else 1
     line = (packing.panels + 1) * PANEL * itemsize

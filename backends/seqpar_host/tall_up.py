@@ -45,7 +45,7 @@ def fold_back(thread: int) -> None:
 def backward(thread: int) -> None:
     """The part's rows of Q, from the last block to the first."""
     plan, area = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.AREA)
-    itemsize, width, count = get(plan, w.ITEMSIZE), get(plan, w.WIDTH), get(thread, w.COUNT)
+    itemsize, width, count = get(plan, w.ITEMSIZE), get(plan, w.DEEP), get(thread, w.COUNT)
     head, size, turned = first_rows(thread), get(plan, w.BLOCK), get(thread, w.TURNED)
     across = get(slot_of(plan, w.Q), w.ROW_STEP)
     begin = address_of(thread, w.Q) + get(thread, w.START) * across
@@ -69,8 +69,8 @@ def backward(thread: int) -> None:
 def reflect_back(thread: int, rows: int, inside: int, records: int) -> None:
     """Reflect zeros below the area's rows (inside: the block that holds them) by all panels, the last one first."""
     plan, job, area = get(get(thread, w.ORDERS), w.PLAN), get(thread, w.JOB), get(thread, w.AREA)
-    itemsize, width, panels = get(plan, w.ITEMSIZE), get(plan, w.WIDTH), get(plan, w.PANELS)
-    lead, down = LEAD * itemsize, top_step(plan)
+    itemsize, width = get(plan, w.ITEMSIZE), get(plan, w.DEEP)
+    lead, down, panels = LEAD * itemsize, top_step(plan), quotient(width + PANEL - 1, PANEL)
     put(job, j.CHUNKS, chunks_of(plan, rows))
     put(job, j.TOP_STEP, down)
     put(job, j.BACKWARD, 1)

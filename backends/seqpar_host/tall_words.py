@@ -16,7 +16,9 @@ R_BYTES, LINE_BYTES, RECORDS, RECORDS_BYTES, AREA_BYTES, SCRATCH_BYTES, REGION_B
 KEEPS, PHASES, STRIP, STRIPS, ACROSS, ADJOINT = range(30, 36)
 # Bytes of a real number: of the numbers, or of their parts.
 REAL = 36
-PLAN_WORDS = 37
+# Columns of Q.
+DEEP = 37
+PLAN_WORDS = 38
 # Operands and results: which pointer of the call (-1: absent), bytes per row and per column, and per index of each dim.
 # Q stands for the reflections too, T for their records.
 A, B, WEIGHTS, SEED, Q, R, RAN, T, SIGNS, X, Y = range(11)
