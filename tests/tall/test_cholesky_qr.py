@@ -10,9 +10,8 @@ from ladder import Rung
 from seqpar.algorithms.cholesky_qr import Gram, cholesky_qr, one_pass, shifted, sketched
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.tall.linear_algebra import linear_algebra
-
-from .gallery import NAMES, geometric, matrices, mixed
-from .gates import backward_error, gates
+from tall.gallery import NAMES, geometric, matrices, mixed
+from tall.gates import backward_error, gates
 
 SHAPE = (4096, 32)
 

@@ -14,9 +14,8 @@ from seqpar.errors import NotEligibleError
 from seqpar.tall.framework_kernels import CertifiedCholesky, RowBlocks
 from seqpar.tall.operations import R_FACTOR, Factorisation
 from seqpar.tall.ran import CHOLESKY, NATIVE, RANDOMISED, SHIFTED, TSQR
-
-from .gallery import NAMES, geometric, matrices, mixed
-from .gates import backward_error, gates
+from tall.gallery import NAMES, geometric, matrices, mixed
+from tall.gates import backward_error, gates
 
 RUNGS = [
     rung

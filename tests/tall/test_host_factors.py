@@ -5,8 +5,7 @@ import pytest
 
 from host_tall import check_factors, check_triangle, factorise, right_triangle, triangle
 from seqpar.testing.comparison import widened
-
-from .gallery import NAMES, geometric, matrices, mixed
+from tall.gallery import NAMES, geometric, matrices, mixed
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

@@ -10,8 +10,7 @@ from seqpar.tall.implicit_operations import Product
 from seqpar.tall.operations import Factorisation
 from seqpar.tall.packed_householder import factorised, multiplied
 from seqpar_host.tall_kernels import TallPacked, TallProduct
-
-from .gallery import NAMES, matrices
+from tall.gallery import NAMES, matrices
 
 # One block and several, one part and two, whole panels and not; columns of x in one strip and in several.
 SHAPES = [(5, 3, 2), (16, 16, 16), (600, 33, 5), (300, 40, 100), (40_000, 9, 7), (700, 256, 1)]

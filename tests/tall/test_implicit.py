@@ -12,8 +12,7 @@ from host_tall import check_factors
 from ladder import Rung
 from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, OptionError, ShapeError
 from seqpar.tall.implicit import ImplicitQ
-
-from .gallery import geometric, matrices, mixed
+from tall.gallery import geometric, matrices, mixed
 
 RUNGS = (Rung.STRICT, Rung.STRICTEST, Rung.NUMPY, Rung.NUMPY_READONLY, Rung.TORCH, Rung.JAX, Rung.JAX_JIT)
 LADDER = pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """`seqpar.lstsq` on every array library, against the definition in float64: LAPACK on rows sqrt(w) [a | b] above sqrt(ridge)."""
 
-import copy
-import pickle
 from typing import Any
 
 import numpy as np
@@ -9,45 +7,10 @@ import pytest
 
 import seqpar
 from ladder import Rung, rungs
-from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, OptionError, SeqparError, ShapeError
-
-from .gallery import geometric
+from tall.gallery import geometric
+from tall.minimum import exact, numbers
 
 KINDS = ("float32", "float64", "complex64", "complex128")
-
-
-def numbers(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng([seed, *shape])
-    x = random.standard_normal(shape)
-    if np.dtype(dtype).kind == "c":
-        x = x + 1j * random.standard_normal(shape)
-    return x.astype(dtype)
-
-
-def exact(
-    a: Any, b: Any, ridge: Any = 0.0, weights: Any = None, intercept: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """x and the norm of what is left, in double precision, one matrix at a time."""
-    wide = np.result_type(a.dtype, b.dtype, np.float64)
-    a, vector = a.astype(wide), b.ndim == 1
-    b = (b[:, None] if vector else b).astype(wide)
-    if intercept:
-        a = np.concatenate([a, np.ones((*a.shape[:-1], 1))], axis=-1)
-    m, n = a.shape[-2:]
-    weights = np.ones(m) if weights is None else np.asarray(weights, np.float64)
-    ridge = np.broadcast_to(np.asarray(ridge, np.float64), (*np.shape(ridge)[:-1], n - intercept))
-    ridge = np.concatenate([ridge, np.zeros((*ridge.shape[:-1], int(intercept)))], axis=-1)
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2], weights.shape[:-1], ridge.shape[:-1])
-    a, b = np.broadcast_to(a, (*lead, m, n)), np.broadcast_to(b, (*lead, m, b.shape[-1]))
-    weights, ridge = np.broadcast_to(weights, (*lead, m)), np.broadcast_to(ridge, (*lead, n))
-    x = np.zeros((*lead, n, b.shape[-1]), wide)
-    for i in np.ndindex(lead):
-        root = np.sqrt(weights[i])[:, None]
-        rows = np.concatenate([root * a[i], np.diag(np.sqrt(ridge[i]))])
-        sides = np.concatenate([root * b[i], np.zeros((n, b.shape[-1]))])
-        x[i] = np.linalg.lstsq(rows, sides, rcond=1e-11)[0]
-    left = np.linalg.norm(np.sqrt(weights)[..., None] * (b - a @ x), axis=-2)
-    return (x[..., 0], left[..., 0]) if vector else (x, left)
 
 
 def solved(rung: Rung, a: Any, b: Any, **options: Any) -> Any:
@@ -93,12 +56,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", OPTIONS)
+# A program in JAX takes a second to compile, and the case of everything has all of them.
+BY_ITSELF = ("ridge", "weights", "intercept")
+CASES = [
+    pytest.param(*rung.values, case, marks=rung.marks, id=f"{rung.values[0].value}-{case}")
+    for rung in RUNGS
+    for case in OPTIONS
+    if rung.values[0].framework != "jax" or case not in BY_ITSELF
+]
+
+
+@pytest.mark.parametrize(("rung", "case"), CASES)
 @pytest.mark.parametrize("k", [None, 2])
 def test_it_is_the_minimum(rung: Rung, case: str, k: int | None) -> None:
     options = OPTIONS[case]
-    if rung.framework == "jax" and (case in ("ridge", "weights", "intercept")):
-        pytest.skip("a program takes a second to compile, and the case of everything has all of them")
     for kind in KINDS if rung.framework != "jax" else ("float32",) if k else ("complex128",):
         a, b = numbers((9, 4), kind), numbers((9,) if k is None else (9, k), kind, 1)
         real = np.finfo(kind).dtype
@@ -358,151 +329,3 @@ def test_no_copy_of_a_is_made() -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 0.1 * a.nbytes
-
-
-# --- what comes with it -------------------------------------------------------------------------------------------------
-
-
-def test_wishes_are_honoured_and_explained() -> None:
-    a, b = numbers((300, 4)), numbers((300,), seed=1)
-    for method in ("native", "tsqr", "cholesky"):
-        assert seqpar.lstsq(a, b, method=method).method_name == method
-        assert seqpar.explain(seqpar.lstsq, a, b, method=method).method == method
-        with seqpar.options(method=method):
-            assert seqpar.lstsq(a, b).method_name == method
-    assert seqpar.lstsq(a, b, backend="framework", method="native").method_name == "native"
-    names = seqpar.lstsq(np.stack([a, a]), b, method="native").method_name
-    assert names == ["native", "native"]
-
-
-def test_a_wish_that_cannot_be_is_refused_by_name() -> None:
-    a, b = numbers((9, 3)), numbers((9,))
-    with pytest.raises(OptionError, match=r"^lstsq: method='tsqrr' is not one of .*Did you mean 'tsqr'"):
-        seqpar.lstsq(a, b, method="tsqrr")
-    strict = pytest.importorskip("array_api_strict")
-    with pytest.raises(NotEligibleError, match=r"^lstsq: nothing that was asked for.*backend='host'"):
-        seqpar.lstsq(strict.ones((5, 2)), strict.ones(5), backend="host")
-
-
-def test_results_can_be_pickled_and_copied() -> None:
-    found = seqpar.lstsq(numbers((9, 3)), numbers((9,)))
-    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
-        assert type(again) is seqpar.LstsqResult and again.method_name == found.method_name
-        assert all(np.array_equal(x, y) for x, y in zip(again, found, strict=True))
-
-
-A, B = numbers((6, 3)), numbers((6,), seed=1)
-NAN = np.asarray([1.0, np.nan, 1, 1, 1, 1])
-WRONG: list[tuple[str, dict[str, Any], type[SeqparError], str]] = [
-    ("a list", {"a": [[1.0]]}, ArrayTypeError, r"a is a list, not an array.*np\.asarray\(a\)"),
-    ("b a list", {"b": [1.0] * 6}, ArrayTypeError, r"b is a list"),
-    ("b a number", {"b": 1.0}, ArrayTypeError, r"b=1\.0 is a number"),
-    ("b None", {"b": None}, ArrayTypeError, r"b is None"),
-    ("weights a list", {"weights": [1.0] * 6}, ArrayTypeError, r"weights is a list"),
-    ("ridge None", {"ridge": None}, ArrayTypeError, r"ridge is None"),
-    ("masked", {"a": np.ma.ones((6, 3))}, ArrayTypeError, r"MaskedArray .*filled"),
-    ("integer a", {"a": A.astype(int)}, DtypeError, r"a\.dtype=int64 is not one of"),
-    ("integer b", {"b": B.astype(int)}, DtypeError, r"b\.dtype=int64"),
-    ("integer weights", {"weights": np.ones(6, int)}, DtypeError, r"weights\.dtype=int64"),
-    ("complex weights", {"weights": np.ones(6, complex)}, DtypeError, r"weights\.dtype=complex128 is complex.*weights\.real"),
-    ("complex ridges", {"ridge": np.ones(3, complex)}, DtypeError, r"ridge\.dtype=complex128 is complex"),
-    ("one axis", {"a": B}, ShapeError, r"a\.shape=\(6,\) has no rows and columns.*a\[:, None\]"),
-    ("rows", {"b": B[:5]}, ShapeError, r"b\.shape=\(5,\) has 5 rows and a\.shape=\(6, 3\) has 6\. Give b as many"),
-    ("rows of a batch", {"b": numbers((2, 6))}, ShapeError, r"b\.shape=\(2, 6\) has 2 rows.*b\[\.\.\., None\]"),
-    ("batches", {"a": numbers((2, 6, 3)), "b": numbers((3, 6, 1))}, ShapeError,
-     r"leading axes \(2,\) of a and \(3,\) of b do not broadcast"),
-    ("weights' rows", {"weights": np.ones(5)}, ShapeError, r"weights\.shape=\(5,\) has 5 rows and a\.shape=\(6, 3\) has 6"),
-    ("ridge's features", {"ridge": np.ones(4)}, ShapeError, r"ridge\.shape=\(4,\) does not fit 3 features.*\(3,\)"),
-    ("negative ridge", {"ridge": -1.0}, OptionError, r"ridge=-1\.0 is not a finite number of zero or more"),
-    ("ridge of NaN", {"ridge": float("nan")}, OptionError, r"ridge=nan is not a finite number"),
-    ("infinite ridge", {"ridge": float("inf")}, OptionError, r"ridge=inf is not a finite number"),
-    ("complex ridge", {"ridge": 1j}, OptionError, r"ridge=1j is not"),
-    ("negative ridges", {"ridge": np.asarray([1.0, -2.0, 0.0])}, OptionError, r"ridge holds -2\. Give ridge of finite"),
-    ("negative weights", {"weights": B - 5}, OptionError, r"weights holds -.*zero or more"),
-    ("weights of NaN", {"weights": NAN}, OptionError, r"weights holds nan"),
-    ("infinite weights", {"weights": np.full(6, np.inf)}, OptionError, r"weights holds inf"),
-    ("rtol", {"rtol": -0.1}, OptionError, r"rtol=-0\.1 is not a share. Give a number from 0 to below 1"),
-    ("rtol one", {"rtol": 1}, OptionError, r"rtol=1 is not a share"),
-    ("rtol a word", {"rtol": "small"}, OptionError, r"rtol='small' is not a share"),
-    ("rtol a truth", {"rtol": True}, OptionError, r"rtol=True is not a share"),
-    ("rtol a list", {"rtol": [0.1]}, OptionError, r"rtol=\[0\.1\] is not a share"),
-    ("intercept", {"intercept": 1}, OptionError, r"intercept=1 is not a boolean"),
-    ("method", {"method": 3}, OptionError, r"method=3 is not a name"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("change", "error", "text"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
-def test_bad_input_is_named(change: dict[str, Any], error: type[SeqparError], text: str) -> None:
-    with pytest.raises(error, match=r"(?s)^lstsq: .*" + text):
-        seqpar.lstsq(**({"a": A, "b": B} | change))
-
-
-def test_a_number_is_no_weight_and_no_right_hand_side() -> None:
-    strict = pytest.importorskip("array_api_strict")
-    a, one = strict.ones((6, 3)), strict.asarray(1.0)
-    with pytest.raises(ShapeError, match=r"^lstsq: weights\.shape=\(\) is one number"):
-        seqpar.lstsq(a, a[:, 0], weights=one)
-    with pytest.raises(ShapeError, match=r"^lstsq: b\.shape=\(\) is one number"):
-        seqpar.lstsq(a, one)
-
-
-def test_values_of_torch_tensors_on_the_host_are_checked_too() -> None:
-    torch = pytest.importorskip("torch")
-    a, b = torch.asarray(A), torch.asarray(B)
-    for bad in (-1.0, torch.nan):
-        weights = torch.full((6,), bad, dtype=torch.float64, requires_grad=True)
-        with pytest.raises(OptionError, match=r"^lstsq: weights holds"):
-            seqpar.lstsq(a, b, weights=weights)
-
-
-# --- transformations ----------------------------------------------------------------------------------------------------
-
-
-def test_jax_compiles_and_maps() -> None:
-    jax = pytest.importorskip("jax")
-    a, b, ridges = numbers((3, 8, 3)), numbers((3, 8), seed=1), np.asarray([0.0, 0.5, 1.0])
-    want = [exact(x, y, ridge=r)[0] for x, y, r in zip(a, b, ridges, strict=True)]
-    found = jax.jit(jax.vmap(lambda x, y, r: seqpar.lstsq(x, y, ridge=r)))(a, b, ridges)
-    assert type(found) is seqpar.LstsqResult and np.allclose(found.x, want)
-    # Under jit values are not known: a traced ridge of -1 makes NaN and no error.
-    x, y = map(jax.numpy.asarray, (a[0], b[0]))
-    assert np.isnan(jax.jit(lambda r: seqpar.lstsq(x, y, ridge=r).x)(-1.0)).all()
-    with pytest.raises(ArrayTypeError, match="method_name.*not known.*outside"):
-        jax.jit(lambda x: seqpar.lstsq(x, x[:, 0]).method_name)(a[0])
-
-
-def test_another_ridge_is_no_other_program_in_jax(caplog: pytest.LogCaptureFixture) -> None:
-    jax = pytest.importorskip("jax")
-    a, b = jax.numpy.asarray(A), jax.numpy.asarray(B)
-    seqpar.lstsq(a, b, ridge=0.25)
-    with jax.log_compiles(True):
-        found = seqpar.lstsq(a, b, ridge=0.75)
-        assert not [r for r in caplog.records if "ompil" in r.message]
-        seqpar.lstsq(a, b, ridge=0.75, rtol=0.0)
-        assert [r for r in caplog.records if "ompil" in r.message]
-    assert np.allclose(found.x, exact(A, B, ridge=0.75)[0])
-
-
-def test_torch_maps_and_compiles_it_whole() -> None:
-    torch = pytest.importorskip("torch")
-    a, b = numbers((3, 8, 3)), numbers((3, 8), seed=1)
-    want = [exact(x, y, ridge=0.5)[0] for x, y in zip(a, b, strict=True)]
-    ta, tb = torch.asarray(a), torch.asarray(b)
-    assert np.allclose(torch.vmap(lambda x, y: seqpar.lstsq(x, y, ridge=0.5).x)(ta, tb), want)
-
-    def fit(x: Any, y: Any) -> Any:
-        return tuple(seqpar.lstsq(x, y, ridge=0.5, intercept=True))[:5]
-
-    found = torch.compile(fit, fullgraph=True, backend="aot_eager")(ta[0], tb[0])
-    assert np.allclose(found[0], exact(a[0], b[0], ridge=0.5, intercept=True)[0])
-    assert all(torch.allclose(x, y) for x, y in zip(found, fit(ta[0], tb[0]), strict=True))
-
-
-def test_torch_needs_no_gradient_to_solve_but_gives_one() -> None:
-    torch = pytest.importorskip("torch")
-    a, b = torch.asarray(A, dtype=torch.float64).requires_grad_(), torch.asarray(B)
-    with torch.no_grad():
-        assert not seqpar.lstsq(a, b).x.requires_grad
-    found = seqpar.lstsq(a, b)
-    assert found.x.requires_grad and not found.rank.requires_grad
-    assert np.allclose(found.x.detach(), exact(A, B)[0])

@@ -8,8 +8,7 @@ import pytest
 from host_tall import check_factors
 from seqpar.tall.packed_householder import factorised, multiplied
 from seqpar.tall.packing import MOST_COLUMNS, PANEL, PART, RECORD, Packing
-
-from .gallery import matrices, mixed
+from tall.gallery import matrices, mixed
 
 # Rows and columns: a head alone, square, blocks whole and not, a head of two kinds, parts, as many parts as there may be.
 SIZES = [

@@ -11,9 +11,8 @@ from seqpar.algorithms import tsqr
 from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.tall.linear_algebra import linear_algebra
-
-from .gallery import NAMES, geometric, matrices, mixed
-from .gates import backward_error, gates
+from tall.gallery import NAMES, geometric, matrices, mixed
+from tall.gates import backward_error, gates
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
