@@ -7,13 +7,15 @@ here, whose answer to that stays on the device.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cupy
 import numpy as np
 from cupy.cuda import cublas, cusolver, device
 from cupyx.scipy.linalg import solve_triangular
 
-from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, svd_of_finite
+from seqpar.algorithms.linear_algebra import Failed
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, failing_again, svd_of_finite
 from seqpar.dispatch.problem import Array
 
 LOWERED = (3, 6, 7)
@@ -67,3 +69,8 @@ class CupyLinearAlgebra(StandardLinearAlgebra):
 
     def svd(self, a: Array) -> tuple[Array, Array, Array]:
         return svd_of_finite(self.xp, lambda x: cupy.linalg.svd(x, full_matrices=False), a)
+
+    def where_all(
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[Failed], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
+        return failing_again(self.xp, accepted, found, again)

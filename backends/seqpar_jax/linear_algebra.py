@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from seqpar.algorithms.linear_algebra import Failed
 from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
 from seqpar.dispatch.problem import Array
 from seqpar_jax.avals import alike
@@ -45,14 +46,14 @@ class JaxLinearAlgebra(StandardLinearAlgebra):
         return svd_of_finite(jnp, of_finite, a)
 
     def where_all(
-        self, accepted: Array, found: tuple[Array, ...], again: Callable[[], tuple[Array, ...]]
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[Failed], tuple[Array, ...]]
     ) -> tuple[Array, ...]:
         def taken() -> tuple[Array, ...]:
             return tuple(alike((accepted, *found))[1:])
 
         def mended() -> tuple[Array, ...]:
             # A constant, which varies over no mesh axis, becomes one that does like the rest.
-            return tuple(alike((accepted, *select(jnp, accepted, found, again())))[1:])
+            return tuple(alike((accepted, *select(jnp, accepted, found, again(None))))[1:])
 
         return tuple(lax.cond(jnp.all(accepted), taken, mended))
 

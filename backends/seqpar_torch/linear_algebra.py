@@ -11,7 +11,13 @@ from collections.abc import Callable
 import torch
 from array_api_compat import torch as xp
 
-from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+from seqpar.algorithms.linear_algebra import Failed
+from seqpar.algorithms.standard_linear_algebra import (
+    StandardLinearAlgebra,
+    failing_again,
+    select,
+    svd_of_finite,
+)
 from seqpar_torch.internals import value_known
 
 Tensor = torch.Tensor
@@ -64,11 +70,11 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
         return svd_of_finite(xp, svd, a)
 
     def where_all(
-        self, accepted: Tensor, found: tuple[Tensor, ...], again: Callable[[], tuple[Tensor, ...]]
+        self, accepted: Tensor, found: tuple[Tensor, ...], again: Callable[[Failed], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         if torch.compiler.is_compiling():
-            return select(xp, accepted, found, again())
-        return super().where_all(accepted, found, again)
+            return select(xp, accepted, found, again(None))
+        return failing_again(xp, accepted, found, again)
 
 
 def _lowered(a: Tensor) -> bool:

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 Array = Any
+Failed = tuple[Array, ...] | None
+"""Which matrices of a batch are to be computed again: an index for the leading axes, as `nonzero` gives it; None for all."""
 
 
 class LinearAlgebra(Protocol):
@@ -36,11 +38,12 @@ class LinearAlgebra(Protocol):
         """(u, s, vh) of a small matrix; NaN where it holds NaN or inf."""
 
     def where_all(
-        self, accepted: Array, found: tuple[Array, ...], again: Callable[[], tuple[Array, ...]]
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[Failed], tuple[Array, ...]]
     ) -> tuple[Array, ...]:
         """`found` if every entry of `accepted` (batch axes) is true, else per matrix `found` or what `again` computes.
 
-        Reads back one truth where values are known; a condition inside the program under tracing.
+        Where values are known, reads back once which they are, and has `again` compute these alone, (matrices, ...), which
+        take their places in `found`. Under tracing a condition inside the program, and `again(None)`.
         """
 
     def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:

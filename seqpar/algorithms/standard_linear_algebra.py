@@ -7,14 +7,18 @@ SVD of a small matrix by one-sided Jacobi rotations. Right everywhere, fast nowh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqpar.algorithms.householder import householder_qr
 from seqpar.algorithms.jacobi import jacobi_svd
 from seqpar.algorithms.matrices import adjoint
 from seqpar.algorithms.triangular import cholesky_by_halves, solve_right_by_halves
+
+if TYPE_CHECKING:
+    from seqpar.algorithms.linear_algebra import Failed
 
 Array = Any
 
@@ -48,11 +52,11 @@ class StandardLinearAlgebra:
         return svd_of_finite(self.xp, self._svd, a)
 
     def where_all(
-        self, accepted: Array, found: tuple[Array, ...], again: Callable[[], tuple[Array, ...]]
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[Failed], tuple[Array, ...]]
     ) -> tuple[Array, ...]:
         if bool(self.xp.all(accepted)):
             return found
-        return select(self.xp, accepted, found, again())
+        return select(self.xp, accepted, found, again(None))
 
     def sum_over_rows(self, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
         total = None
@@ -85,6 +89,23 @@ def svd_of_finite(
         xp.where(kept, x, xp.full_like(x, xp.nan))
         for kept, x in ((finite[..., None], u), (finite, s), (finite[..., None], vh))
     )
+
+
+def failing_again(
+    xp: Any, accepted: Array, found: tuple[Array, ...], again: Callable[[Failed], tuple[Array, ...]]
+) -> tuple[Array, ...]:
+    """`where_all` of libraries with shapes that depend on data, which write into `found`: one read-back, of a count."""
+    if accepted.ndim == 0:
+        return found if bool(accepted) else again(None)
+    failed = tuple(xp.nonzero(xp.logical_not(accepted)))
+    count = failed[0].shape[0]
+    if count == 0:
+        return found
+    if count == math.prod(accepted.shape):
+        return again(None)
+    for whole, part in zip(found, again(failed), strict=True):
+        whole[failed] = part
+    return found
 
 
 def select(xp: Any, accepted: Array, found: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:

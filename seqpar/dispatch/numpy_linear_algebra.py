@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, svd_of_finite
+from seqpar.algorithms.linear_algebra import Failed
+from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, failing_again, svd_of_finite
 from seqpar.dispatch.problem import Array
 
 SMALL = 1024
@@ -63,6 +64,11 @@ class NumpyLinearAlgebra(StandardLinearAlgebra):
         if np.isfinite(a).all():  # a third of the time of a 4 x 4 matrix
             return np.linalg.svd(a, full_matrices=False)
         return svd_of_finite(np, lambda x: np.linalg.svd(x, full_matrices=False), a)
+
+    def where_all(
+        self, accepted: Array, found: tuple[Array, ...], again: Callable[[Failed], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
+        return failing_again(np, accepted, found, again)
 
 
 def _by_matrix(

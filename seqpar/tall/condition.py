@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from seqpar.algorithms.signs import diagonal
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
@@ -29,12 +30,5 @@ def condition_of(r: Array) -> Array:
     if r.shape[-1] <= LARGEST_SVD:
         s = linear_algebra(r).svd(r)[1]
         return ratio(xp, s[..., 0], s[..., -1])
-    diagonal = _diagonal(xp, r)
-    return ratio(xp, xp.max(diagonal, axis=-1), xp.min(diagonal, axis=-1))
-
-
-def _diagonal(xp: Any, r: Array) -> Array:
-    p = min(r.shape[-2:])
-    rows = xp.reshape(xp.arange(p), (p, 1))
-    square = r[..., :p, :p]
-    return xp.sum(xp.abs(xp.where(rows == xp.matrix_transpose(rows), square, xp.zeros_like(square))), axis=-1)
+    sizes = xp.abs(diagonal(xp, r[..., :p, :p]))
+    return ratio(xp, xp.max(sizes, axis=-1), xp.min(sizes, axis=-1))

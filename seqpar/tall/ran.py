@@ -9,18 +9,20 @@ from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError
 from seqpar.solving.bindings import solver_of
 
-TSQR, NATIVE, CHOLESKY, SHIFTED, RANDOMISED = 1, 2, 3, 4, 5
+NATIVE, ONE_PASS, CHOLESKY, SHIFTED, RANDOMISED, TSQR = 1, 2, 3, 4, 5, 6
+"""In the order in which one is resorted to after the other, so that the largest of several is what had to do most."""
 
 NAMES = {
     TSQR: "tsqr",
     NATIVE: "native",
+    ONE_PASS: "one-pass cholesky",
     CHOLESKY: "cholesky",
     SHIFTED: "shifted cholesky",
     RANDOMISED: "randomised cholesky",
 }
 """By the number of a method."""
 
-PASSES = {TSQR: 1, NATIVE: 1, CHOLESKY: 2, SHIFTED: 3, RANDOMISED: 3}
+PASSES = {TSQR: 1, NATIVE: 1, ONE_PASS: 1, CHOLESKY: 2, SHIFTED: 3, RANDOMISED: 3}
 """How often the method that gave the answer goes over the rows to factorise them."""
 
 
@@ -45,9 +47,10 @@ def _named(code: Any) -> Any:
 def passes(code: Array) -> Array:
     """`PASSES` of every code of an array."""
     xp = binding_for(type(code)).namespace(code)
-    return xp.where(
-        code >= SHIFTED, code * 0 + PASSES[SHIFTED], xp.where(code == CHOLESKY, code * 0 + 2, code * 0 + 1)
-    )
+    found = xp.zeros_like(code)
+    for number, times in PASSES.items():
+        found = xp.where(code == number, xp.full_like(code, times), found)
+    return found
 
 
 def certified(r: Array) -> Array:
@@ -71,5 +74,5 @@ class QRInfo(NamedTuple):
 
     @property
     def method_name(self) -> Any:
-        """ "tsqr", "native", "cholesky", "shifted cholesky" or "randomised cholesky"; nested lists of them for a batch."""
+        """ "tsqr", "native", "cholesky", "one-pass", "shifted" or "randomised cholesky"; nested lists of them for a batch."""
         return name_of(self.method)
