@@ -145,9 +145,20 @@ def _of_group(
     config: Any,
     group: Any,
 ) -> LstsqResult[Any]:
-    given = locals()
     binding = binding_for_call(a, b, ridge, weights)
     if binding.compiling():
+        given = {
+            "a": a,
+            "b": b,
+            "ridge": ridge,
+            "weights": weights,
+            "rtol": rtol,
+            "intercept": intercept,
+            "method": method,
+            "backend": backend,
+            "config": config,
+            "group": group,
+        }
         return solver_of(binding).outside_compiler(_of_group, given)  # type: ignore[no-any-return]
     from seqpar.tall import group as grouped
 

@@ -16,7 +16,7 @@ from seqpar.errors import ArrayTypeError, OptionError
 from seqpar.lstsq import LstsqResult
 from seqpar.tall import cross_validation, ridge_path
 from seqpar.tall.accumulation import Accumulation, Settings
-from seqpar.tall.canonical import positive_integer
+from seqpar.tall.canonical import positive_integer, rank_tolerance
 from seqpar.tall.condition import ratio
 from seqpar.tall.cross_validation import CrossValidation
 from seqpar.tall.factors import compiled
@@ -30,7 +30,6 @@ from seqpar.tall.pushed_blocks import (
     penalties,
     penalty,
     place_of_block,
-    rank_tolerance,
 )
 from seqpar.tall.ridge_path import RidgePath
 from seqpar.tall.sources import source_of

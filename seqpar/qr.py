@@ -256,13 +256,12 @@ def _plan(binding: Binding, a: Array, *_: Any) -> Plan:
 
 
 class _Face(Face):
-    """Rows that nobody has counted yet, which Dask knows, have no facts that a plan could be kept by."""
+    """Rows that nobody has counted yet have no facts that a plan could be kept by."""
 
     def _plan(
         self, binding: Binding, arrays: tuple[Any, ...], flags: tuple[Any, ...], request: Request
     ) -> Plan:
-        shape: Any = getattr(arrays[0], "shape", ())
-        if len(shape) > 1 and isinstance(shape[-2], float):
+        if binding.deferred(arrays[0]):
             return self.plan(binding, *arrays)
         return super()._plan(binding, arrays, flags, request)
 

@@ -29,6 +29,9 @@ class DaskBinding(ArrayAPIBinding, PlainSolver):
         """No values: looking at them would compute them."""
         return None
 
+    def deferred(self, x: Array) -> bool:
+        return True
+
     def linear_algebra(self, xp: Any) -> DaskLinearAlgebra:
         return DaskLinearAlgebra(xp)
 

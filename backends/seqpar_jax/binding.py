@@ -64,6 +64,9 @@ class JaxBinding:
         # Eager calls too are compiled programs, whose kernel is chosen while they are lowered.
         return True
 
+    def deferred(self, x: Array) -> bool:
+        return False
+
     def cast(self, x: Array, dtype: str) -> Array:
         return x.astype(dtype)
 

@@ -85,6 +85,9 @@ class TorchBinding:
     def traced(self, x: Tensor) -> bool:
         return not has_memory(x)
 
+    def deferred(self, x: Tensor) -> bool:
+        return False
+
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         return x.to(DTYPES[dtype])
 

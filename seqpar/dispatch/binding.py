@@ -37,6 +37,9 @@ class Binding(Protocol):
 
     def traced(self, x: Array) -> bool: ...
 
+    def deferred(self, x: Array) -> bool:
+        """Are the numbers of x computed later, whenever somebody asks for them, and its sizes perhaps unknown until then?"""
+
     def cast(self, x: Array, dtype: str) -> Array: ...
 
     def layout(self, x: Array) -> Layout | None:

@@ -60,6 +60,9 @@ class ArrayAPIBinding:
     def traced(self, x: Array) -> bool:
         return False
 
+    def deferred(self, x: Array) -> bool:
+        return False
+
     def cast(self, x: Array, dtype: str) -> Array:
         xp = self.namespace(x)
         return xp.astype(x, getattr(xp, dtype))

@@ -1,14 +1,17 @@
-"""What a matrix given to `qr` or `lstsq` has to be, and its way to canonical operands."""
+"""What arguments of `qr`, `lstsq` and `LstsqAccumulator` have to be, and the way of a matrix to canonical operands."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from seqpar.canonical import fixed
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.problem import Array
 from seqpar.errors import DtypeError, OptionError, ShapeError
 from seqpar.face import Fix
-from seqpar.validation import COMPLEX, Shape, floating, pad, state_of
+from seqpar.solving.bindings import solver_of
+from seqpar.validation import COMPLEX, Shape, floating, is_scalar, number_of, pad, state_of
 
 WHAT = "an array with rows and columns"
 
@@ -58,3 +61,46 @@ def positive_integer(operation: str, name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
         raise OptionError(f"{operation}: {name}={value!r} is not a positive integer. Give one, such as 1.")
     return int(value.__index__())
+
+
+def not_negative(operation: str, binding: Binding, name: str, x: Array) -> None:
+    """Refuse what is negative, infinite or NaN, where values are at hand: never by waiting for a device."""
+    if binding.compiling():
+        return
+    known = solver_of(binding).beneath(x)
+    if known is None or binding.device(known) != "cpu" or 0 in known.shape:
+        return
+    xp = binding.namespace(known)
+    # Least and largest are NaN where anything is.
+    least, most = xp.min(known), xp.max(known)
+    if bool(least >= 0) and bool(most < math.inf):
+        return
+    wrong = most if bool(least >= 0) else least
+    told = wrong.item() if hasattr(wrong, "item") else float(wrong)
+    raise OptionError(f"{operation}: {name} holds {told:g}. Give {name} of finite numbers, zero or more.")
+
+
+def penalty_number(operation: str, ridge: Any) -> float:
+    """A penalty that is one number."""
+    number = number_of(operation, "ridge", ridge)
+    if isinstance(number, complex) or not 0 <= number < math.inf:
+        raise OptionError(f"{operation}: ridge={ridge!r} is not a finite number of zero or more. Give one.")
+    return float(number)
+
+
+def rank_tolerance(operation: str, rtol: Any) -> float | None:
+    """A share of the largest singular value."""
+    if rtol is None:
+        return None
+    number = real_number(operation, "rtol", rtol)
+    if number is None or not 0 <= number < 1:
+        raise OptionError(
+            f"{operation}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None."
+        )
+    return number
+
+
+def real_number(operation: str, name: str, value: Any) -> float | None:
+    """A number of Python's or NumPy's; None for anything else, a truth and a complex number too."""
+    number = number_of(operation, name, value) if is_scalar(value) else None
+    return None if number is None or isinstance(number, (bool, complex)) else float(number)

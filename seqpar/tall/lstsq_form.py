@@ -5,17 +5,24 @@ Shapes and dtypes are checked once per kind of call and kept as a `Plan`, values
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.problem import Array
-from seqpar.errors import OptionError, ShapeError
-from seqpar.solving.bindings import solver_of
-from seqpar.tall.canonical import WHAT, common, computed, matrix, real
+from seqpar.errors import ShapeError
+from seqpar.tall.canonical import (
+    WHAT,
+    common,
+    computed,
+    matrix,
+    not_negative,
+    penalty_number,
+    rank_tolerance,
+    real,
+)
 from seqpar.tall.lstsq_operation import LeastSquares, real_of
-from seqpar.validation import Shape, binding_of, flag, is_scalar, number_of, pad, same_device
+from seqpar.validation import Shape, binding_of, flag, is_scalar, pad, same_device
 
 NAME = "lstsq"
 
@@ -74,15 +81,13 @@ on_invalidate(_plans.clear)
 def arguments(plan: Plan, binding: Binding, a: Array, b: Array, ridge: Any, weights: Array | None) -> Arrays:
     """The arguments with a ridge that is an array or None, their values checked where they are at hand."""
     if is_scalar(ridge):
-        number = number_of(NAME, "ridge", ridge)
-        if isinstance(number, complex) or not 0 <= number < math.inf:
-            raise OptionError(f"{NAME}: ridge={ridge!r} is not a finite number of zero or more. Give one.")
+        number = penalty_number(NAME, ridge)
         # An array, so that one compiled program serves every number.
-        ridge = None if number == 0 else binding.full(float(number), (1,), real_of(plan.dtype), a)
+        ridge = None if number == 0 else binding.full(number, (1,), real_of(plan.dtype), a)
     else:
-        _not_negative(binding, "ridge", ridge)
+        not_negative(NAME, binding, "ridge", ridge)
     if weights is not None:
-        _not_negative(binding, "weights", weights)
+        not_negative(NAME, binding, "weights", weights)
     return a, b, ridge, weights
 
 
@@ -140,7 +145,9 @@ def _plan(
                 f"{NAME}: ridge.shape={shape_r} does not fit {n} features. Give one number, or one for each feature, ({n},)."
             )
     rank = _broadcast(a=shape_a[:-2], b=shape_b[:-2], weights=shape_w[:-1], ridge=shape_r[:-1])
-    return Plan(dtype, rank, LeastSquares(_rtol(rtol)), vector, flag(NAME, "intercept", intercept))
+    return Plan(
+        dtype, rank, LeastSquares(rank_tolerance(NAME, rtol)), vector, flag(NAME, "intercept", intercept)
+    )
 
 
 def _right_sides(b: Array) -> Shape:
@@ -175,28 +182,3 @@ def _broadcast(**shapes: Shape) -> int:
             if n != 1:
                 sizes[i], first[i] = n, name
     return rank
-
-
-def _not_negative(binding: Binding, name: str, x: Array) -> None:
-    """Refuse what is negative, infinite or NaN, where values are at hand."""
-    if binding.compiling():
-        return
-    known = solver_of(binding).beneath(x)
-    if known is None or binding.device(known) != "cpu" or 0 in known.shape:
-        return
-    xp = binding.namespace(known)
-    # Least and largest are NaN where anything is.
-    ends = xp.min(known), xp.max(known)
-    if bool(ends[0] >= 0) and bool(ends[1] < math.inf):
-        return
-    wrong = known[~((known >= 0) & (known < math.inf))] if binding.framework == "numpy" else None
-    told = f"{float(wrong[0]):g}" if wrong is not None else "what is negative, infinite or NaN"
-    raise OptionError(f"{NAME}: {name} holds {told}. Give {name} of finite numbers, zero or more.")
-
-
-def _rtol(rtol: Any) -> float | None:
-    if rtol is None:
-        return None
-    if not isinstance(rtol, (int, float)) or isinstance(rtol, bool) or not 0 <= rtol < 1:
-        raise OptionError(f"{NAME}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None.")
-    return float(rtol)

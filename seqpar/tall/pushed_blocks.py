@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError, unknown_name
 from seqpar.solving.bindings import solver_of
-from seqpar.tall.canonical import common, computed, real
+from seqpar.tall.canonical import WHAT, common, computed, not_negative, penalty_number, real, real_number
 from seqpar.tall.lstsq_operation import real_of
-from seqpar.validation import binding_of, floating, is_scalar, number_of, same_device
+from seqpar.validation import binding_of, floating, is_scalar, same_device
 
-WHAT = "an array with rows and columns"
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
@@ -91,6 +89,11 @@ def _plain(name: str, binding: Binding, which: str, x: Any) -> None:
         raise ArrayTypeError(
             f"{name}: {which} is being traced, and an accumulator keeps values. Push outside of the transformation."
         )
+    if binding.deferred(x):
+        raise ArrayTypeError(
+            f"{name}: {which} is not computed yet, and an accumulator keeps values. Push {which}.compute(), or give all rows "
+            "to seqpar.lstsq, which takes them chunk by chunk."
+        )
     if getattr(x, "requires_grad", False) and not binding.direct((x,)):
         raise ArrayTypeError(
             f"{name}: {which} wants a gradient, and an accumulator has none. Push {which}.detach(), or use seqpar.lstsq."
@@ -116,19 +119,6 @@ def _shapes(name: str, a: Any, b: Any, weights: Any, features: int, outputs: int
             f"{name}: weights.shape={tuple(weights.shape)} does not fit a.shape={shape}. Give one for each row, ({rows},)."
         )
     return vector
-
-
-def not_negative(name: str, binding: Binding, which: str, x: Array) -> None:
-    """Refuse what is negative, infinite or NaN, where values are at hand: never by waiting for a device."""
-    known = solver_of(binding).beneath(x)
-    if known is None or binding.device(known) != "cpu" or 0 in known.shape:
-        return
-    xp = binding.namespace(known)
-    # Least and largest are NaN where anything is.
-    ends = float(xp.min(known)), float(xp.max(known))
-    if not 0 <= ends[0] <= ends[1] < math.inf:
-        wrong = ends[0] if not ends[0] >= 0 else ends[1]
-        raise OptionError(f"{name}: {which} holds {wrong:g}. Give {which} of finite numbers, zero or more.")
 
 
 def anchor_of(name: str, binding: Binding, dtype: str, like: Array) -> Array:
@@ -159,9 +149,7 @@ def penalty(name: str, place: Place, ridge: Any, features: int) -> Array | None:
     """One penalty for each feature, or None where there is none."""
     binding, dtype = place.binding, real_of(place.dtype)
     if is_scalar(ridge):
-        number = number_of(name, "ridge", ridge)
-        if isinstance(number, complex) or not 0 <= number < math.inf:
-            raise OptionError(f"{name}: ridge={ridge!r} is not a finite number of zero or more. Give one.")
+        number = penalty_number(name, ridge)
         return None if number == 0 else binding.full(number, (features,), dtype, place.like)
     x = _numbers(name, place, "ridge", ridge)
     if tuple(x.shape) not in ((), (features,)):
@@ -214,20 +202,12 @@ def _numbers(name: str, place: Place, which: str, x: Any) -> Array:
 
 def forgetting(name: str, forget: Any) -> float:
     """A factor that weights are multiplied by."""
-    if not isinstance(forget, (int, float)) or isinstance(forget, bool) or not 0 < forget <= 1:
+    number = real_number(name, "forget", forget)
+    if number is None or not 0 < number <= 1:
         raise OptionError(
             f"{name}: forget={forget!r} is not above 0 and at most 1. Give a number such as 0.99."
         )
-    return float(forget)
-
-
-def rank_tolerance(name: str, rtol: Any) -> float | None:
-    """A share of the largest singular value."""
-    if rtol is None:
-        return None
-    if not isinstance(rtol, (int, float)) or isinstance(rtol, bool) or not 0 <= rtol < 1:
-        raise OptionError(f"{name}: rtol={rtol!r} is not a share. Give a number from 0 to below 1, or None.")
-    return float(rtol)
+    return number
 
 
 def fold_number(name: str, fold: Any, folds: int | None) -> int:

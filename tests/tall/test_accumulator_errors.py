@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import seqpar
 from seqpar import LstsqAccumulator
 from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, OptionError, ShapeError
 from seqpar.tall import stream
@@ -249,3 +250,27 @@ def test_double_precision_that_is_switched_off_is_not_passed_over():
     a, b = (jax.numpy.asarray(x.astype("float32")) for x in (A, B))
     with jax.enable_x64(False), pytest.raises(DtypeError, match="jax has no float64 here. Turn it on first"):
         LstsqAccumulator(3, dtype="float64").push(a, b)
+
+
+def test_numbers_of_numpy_are_numbers():
+    b = A[:, 0] + 0.01 * B
+    loose = begun(forget=np.float32(0.5)).push(A, b).solve(rtol=np.float32(0.9))
+    assert begun(forget=np.float32(0.5)).forget == 0.5
+    assert int(loose.rank) < 3
+    assert int(seqpar.lstsq(A, b, rtol=np.float32(0.9)).rank) < 3
+    with pytest.raises(OptionError, match="is not a share"):
+        seqpar.lstsq(A, b, rtol=np.bool_(True))
+    with pytest.raises(OptionError, match="is not above 0 and at most 1"):
+        LstsqAccumulator(3, forget=np.complex64(0.5))
+
+
+def test_what_is_not_computed_yet_is_refused_with_a_way_out():
+    da = pytest.importorskip("dask.array")
+    block = {"a": da.from_array(A), "b": da.from_array(B), "weights": da.ones(20)}
+    uncounted = block["a"][block["a"][:, 0] > 0]
+    with pytest.raises(
+        ArrayTypeError, match=r"push: a is not computed yet, .*Push a.compute\(\), or .*seqpar.lstsq"
+    ):
+        LstsqAccumulator(3).push(**block)
+    with pytest.raises(ArrayTypeError, match="push: a is not computed yet"):
+        LstsqAccumulator(3).push(uncounted, block["b"])
