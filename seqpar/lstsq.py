@@ -1,4 +1,4 @@
-"""`lstsq`: least squares with tall matrices, in one pass over the rows and without A^T A.
+"""`lstsq`: least squares with tall matrices, from the R factor of their rows.
 
 The R factor of [a | b] holds everything that a solution depends on; it is that of `seqpar.tall.operations`, and what follows
 from it is in `seqpar.tall.lstsq_operation`. Arguments are checked in `seqpar.tall.lstsq_form`.
@@ -64,8 +64,9 @@ def lstsq(
 ) -> LstsqResult[Any]:
     """Minimise ``sum_i weights[i] |a[i] @ x - b[i]|^2 + sum_j ridge[j] |x[j]|^2``.
 
-    One pass over the rows gives the R factor of ``[a | b]``; the rest is work on matrices with n columns. ``a^T a``, whose
-    condition is the square, is never formed. Where several x do equally well, the one of least norm is returned.
+    The R factor of ``[a | b]`` is found as `qr` finds it; the rest is work on matrices with n columns. ``a^T a``, whose
+    condition is the square, is formed by method "cholesky" alone, which keeps what comes of it only with a certificate. Where
+    several x do equally well, the one of least norm is returned.
 
     Parameters
     ----------

@@ -41,8 +41,8 @@ class LstsqAccumulator:
     """Least squares over blocks of rows, in one pass and in memory that does not grow with their number.
 
     What is kept is the R factor of all rows ``[a | b]`` so far, from which follow the solution for any ridge penalty, what it
-    leaves over, generalised cross-validation and, with one R factor per fold, exact K-fold cross-validation. ``a^T a``, whose
-    condition is the square, is never formed.
+    leaves over, generalised cross-validation and, with one R factor per fold, K-fold cross-validation without a second fit.
+    ``a^T a``, whose condition is the square, is never kept; of a block it is formed by method "cholesky" alone, as in `lstsq`.
 
     Framework, device and precision are those of the first block, and later blocks must agree.
 
@@ -159,7 +159,8 @@ class LstsqAccumulator:
     def merge(self, other: LstsqAccumulator) -> LstsqAccumulator:
         """A new accumulator of the rows of both, fold by fold; both stay as they are.
 
-        Exact and associative up to rounding. With `forget`, the rows of `other` count as pushed behind those of this one.
+        Up to rounding it is as if one accumulator had taken all rows, however accumulators are grouped. With `forget`, the rows
+        of `other` count as pushed behind those of this one.
         """
         name = f"{NAME}.merge"
         if not isinstance(other, LstsqAccumulator):
@@ -191,7 +192,10 @@ class LstsqAccumulator:
         return new
 
     def solve(self, ridge: Array | float = 0.0, rtol: float | None = None) -> LstsqResult[Any]:
-        """What `lstsq` would return for all rows so far; `ridge` is one number, or one per feature."""
+        """What `lstsq` would return for all rows so far; `ridge` is one number, or one per feature.
+
+        `method` is what factorised the last block.
+        """
         name = f"{NAME}.solve"
         place, s = self._begun(name), self._state.settings
         binding, (r, ran) = place.binding, self._settled().whole()

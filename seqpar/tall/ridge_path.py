@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
 from seqpar.tall.lstsq_operation import LEAST_RANK_UNITS, independent, norms
 
@@ -41,8 +42,6 @@ class RidgePath(NamedTuple, Generic[A]):
 
 def least(scores: Array) -> int:
     """The index of the least score."""
-    from seqpar.dispatch.frameworks import binding_for
-
     return int(binding_for(type(scores)).namespace(scores).argmin(scores))
 
 

@@ -16,8 +16,6 @@ as 0, which is the shortest of its subgradients, as frameworks do for |x| at 0. 
 that every order closes: root, up to a unitary factor that drops out of root^H root, and P, and singular vectors
 
     droot = -root dG G+ / 2 + root G+ dG P          dP = -P dG G+ - G+ dG P
-
-Rows are independent of each other once n x n matrices are known: `rows_vjp` may be called for one block of them after the other.
 """
 
 from __future__ import annotations
