@@ -41,12 +41,12 @@ class QRByChunks(Kernel):
 
     operation = "qr"
     backend = "dask"
-    method = "tsqr"
+    method = "tree"
     form = "arrays"
     config = TreeConfig
     of_chunks: ClassVar[str] = "auto"
     """The method that chunks are factorised by."""
-    summary = "chunks of rows, merged by a tree"
+    summary = "chunks of rows by what suits them, merged by a tree"
 
     def refuses(self, problem: Problem, config: TreeConfig) -> str | None:
         return wrong_counts(config, 2, "number of R factors")
@@ -162,7 +162,21 @@ def _climbed(
     return keys[0], turns
 
 
-# --- the same with another method for the chunks --------------------------------------------------------------------------
+# --- the same with one method for the chunks -----------------------------------------------------------------------------
+
+
+class _Tsqr(QRByChunks):
+    method = of_chunks = "tsqr"
+    summary = "chunks of rows by blocks and a tree, merged by a tree"
+
+    def rank(self, problem: Problem) -> float:
+        return 4.0
+
+
+class _TsqrR(RByChunks):
+    method = of_chunks = "tsqr"
+    summary = _Tsqr.summary
+    rank = _Tsqr.rank
 
 
 class _Cholesky(QRByChunks):
@@ -229,14 +243,15 @@ def _from_r(spec: LeastSquares, n: int, r: Array, ridge: Array | None) -> Result
     return binding_for(type(r)).call(LSTSQ, spec, operands, NO_WISH)
 
 
-KERNELS = (QRByChunks(), RByChunks(), _Cholesky(), _CholeskyR(), _Native(), _NativeR(), FromR())
+TREES = (QRByChunks(), RByChunks(), _Tsqr(), _TsqrR(), _Cholesky(), _CholeskyR(), _Native(), _NativeR())
+KERNELS = (*TREES, FromR())
 
 
-def of_unknown_rows(operation: str) -> Kernel:
-    """The kernel that can do without the number of rows."""
-    for kernel in KERNELS[:2]:
-        if kernel.operation == operation:
-            return kernel
+def of_unknown_rows(operation: str, method: str) -> Kernel:
+    """The kernel of a method that can do without the number of rows; of "auto" the first, of an unknown one too."""
+    trees = [kernel for kernel in TREES if kernel.operation == operation]
+    if trees:
+        return next((kernel for kernel in trees if kernel.method == method), trees[0])
     raise ShapeError(
         f"{operation}: the number of rows is not known yet. Find it out first: x.compute_chunk_sizes() in Dask."
     )

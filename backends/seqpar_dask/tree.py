@@ -16,7 +16,7 @@ from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.errors import ShapeError
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.operations import QR, R_FACTOR, Factorisation
+from seqpar.tall.operations import QR, R_FACTOR, Factorisation, fitting
 
 Array = Any
 
@@ -37,18 +37,13 @@ class Factors(NamedTuple):
 
 
 def r_of_chunk(request: Request, a: Array, b: Array | None, weights: Array | None) -> Factor:
-    request = _fitting(request, a)
+    request = fitting(request, a, b)
     return Factor(*_binding(a).call(R_FACTOR, Factorisation(), (a, b, weights, None), request))
 
 
 def qr_of_chunk(request: Request, a: Array) -> Factors:
-    q, *factor = _binding(a).call(QR, Factorisation(), (a,), _fitting(request, a))
+    q, *factor = _binding(a).call(QR, Factorisation(), (a,), fitting(request, a))
     return Factors(q, Factor(*factor), (a.shape[-2],))
-
-
-def _fitting(request: Request, a: Array) -> Request:
-    """The wish for tall matrices; a chunk may hold fewer rows than columns."""
-    return request if a.shape[-2] > a.shape[-1] else NO_WISH
 
 
 def factor_of(found: Factors) -> Factor:
@@ -110,6 +105,7 @@ def _stacked(parts: Sequence[Array]) -> Array:
 
 
 def _strongest(parts: Sequence[Factor]) -> Array:
+    """The largest number: what had to do most."""
     xp = _binding(parts[0].ran).namespace(parts[0].ran)
     ran = parts[0].ran
     for part in parts[1:]:

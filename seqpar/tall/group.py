@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.choice import choose
+from seqpar.dispatch.execute import abstract
 from seqpar.dispatch.group import Group, Rule
 from seqpar.dispatch.operation import Operation, fit
 from seqpar.dispatch.options import NO_WISH, Request
-from seqpar.dispatch.problem import Array
-from seqpar.dispatch.registry import kernels
-from seqpar.errors import unknown_name
+from seqpar.dispatch.problem import Array, Problem
 from seqpar.tall.linear_algebra import linear_algebra
 from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares
-from seqpar.tall.operations import QR, R_FACTOR, Factorisation
+from seqpar.tall.operations import QR, R_FACTOR, Factorisation, fitting
 from seqpar.tall.rules import qr_jvp, qr_vjp, r_jvp, r_vjp
 from seqpar.tall.rules_lstsq import lstsq_jvp, lstsq_vjp
 
@@ -34,7 +34,7 @@ Operands = Sequence[Any]
 
 def r_factor(binding: Binding, group: Group, a: Array, request: Request) -> tuple[Array, Array]:
     """The r of all members' rows, and ran."""
-    _check(R_FACTOR, binding, request)
+    _check(R_FACTOR, binding, (a, None, None, None), request)
     alone = (None, None, None)
 
     def value(a: Array) -> Results:
@@ -58,10 +58,10 @@ def r_factor(binding: Binding, group: Group, a: Array, request: Request) -> tupl
 
 def qr(binding: Binding, group: Group, a: Array, request: Request) -> Results:
     """This member's rows of q, and r and ran."""
-    _check(QR, binding, request)
+    _check(QR, binding, (a,), request)
 
     def value(a: Array) -> Results:
-        q, r, ran = binding.call(QR, Factorisation(), (a,), _fitting(request, a))
+        q, r, ran = binding.call(QR, Factorisation(), (a,), fitting(request, a))
         turns, whole, _ = binding.call(QR, Factorisation(), (group.stacked(r),), NO_WISH)
         q = linear_algebra(q).product(q, group.own(turns, r))
         return q, whole, _strongest(binding, group, ran)
@@ -84,7 +84,8 @@ def lstsq(
     binding: Binding, group: Group, spec: LeastSquares, operands: Operands, request: Request
 ) -> Results:
     """The results of the operation "lstsq", of the rows of all members; behind them `ran`."""
-    _check(R_FACTOR, binding, request)
+    a, b, _, weights = operands
+    _check(R_FACTOR, binding, (a, b, weights, None), request)
     n = operands[0].shape[-1]
 
     def value(a: Array, b: Array, ridge: Array | None, weights: Array | None) -> Results:
@@ -110,7 +111,7 @@ def lstsq(
 
 def _merged(binding: Binding, group: Group, operands: Operands, request: Request) -> Results:
     """r and ran of all members' rows."""
-    r, ran = binding.call(R_FACTOR, Factorisation(), (*operands, None), _fitting(request, operands[0]))
+    r, ran = binding.call(R_FACTOR, Factorisation(), (*operands, None), fitting(request, *operands[:2]))
     stack = group.stacked(r)
     whole, _ = binding.call(R_FACTOR, Factorisation(), (stack, None, None, None), NO_WISH)
     return whole, _strongest(binding, group, ran)
@@ -122,16 +123,25 @@ def _strongest(binding: Binding, group: Group, ran: Array) -> Array:
     return xp.max(group.stacked(ran[..., None, None]), axis=(-2, -1))
 
 
-def _fitting(request: Request, a: Array) -> Request:
-    """The wish for tall matrices; a member may have fewer rows than columns."""
-    return request if a.shape[-2] > a.shape[-1] else NO_WISH
+def _check(operation: Operation, binding: Binding, operands: Operands, request: Request) -> None:
+    """Refuse a wish that cannot be granted on every member alike: one that waited for the others would wait for ever.
 
-
-def _check(operation: Operation, binding: Binding, request: Request) -> None:
-    """Refuse an unknown method on every member alike: one that waited for the others would wait for ever."""
-    methods = {kernel.method for kernel in kernels(operation.name, binding.framework)}
-    if request.method not in ("auto", *methods):
-        raise unknown_name(operation.name, "method", request.method, {"auto", *methods})
+    What is asked is whether tall matrices of these columns could run, which members know alike however many rows they have.
+    """
+    metas = [abstract(binding, x) for x in operands]
+    shape, axis, words = operation.problem(Factorisation(), metas)
+    problem = Problem(
+        operation=operation.name,
+        framework=binding.framework,
+        device=binding.device(operands[0]),
+        shape=(*(max(n, 1) for n in shape[:axis]), 1 << 20, max(shape[-1], 1)),
+        axis=axis,
+        dtypes=tuple(None if meta is None else meta.dtype for meta in metas),
+        layout="inner",
+        options=words,
+        traced=binding.traced(operands[0]),
+    )
+    choose(problem, request)
 
 
 def _fitted(xp: Any, grads: Sequence[Array | None], operands: Operands) -> Sequence[Array | None]:

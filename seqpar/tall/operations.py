@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from seqpar.algorithms import matrices
 from seqpar.algorithms.arrays import filled
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
-from seqpar.tall.ran import TSQR
+from seqpar.dispatch.options import NO_WISH, Request
+from seqpar.tall.ran import NATIVE
 from seqpar.tall.rules import qr_jvp, qr_vjp, r_jvp, r_vjp
 
 Results = tuple[Array, ...]
@@ -57,6 +58,17 @@ def lead_of(operands: Sequence[Abstract | None], behind: Sequence[int]) -> tuple
     return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*leads, strict=True))
 
 
+def fitting(request: Request, a: Array, b: Array | None = None) -> Request:
+    """The wish, if [a | b] is tall: of rows that are shared out, a part may have fewer than there are columns.
+
+    Such a part is not what a method was wished for; "native" is the least of those that are told.
+    """
+    columns = a.shape[-1] + (0 if b is None else b.shape[-1])
+    if a.shape[-2] > columns:
+        return request
+    return NO_WISH if request.method == "auto" else Request("native", source=request.source)
+
+
 def conjugate(xp: Any, x: Array | None) -> Array | None:
     """Around the rules, whose cotangents are those of Re<xbar, dx>, where those of an operation are linear transposes."""
     return None if x is None else matrices.conjugate(xp, x)
@@ -93,7 +105,7 @@ class _QR(Tall):
         return (
             filled(xp, (*lead, m, p), 0.0, a, a.dtype),
             filled(xp, (*lead, p, n), 0.0, a, a.dtype),
-            filled(xp, tuple(lead), TSQR, a, xp.int32),
+            filled(xp, tuple(lead), NATIVE, a, xp.int32),
         )
 
     def reads(self, spec: Factorisation, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
@@ -161,7 +173,7 @@ class _RFactor(Tall):
         lead, rows, columns = self.sizes(given)
         a = operands[0]
         r = filled(xp, (*lead, min(rows, columns), columns), 0.0, a, a.dtype)
-        return r, filled(xp, lead, TSQR, a, xp.int32)
+        return r, filled(xp, lead, NATIVE, a, xp.int32)
 
     def reads(self, spec: Factorisation, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
         return (True,) * 4, (True, False)
