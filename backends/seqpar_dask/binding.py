@@ -44,7 +44,7 @@ class DaskBinding(ArrayAPIBinding, PlainSolver):
         if self.direct(operands):
             return super().call(operation, spec, operands, request)
         # Shapes choose kernels, and here there is none yet.
-        kernel = of_unknown_rows(operation.name)
+        kernel = of_unknown_rows(operation.name, request.method)
         if request.method not in ("auto", kernel.method) or request.backend not in (None, kernel.backend):
             raise NotEligibleError(
                 f"{operation.name}: method={request.method!r}, backend={request.backend!r} was asked for rows that nobody "
