@@ -1,5 +1,6 @@
 """The host kernels of QR on threads, in memory of any strides, in XLA programs, on older CPUs, and at the edges of memory."""
 
+import mmap
 import os
 import platform
 import subprocess
@@ -201,3 +202,32 @@ def test_a_factorisation_changes_none_of_its_operands():
     before = a.copy()
     check_factors(a, *factorise(a))
     assert np.array_equal(a, before)
+
+
+# Axes of a matrix or of a batch along which memory lies far apart: a batch of two, four rows, three columns.
+FAR = {"matrices": ((2, 40, 3), 0), "rows": ((4, 3), 0), "columns": ((40, 3), 1)}
+
+
+@pytest.mark.parametrize("far", FAR)
+def test_offsets_beyond_32_bits(far):
+    """Strides of more than 2**31 elements, in memory of which a few pages are ever touched."""
+    shape, axis = FAR[far]
+    stride = 5 << 29
+    size = 4 * stride * (shape[axis] - 1) + (1 << 16)
+    try:
+        # MAP_NORESERVE: room is asked for where it is written to.
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+    except (OSError, ValueError) as error:
+        pytest.skip(f"no room for a sparse {size >> 30} GB: {error}")
+    strides = [4 * int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
+    strides[axis] = 4 * stride
+    a = np.ndarray(shape, np.float32, memory, 0, tuple(strides))
+    a[...] = np.random.default_rng(8).standard_normal(shape)
+    near = np.array(a)
+    for found, right in zip(factorise(a), factorise(near), strict=True):
+        assert np.array_equal(found, right)
+    # As the rows of a fit, as its right-hand sides and on top of it.
+    assert np.array_equal(triangle(a), triangle(near))
+    assert np.array_equal(triangle(near, a), triangle(near, near))
+    two, one = near[..., :2], near[..., 2:]
+    assert np.array_equal(triangle(two, one, seed=a), triangle(two, one, seed=near))
