@@ -21,7 +21,7 @@ import numpy as np
 from array_api_compat import device
 
 from seqpar.algorithms.arrays import double_of
-from seqpar.algorithms.matrices import adjoint
+from seqpar.algorithms.matrices import adjoint, eye
 from seqpar.algorithms.signs import diagonal, positive_diagonal
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ class Gram:
             g = g / size[..., :, None] / size[..., None, :]
             n = g.shape[-1]
             if shift:
-                g = g + shift * n * xp.eye(n, dtype=g.dtype, device=device(g))
+                g = g + shift * n * eye(xp, g, n)
             return self.la.cholesky(g) * size[..., None, :]
 
     def near_identity(self, g: Array) -> Array:
         """Per matrix: |g - I|_F < 1/2. False where g is not finite."""
         xp = self.xp
         with self.la.doubles():
-            rest = xp.abs(g - xp.eye(g.shape[-1], dtype=g.dtype, device=device(g)))
+            rest = xp.abs(g - eye(xp, g, g.shape[-1]))
             return xp.sum(rest * rest, axis=(-2, -1)) < 0.25
 
     def eps(self, a: Array) -> float:
@@ -163,7 +163,7 @@ def one_pass(gram: Gram, a: Array) -> tuple[Array, Array]:
     with la.doubles():
         wide = gram.factor(gram.of(a, []))
         scaled = wide / _norms(xp, wide)[..., None, :]
-        identity = xp.eye(n, dtype=wide.dtype, device=device(a))
+        identity = eye(xp, wide, n)
         inverse = la.solve_right(xp.broadcast_to(identity, wide.shape), scaled)
         condition = n**0.5 * xp.sqrt(xp.sum(xp.abs(inverse) ** 2, axis=(-2, -1)))
         accepted = 8 * n * gram.eps(a) * condition < float(xp.finfo(a.dtype).eps)

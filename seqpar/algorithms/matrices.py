@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from array_api_compat import device
+
 Array = Any
 
-__all__ = ["adjoint", "conjugate", "matrix_transpose", "product", "product_by_factors"]
+__all__ = ["adjoint", "conjugate", "eye", "matrix_transpose", "product", "product_by_factors"]
 
 
 def product(xp: Any, x: Array, y: Array) -> Array:
@@ -54,3 +56,8 @@ def conjugate(xp: Any, x: Array) -> Array:
     # PyTorch's namespace has conj_physical for it, which copies and has no batching rule; its arrays' own is a view.
     own = getattr(x, "conj", None)
     return xp.conj(x) if own is None else own()
+
+
+def eye(xp: Any, like: Array, n: int, dtype: Any = None) -> Array:
+    """The n x n identity on the device of `like`, and of its dtype if no other is given."""
+    return xp.eye(n, dtype=like.dtype if dtype is None else dtype, device=device(like))

@@ -7,10 +7,9 @@ framework's own factorisation (`native`), which all of them hand matrices with f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from seqpar.algorithms import tsqr
 from seqpar.algorithms.arrays import filled
@@ -19,34 +18,15 @@ from seqpar.algorithms.signs import positive_diagonal
 from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar.tall.certified_cholesky import STRONGER, certified_cholesky
+from seqpar.tall.configs import CertifiedCholesky, RowBlocks
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.operations import R_FACTOR
 from seqpar.tall.ran import NATIVE, TSQR
+from seqpar.tall.rows import stacked
 
-__all__ = ["KERNELS", "CertifiedCholesky", "RowBlocks", "stacked"]
+__all__ = ["KERNELS", "stacked"]
 
 Results = tuple[Array, ...]
 Factors = tuple[Array | None, Array, Array]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowBlocks:
-    """Rows of a block, and how many R factors one node of the tree merges; None takes what suits the columns."""
-
-    rows: int | None = None
-    arity: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CertifiedCholesky:
-    """How Gram matrices are formed, and what is tried where the certificate fails, before tsqr."""
-
-    rows: int | None = None
-    """Rows of a block of the Gram matrix, converted at a time; None takes what suits the columns."""
-    double: bool = True
-    """Gram matrices in double precision, where the device has it."""
-    stronger: Literal["shifted", "randomised", "nothing"] = "shifted"
-    """A shifted Gram matrix, or a random sketch, which needs no double precision for condition up to 1e8 in float32."""
 
 
 class _Framework(Kernel):
@@ -165,7 +145,18 @@ class _Reference(_Tsqr):
         return 100.0
 
     def algebra(self, xp: Any, a: Array) -> LinearAlgebra:
-        return StandardLinearAlgebra(xp)
+        return _Standard(xp, linear_algebra(a).product)
+
+
+class _Standard(StandardLinearAlgebra):
+    """The array API alone, but for products, which no switch of the framework's is to lower."""
+
+    def __init__(self, xp: Any, product: Callable[[Array, Array], Array]) -> None:
+        super().__init__(xp)
+        self._product = product
+
+    def product(self, a: Array, b: Array) -> Array:
+        return self._product(a, b)
 
 
 def native(xp: Any, la: LinearAlgebra, a: Array, with_q: bool) -> Factors:
@@ -188,21 +179,6 @@ def _even_rows(m: int, rows: int) -> int:
     """About `rows`, and a divisor of m if there is one near: a last block filled up with zeros means a copy of all."""
     near = (d for k in range(rows // 2) for d in (rows + k, rows - k) if m % d == 0)
     return rows if m <= rows else next(near, rows)
-
-
-def stacked(xp: Any, operands: Sequence[Any]) -> Array:
-    """The rows [seed; sqrt(weights) * [a | b]] with their leading axes at full size."""
-    a, b, weights, seed = operands
-    metas: list[Any] = list(operands)
-    lead, _, _ = R_FACTOR.sizes(metas)
-
-    def full(x: Array) -> Array:
-        return xp.broadcast_to(x, (*lead, *x.shape[-2:]))
-
-    rows = full(a) if b is None else xp.concat([full(a), full(b)], axis=-1)
-    if weights is not None:
-        rows = rows * xp.expand_dims(xp.astype(xp.sqrt(weights), a.dtype), axis=-1)
-    return rows if seed is None else xp.concat([full(seed), rows], axis=-2)
 
 
 class Tsqr(_Tsqr):

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 from seqpar.algorithms.arrays import filled, sum_to
 from seqpar.dispatch.operation import Abstract, Array, Solve, fit, register
 from seqpar.tall.implicit_rules import product_jvp, product_vjp
-from seqpar.tall.operations import Factorisation, Tall, conjugate, lead_of
+from seqpar.tall.operations import Factorisation, Tall, conjugate
 from seqpar.tall.packing import RECORD, Packing
 from seqpar.tall.ran import TSQR
+from seqpar.tall.rows import lead_of
 from seqpar.tall.rules import r_jvp, r_vjp
 
 Results = tuple[Array, ...]

@@ -17,15 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from array_api_compat import device
-
 from seqpar.algorithms.arrays import broadcast_shape, filled
 from seqpar.algorithms.linear_algebra import LinearAlgebra
-from seqpar.algorithms.matrices import adjoint
+from seqpar.algorithms.matrices import adjoint, eye
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.dispatch.problem import Kernel, Problem
 from seqpar.tall.linear_algebra import linear_algebra
-from seqpar.tall.operations import conjugate, lead_of
+from seqpar.tall.operations import conjugate
+from seqpar.tall.rows import lead_of
 from seqpar.tall.rules_lstsq import lstsq_jvp, lstsq_vjp
 from seqpar.validation import REAL
 
@@ -187,7 +186,7 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     s, right, above = values, vectors, c
     if ridge is not None:
         # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
-        penalty = _eye(xp, r, n) * xp.astype(xp.sqrt(ridge), r.dtype)[..., None]
+        penalty = eye(xp, r, n) * xp.astype(xp.sqrt(ridge), r.dtype)[..., None]
         lead = broadcast_shape(r.shape[:-2], ridge.shape[:-1])
         nothing = filled(xp, (*lead, n, c.shape[-1]), 0.0, c, c.dtype)
         below = xp.concat([_repeated(xp, penalty, lead, 2), nothing], axis=-1)
@@ -233,11 +232,11 @@ def independent(
         return kept, None, kept
     largest = xp.max(xp.abs(r), axis=-2, keepdims=True)
     unit = xp.astype(xp.where(largest > 0, largest, xp.ones_like(largest)), r.dtype)
-    eye = _eye(xp, r, n)
+    identity = eye(xp, r, n)
     scaled = r / unit
-    singular = xp.any((scaled == 0) & (eye == 1), axis=(-2, -1), keepdims=True)
-    every = eye if r.ndim == 2 else xp.broadcast_to(eye, r.shape)
-    inverse = la.solve_right(every, xp.where(singular, eye, scaled))
+    singular = xp.any((scaled == 0) & (identity == 1), axis=(-2, -1), keepdims=True)
+    every = identity if r.ndim == 2 else xp.broadcast_to(identity, r.shape)
+    inverse = la.solve_right(every, xp.where(singular, identity, scaled))
     size = xp.sqrt(_square(xp, scaled) * _square(xp, inverse))
     usable = ~singular & xp.isfinite(size)
     if rtol is None:
@@ -255,7 +254,7 @@ def _null(xp: Any, la: LinearAlgebra, right: Array, kept: Array) -> Array:
     """The projection on the complement of the rows of `right` that are kept; 0 and not its rounding errors if all n are."""
     n = right.shape[-1]
     some = right * xp.expand_dims(xp.astype(kept, right.dtype), axis=-1)
-    outside = _eye(xp, right, n) - la.product(adjoint(xp, some), some)
+    outside = eye(xp, right, n) - la.product(adjoint(xp, some), some)
     every = xp.sum(xp.astype(kept, xp.int32), axis=-1, keepdims=True)[..., None] == n
     return xp.where(every, xp.zeros_like(outside), outside)
 
@@ -272,10 +271,6 @@ def _repeated(xp: Any, x: Array, lead: tuple[int, ...], own: int) -> Array:
     """x with leading axes of full size, in memory of its own; `own` axes are behind them."""
     shape = (*lead, *x.shape[x.ndim - own :])
     return x if tuple(x.shape) == shape else xp.asarray(xp.broadcast_to(x, shape), copy=True)
-
-
-def _eye(xp: Any, like: Array, n: int) -> Array:
-    return xp.eye(n, dtype=like.dtype, device=device(like))
 
 
 KERNELS = (FromR(),)

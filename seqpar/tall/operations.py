@@ -17,6 +17,7 @@ from seqpar.algorithms.arrays import filled
 from seqpar.dispatch.operation import Abstract, Array, Operation, Solve, batched, register
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.tall.ran import NATIVE
+from seqpar.tall.rows import OWN_AXES, lead_of
 from seqpar.tall.rules import qr_jvp, qr_vjp, r_jvp, r_vjp
 
 Results = tuple[Array, ...]
@@ -50,12 +51,6 @@ class Tall(Operation):
     ) -> tuple[Any, tuple[Array | None, ...]]:
         given = tuple(i for i, x in enumerate(operands) if x is not None)
         return spec, batched(xp, operands, axes, given)
-
-
-def lead_of(operands: Sequence[Abstract | None], behind: Sequence[int]) -> tuple[int, ...]:
-    """Leading axes at their full size; `behind` counts each operand's own axes."""
-    leads = [x.shape[: len(x.shape) - n] for x, n in zip(operands, behind, strict=True) if x is not None]
-    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*leads, strict=True))
 
 
 def fitting(request: Request, a: Array, b: Array | None = None) -> Request:
@@ -150,7 +145,7 @@ class _RFactor(Tall):
         assert a is not None
         columns = a.shape[-1] + (0 if b is None else b.shape[-1])
         rows = a.shape[-2] + (0 if seed is None else seed.shape[-2])
-        return lead_of(operands, (2, 2, 1, 2)), rows, columns
+        return lead_of(operands, OWN_AXES), rows, columns
 
     def abstract(self, spec: Factorisation, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         lead, rows, columns = self.sizes(operands)

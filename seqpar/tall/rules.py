@@ -24,12 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from array_api_compat import device
-
 from seqpar.algorithms.arrays import filled
-from seqpar.algorithms.matrices import adjoint
+from seqpar.algorithms.matrices import adjoint, eye
 from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
+from seqpar.tall.rows import OWN_AXES, joined, lead_of, stacked
 
 Operands = Sequence[Any]
 Total = Callable[[Array], Array]
@@ -91,8 +90,8 @@ def qr_vjp(
 def r_jvp(xp: Any, operands: Operands, r: Array, tangents: Operands, total: Total = all_here) -> Array:
     """The tangent of the R of [seed; sqrt(weights) * [a | b]]; operands are (a, b, weights, seed), of which a is given."""
     if r.shape[-2] < r.shape[-1]:
-        rows, stacked = _stacked_jvp(xp, operands, tangents)
-        return qr_jvp(xp, _q_of(xp, rows, r), r, stacked, total)[1]
+        rows, moved = _stacked_jvp(xp, operands, tangents)
+        return qr_jvp(xp, _q_of(xp, rows, r), r, moved, total)[1]
     product = linear_algebra(r).product
     unit = unit_of(xp, r)
     inverse = inverse_of(xp, r / unit)
@@ -107,7 +106,7 @@ def r_vjp(
     """The cotangents of a, b, weights and seed that are wanted."""
     a, b, weights, seed = operands
     if r.shape[-2] < r.shape[-1]:
-        rows = _stacked(xp, operands)
+        rows = stacked(xp, operands)
         return _stacked_vjp(xp, operands, qr_vjp(xp, _q_of(xp, rows, r), r, None, rbar, total), wanted)
     product = linear_algebra(r).product
     n = r.shape[-1] if b is None else r.shape[-1] - b.shape[-1]
@@ -152,7 +151,7 @@ def _gram_jvp(xp: Any, operands: Operands, tangents: Operands, unit: Array) -> A
         else filled(xp, (*lead, n, k), 0.0, unit, a.dtype)
         for k, y in zip(columns, right, strict=True)
     ]
-    gram = _joined(xp, blocks, lead, -1)
+    gram = joined(xp, blocks, lead, -1)
     return gram if dseed is None else gram + product(adjoint(xp, seed), dseed / unit)
 
 
@@ -170,16 +169,6 @@ def _of_rows(product: Any, a: Array, b: Array | None, right: Array, unit: Array)
 # --- R alone of fewer rows than columns: few rows, so they are put together ---------------------------------------------
 
 
-def _stacked(xp: Any, operands: Operands) -> Array:
-    """[seed; sqrt(weights) * [a | b]]."""
-    a, b, weights, seed = operands
-    lead = _lead(operands)
-    rows = a if b is None else _joined(xp, [a, b], lead, -1)
-    if weights is not None:
-        rows = xp.sqrt(weights)[..., None] * rows
-    return rows if seed is None else _joined(xp, [seed, rows], lead, -2)
-
-
 def _stacked_jvp(xp: Any, operands: Operands, tangents: Operands) -> tuple[Array, Array]:
     """The rows and their tangent."""
     a, b, weights, seed = operands
@@ -187,13 +176,13 @@ def _stacked_jvp(xp: Any, operands: Operands, tangents: Operands) -> tuple[Array
         None if x is None else xp.zeros_like(x) if dx is None else dx
         for x, dx in zip(operands, tangents, strict=True)
     )
-    lead = _lead(operands)
-    rows = a if b is None else _joined(xp, [a, b], lead, -1)
-    moved = da if db is None else _joined(xp, [da, db], lead, -1)
+    lead = lead_of(operands, OWN_AXES)
+    rows = a if b is None else joined(xp, [a, b], lead, -1)
+    moved = da if db is None else joined(xp, [da, db], lead, -1)
     if weights is not None:
         root = xp.sqrt(weights)
         moved = root[..., None] * moved + (dweights / (2 * root))[..., None] * rows
-    return _stacked(xp, operands), moved if seed is None else _joined(xp, [dseed, moved], lead, -2)
+    return stacked(xp, operands), moved if seed is None else joined(xp, [dseed, moved], lead, -2)
 
 
 def _stacked_vjp(
@@ -224,16 +213,6 @@ def _q_of(xp: Any, rows: Array, r: Array) -> Array:
     return linear_algebra(r).product(rows[..., :p], inverse_of(xp, r[..., :p]))
 
 
-def _lead(operands: Operands) -> tuple[int, ...]:
-    """Leading axes at their full size. Weights have one axis of their own, the other operands two."""
-    leads = [x.shape[: -1 if i == 2 else -2] for i, x in enumerate(operands) if x is not None]
-    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*leads, strict=True))
-
-
-def _joined(xp: Any, parts: Sequence[Array], lead: tuple[int, ...], axis: int) -> Array:
-    return xp.concat([xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in parts], axis=axis)
-
-
 # --- what rules of least squares need too ---------------------------------------------------------------------------------
 
 
@@ -249,7 +228,7 @@ def inner(xp: Any, x: Array, y: Array, axis: int = -1) -> Array:
 
 def inverse_of(xp: Any, r: Array) -> Array:
     """R^-1; NaN where R has a zero on its diagonal."""
-    unit, singular = _eye(xp, r), _is_singular(xp, r)
+    unit, singular = eye(xp, r, r.shape[-1]), _is_singular(xp, r)
     # Some solvers raise for a singular matrix.
     found = linear_algebra(r).solve_right(xp.broadcast_to(unit, r.shape), xp.where(singular, unit, r))
     return xp.where(singular, xp.full_like(found, xp.nan), found)
@@ -257,7 +236,7 @@ def inverse_of(xp: Any, r: Array) -> Array:
 
 def _is_singular(xp: Any, r: Array) -> Array:
     """Is there a zero on the diagonal? (..., 1, 1)"""
-    return xp.any((r == 0) & (_eye(xp, r) == 1), axis=(-2, -1), keepdims=True)
+    return xp.any((r == 0) & (eye(xp, r, r.shape[-1]) == 1), axis=(-2, -1), keepdims=True)
 
 
 def unit_of(xp: Any, r: Array) -> Array:
@@ -271,14 +250,10 @@ def unit_of(xp: Any, r: Array) -> Array:
 
 def lower_of(xp: Any, x: Array) -> Array:
     """The part below the diagonal and half of the diagonal."""
-    return xp.tril(x) * (1 - _eye(xp, x) / 2)
+    return xp.tril(x) * (1 - eye(xp, x, x.shape[-1]) / 2)
 
 
 def from_lower(xp: Any, x: Array) -> Array:
     """The Hermitian matrix that x is the lower triangle of."""
     low = lower_of(xp, x)
     return low + adjoint(xp, low)
-
-
-def _eye(xp: Any, x: Array) -> Array:
-    return xp.eye(x.shape[-1], dtype=x.dtype, device=device(x))

@@ -23,10 +23,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from array_api_compat import device
-
 from seqpar.algorithms.arrays import filled
-from seqpar.algorithms.matrices import adjoint
+from seqpar.algorithms.matrices import adjoint, eye
 from seqpar.dispatch.problem import Array
 from seqpar.tall.linear_algebra import linear_algebra
 from seqpar.tall.rules import Total, all_here, inner, unit_of
@@ -185,7 +183,7 @@ def _small_jvp(xp: Any, results: Results, dg: Array | None, dridge: Array | None
         if right.shape[-2] < right.shape[-1]:
             dright = dright + _over_squares(values, product(product(right, dg), _outside(xp, right)))
     if dridge is not None:
-        bend = _eye(xp, null, dridge.dtype) * dridge[..., None]
+        bend = eye(xp, null, null.shape[-1], dridge.dtype) * dridge[..., None]
         dg = bend if dg is None else dg + bend
     if dg is not None:
         dg = xp.astype(dg, root.dtype, copy=False)
@@ -230,7 +228,7 @@ def _small_vjp(xp: Any, results: Results, cotangents: Results) -> tuple[Array | 
 def _gaps(xp: Any, values: Array) -> Array:
     """1 / (s_i^2 - s_j^2), 0 on the diagonal; inf where singular values coincide, whose vectors have no derivative."""
     first, second = values[..., :, None], values[..., None, :]
-    same = _eye(xp, values, values.dtype) == 1
+    same = eye(xp, values, values.shape[-1]) == 1
     squares = (first - second) * (first + second)
     return xp.where(same, xp.zeros_like(squares), 1 / xp.where(same, xp.ones_like(squares), squares))
 
@@ -253,14 +251,10 @@ def _reciprocal(xp: Any, x: Array) -> Array:
 
 def _outside(xp: Any, rows: Array) -> Array:
     """The projection on the complement of orthonormal rows."""
-    return _eye(xp, rows, rows.dtype) - linear_algebra(rows).product(adjoint(xp, rows), rows)
+    return eye(xp, rows, rows.shape[-1]) - linear_algebra(rows).product(adjoint(xp, rows), rows)
 
 
 def _diagonal(xp: Any, x: Array) -> Array:
     """The real part of the diagonal."""
     real = xp.real(x) if xp.isdtype(x.dtype, "complex floating") else x
-    return xp.sum(real * _eye(xp, real, real.dtype), axis=-1)
-
-
-def _eye(xp: Any, x: Array, dtype: Any) -> Array:
-    return xp.eye(x.shape[-1], dtype=dtype, device=device(x))
+    return xp.sum(real * eye(xp, real, real.shape[-1]), axis=-1)

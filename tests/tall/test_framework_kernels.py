@@ -7,11 +7,11 @@ import pytest
 
 import seqpar
 from ladder import Rung
+from seqpar import CertifiedCholesky, RowBlocks
 from seqpar.dispatch import registry
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.problem import Problem
 from seqpar.errors import NotEligibleError
-from seqpar.tall.framework_kernels import CertifiedCholesky, RowBlocks
 from seqpar.tall.operations import R_FACTOR, Factorisation
 from seqpar.tall.ran import CHOLESKY, NATIVE, RANDOMISED, SHIFTED, TSQR
 from tall.gallery import NAMES, geometric, matrices, mixed
@@ -237,9 +237,8 @@ def test_pytorch_is_as_accurate_under_any_of_its_precision_switches(precision: s
         torch.set_float32_matmul_precision(precision)
         for backend, method in METHODS:
             q, r, _ = run(Rung.TORCH, a, backend=backend, method=method)
-            if backend != "reference":
-                assert gates(a, q, r) <= 1
-                assert np.linalg.norm(q @ r - a) <= 1e-6 * np.linalg.norm(a)
+            assert gates(a, q, r) <= 1
+            assert np.linalg.norm(q @ r - a) <= 1e-6 * np.linalg.norm(a)
     finally:
         torch.set_float32_matmul_precision("highest")
         torch.backends.mkldnn.matmul.fp32_precision = "none"
@@ -262,3 +261,21 @@ def test_jax_splits_a_batch_over_a_mesh_and_vectorises_over_it(backend: str, met
     split = jax.jit(jax.shard_map(factorise, mesh=mesh, in_specs=batch, out_specs=batch))
     for q, r in (split(x), jax.jit(jax.vmap(factorise))(x)):
         assert gates(a, np.asarray(q), np.asarray(r)) <= 1
+
+
+def test_the_reference_too_obeys_no_switch_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may have no low precision to fall to, so the products are watched."""
+    torch = pytest.importorskip("torch")
+    seen = []
+    matmul = torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda x, y: seen.append(x.dtype) or matmul(x, y))
+    a = torch.ones(500, 3)
+    config = RowBlocks(rows=50, arity=2)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        seqpar.qr(a, backend="reference", config=config)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        torch.backends.cuda.matmul.fp32_precision = "none"
+    assert set(seen) == {torch.float64}
