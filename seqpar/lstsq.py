@@ -103,7 +103,8 @@ def lstsq(
 
     Ridges and weights that are negative, infinite or NaN are refused where the values are at hand, which they are not in JAX,
     on a GPU or under a transformation. NaN and infinity in `a` or `b` make NaN in the matrix of the batch that holds them, in
-    no other. Nothing synchronises a device, save for method "cholesky", as in `qr`.
+    no other. No device is synchronised but by method "cholesky", as in `qr`, and in PyTorch, which reads back whether its SVD of
+    R succeeded.
 
     Examples
     --------

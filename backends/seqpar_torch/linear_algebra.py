@@ -1,5 +1,6 @@
-"""What factorisations need of PyTorch: LAPACK and cuSOLVER without synchronisation, products that obey no precision switch.
+"""What factorisations need of PyTorch: LAPACK and cuSOLVER, products that obey no precision switch.
 
+Nothing waits for a device but `svd`, whose status PyTorch reads back, and `where_all`, which has to know.
 Switches that let float32 products run in TF32 or bfloat16 belong to the user and are never touched: where one is set, the
 product is computed in float64, a block of rows at a time.
 """
