@@ -163,7 +163,8 @@ def qr(
     return_info
         Also return a `QRInfo`: what ran, whether Q is orthonormal to rounding, passes over the data, condition.
     backend, config
-        As in `linear_recurrence`.
+        As in `linear_recurrence`. Configs of backend "framework" are `seqpar.RowBlocks` (method "tsqr") and
+        `seqpar.CertifiedCholesky` (method "cholesky"); `seqpar.explain` tells those of other kernels.
     group
         Who holds the other rows: in PyTorch a process group or "world", in JAX the name of a mesh axis inside `jax.shard_map`.
         Each member gives its rows, as many as it has, and gets the same rows of Q and the whole R. Not for "implicit".
@@ -175,7 +176,8 @@ def qr(
 
     Notes
     -----
-    Methods "tsqr" and "native" never synchronise a device, "cholesky" reads back one truth, whether everything was certified.
+    Methods "tsqr" and "native" never synchronise a device, "cholesky" reads back which matrices are certified. In PyTorch on a
+    GPU `return_info` does, for the condition: PyTorch reads back whether its SVD of R succeeded.
     Derivatives exist where `a` has full rank. NaN and infinity make NaN in the matrix of the batch that holds them, in no other.
 
     Examples
