@@ -6,6 +6,7 @@ Answers are held against float64 before anything is timed. All peers see the sam
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -88,12 +89,12 @@ def least_squares(record: Record, rounds: int) -> None:
     def same(x: Array, name: str) -> None:
         np.testing.assert_allclose(np.asarray(x), exact, atol=1e-4 * size, err_msg=name)
 
-    ways: dict[str, Thunk] = {
+    ways: dict[str, Callable[[], Any]] = {
         "seqpar": partial(seqpar.lstsq, a, b),
         "numpy.linalg.lstsq": partial(np.linalg.lstsq, a, b),
     }
     for name, way in ways.items():
-        same(way()[0], name)  # type: ignore[index]
+        same(way()[0], name)
     what = f"NumPy, {ROWS:,} x 32, float32, lstsq"
     _faster(record, "3", what, ways, {"numpy.linalg.lstsq": 15.0}, min(rounds, SLOW))
     jax = JAX()
@@ -104,7 +105,7 @@ def least_squares(record: Record, rounds: int) -> None:
     own = jax.array(a), jax.array(b)
     ways = {"seqpar": jax.jitted(seqpar.lstsq, *own), "jnp.linalg.lstsq": jax.jitted(jnp.linalg.lstsq, *own)}
     for name, way in ways.items():
-        same(way()[0], name)  # type: ignore[index]
+        same(way()[0], name)
     what = f"JAX under jit, {ROWS:,} x 32, float32, lstsq"
     _faster(record, "3", what, ways, {"jnp.linalg.lstsq": 5.0}, min(rounds, SLOW))
 

@@ -10,14 +10,12 @@ import pytest
 pytest.importorskip("jax")
 
 
-def on_four_devices(body: str) -> None:
-    """Run code in a process with four devices, where a, b, w and the mesh axis "rows" are at hand."""
+def on_four_devices(checks: dict[str, str]) -> None:
+    """Run code in a process with four devices, where a, b, w and the mesh axis "rows" are at hand; a failure says of which."""
     start = """
-        import jax, jax.numpy as jnp, numpy as np, seqpar
+        import jax, jax.numpy as jnp, numpy as np, seqpar, sys
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
         mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
-        random = np.random.default_rng(0)
-        a, b, w = random.standard_normal((24, 7)), random.standard_normal((24, 2)), random.random(24) + 0.5
         def over_rows(function, out, **options):
             return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("rows"), out_specs=out, **options))
         def placed(x, mesh=mesh):
@@ -32,7 +30,13 @@ def on_four_devices(body: str) -> None:
             else:
                 raise AssertionError(f"nothing raised {words!r}")
     """
-    code = textwrap.dedent(start) + textwrap.dedent(body)
+    fresh = """
+        random = np.random.default_rng(0)
+        a, b, w = random.standard_normal((24, 7)), random.standard_normal((24, 2)), random.random(24) + 0.5
+    """
+    code = textwrap.dedent(start)
+    for name, check in checks.items():
+        code += f"print({name!r}, file=sys.stderr)\n" + textwrap.dedent(fresh) + textwrap.dedent(check)
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     done = subprocess.run(
@@ -45,8 +49,9 @@ def on_four_devices(body: str) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def test_members_with_fewer_rows_than_columns_find_what_one_device_finds() -> None:
-    on_four_devices("""
+# All in one process, each with a, b and w of its own: starting it takes longer than most of what they compute.
+CHECKS = {
+    "members with fewer rows than columns find what one device finds": """
         both = over_rows(lambda x: tuple(seqpar.qr(x, group="rows")), (P("rows"), P()))
         alone = over_rows(lambda x: seqpar.qr(x, group="rows", mode="r"), P())
         # 6 rows each of 7 columns; in all more rows than columns, and fewer.
@@ -60,11 +65,8 @@ def test_members_with_fewer_rows_than_columns_find_what_one_device_finds() -> No
         compiled = both.lower(placed(a)).compile()
         assert "all-gather" not in compiled.as_text()
         assert compiled(placed(a))[0].sharding.is_equivalent_to(NamedSharding(mesh, P("rows")), 2)
-    """)
-
-
-def test_least_squares_with_everything_and_what_is_told_of_them() -> None:
-    on_four_devices("""
+    """,
+    "least squares with everything and what is told of them": """
         def fit(a, b, w):
             return seqpar.lstsq(a, b, weights=w, ridge=0.3, intercept=True, group="rows")
         found = over_rows(fit, P())(a, b, w)
@@ -88,11 +90,8 @@ def test_least_squares_with_everything_and_what_is_told_of_them() -> None:
         # One member's NaN is everybody's.
         a[5, 2] = np.nan
         assert np.isnan(over_rows(lambda x: seqpar.qr(x, group="rows", mode="r"), P())(a)).any()
-    """)
-
-
-def test_gradients_are_those_of_the_whole() -> None:
-    on_four_devices("""
+    """,
+    "gradients are those of the whole": """
         wq, wr = random.standard_normal((24, 7)), random.standard_normal((7, 7))
         def of_qr(q, r):
             return (q * wq).sum() + (jnp.sin(r) * wr).sum()
@@ -109,15 +108,14 @@ def test_gradients_are_those_of_the_whole() -> None:
         for options in ({}, {"check_vma": False}):
             both = over_rows(lambda x: tuple(seqpar.qr(x, group="rows")), (P("rows"), P()), **options)
             close(jax.jit(jax.grad(lambda a: of_qr(*both(a))))(a), want)
+            if options:
+                continue  # two seconds to compile, and nothing of it is another check than that of qr
             fits = over_rows(on_all, P(), **options)
             found = jax.jit(jax.grad(lambda *x: of_fit(*fits(*x)), (0, 1, 2)))(a, b, w)
             for x, y in zip(found, wants, strict=True):
                 close(x, y)
-    """)
-
-
-def test_other_derivatives_are_those_of_the_whole() -> None:
-    on_four_devices("""
+    """,
+    "other derivatives are those of the whole": """
         alone = over_rows(lambda x: seqpar.qr(x, group="rows", mode="r"), P())
         few, along = jnp.asarray(a[:8, :3]), jnp.asarray(a[8:16, :3])
         def second(r_of):
@@ -136,11 +134,8 @@ def test_other_derivatives_are_those_of_the_whole() -> None:
             return (jnp.abs(jnp.sin(q)) ** 2).sum() + (jnp.abs(r + 1j) ** 2).sum()
         both = over_rows(lambda x: tuple(seqpar.qr(x, group="rows")), (P("rows"), P()))
         close(*(jax.jit(jax.grad(lambda z: size(*f(z))))(z) for f in (both, seqpar.qr)))
-    """)
-
-
-def test_row_sharded_arrays_without_a_group_are_factorised_rightly() -> None:
-    on_four_devices("""
+    """,
+    "row sharded arrays without a group are factorised rightly": """
         x, y = placed(a), placed(b)
         found, want = jax.jit(seqpar.qr)(x), seqpar.qr(a)
         close(found.Q, want.Q), close(found.R, want.R)
@@ -155,15 +150,17 @@ def test_row_sharded_arrays_without_a_group_are_factorised_rightly() -> None:
             close(jax.jit(lambda x: seqpar.qr(x, mode="r"))(x), want.R)
             inside = jax.shard_map(lambda x: seqpar.qr(x, group="rows", mode="r"), in_specs=P("rows"), out_specs=P())
             close(jax.jit(inside)(x), want.R)
-    """)
-
-
-def test_what_is_no_mesh_axis_is_refused() -> None:
-    on_four_devices("""
+    """,
+    "what is no mesh axis is refused": """
         a = jnp.asarray(a)
         raises("qr: group='rows' is no mesh axis here. Call it inside jax.shard_map", lambda: seqpar.qr(a, group="rows"))
         raises("lstsq: group='cols' is no mesh axis here", over_rows(lambda a, b: seqpar.lstsq(a, b, group="cols"), P()), a, b)
         raises("qr: group=3 is not the name of a mesh axis", lambda: seqpar.qr(a, group=3))
         raises("mode='implicit' knows no group", lambda: seqpar.qr(a, mode="implicit", group="rows"))
         raises("method='tsqrr'", over_rows(lambda a: seqpar.qr(a, group="rows", mode="r", method="tsqrr"), P()), a)
-    """)
+    """,
+}
+
+
+def test_four_devices_find_what_one_finds() -> None:
+    on_four_devices(CHECKS)

@@ -53,9 +53,12 @@ os._exit(0)
 """
 
 
-def in_two_processes(tmp_path: Path, body: str) -> None:
-    """Run code as rank 0 and as rank 1 of a group, for three minutes at most."""
-    code = textwrap.dedent(START) + textwrap.dedent(body) + END
+def in_two_processes(tmp_path: Path, checks: dict[str, str]) -> None:
+    """Run code as rank 0 and as rank 1 of a group, for three minutes at most; a failure says of which check it is."""
+    code = textwrap.dedent(START)
+    for name, check in checks.items():
+        code += f"\nprint({name!r}, file=sys.stderr)\nrandom.manual_seed(0)\n" + textwrap.dedent(check)
+    code += END
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if sys.platform == "linux":  # a machine whose own name leads nowhere has this interface all the same
         environment["GLOO_SOCKET_IFNAME"] = "lo"
@@ -74,10 +77,9 @@ def in_two_processes(tmp_path: Path, body: str) -> None:
     assert [process.returncode for process in processes] == [0, 0], "\n".join(text[-3000:] for text in said)
 
 
-def test_both_ranks_have_the_bits_and_the_whole_of_the_answer(tmp_path: Path) -> None:
-    in_two_processes(
-        tmp_path,
-        """
+# Each is run by both processes, one after the other: starting them takes longer than what they compute.
+CHECKS = {
+    "both ranks have the bits and the whole of the answer": """
         # Uneven, one with fewer rows than columns, one with none; in all fewer rows than columns; batches.
         for shape, split in (((60, 5), 20), ((60, 5), 57), ((60, 5), 60), ((60, 5), 0), ((4, 5), 1), ((3, 40, 4), 13)):
             for dtype in (torch.float32, torch.complex128):
@@ -93,14 +95,8 @@ def test_both_ranks_have_the_bits_and_the_whole_of_the_answer(tmp_path: Path) ->
                 alone = seqpar.qr(own, mode="r", group=dist.group.WORLD)
                 close(alone, want.R, atol)
                 bits(r, alone, info.method)
-        """,
-    )
-
-
-def test_least_squares_with_everything(tmp_path: Path) -> None:
-    in_two_processes(
-        tmp_path,
-        """
+    """,
+    "least squares with everything": """
         a, b, w, ridge = normal(60, 5), normal(60, 2), torch.rand(60, generator=random), torch.full((5,), 0.3)
         for split in (20, 57, 60):
             own = mine(split)
@@ -115,22 +111,14 @@ def test_least_squares_with_everything(tmp_path: Path) -> None:
         close(found.x, seqpar.lstsq(short, b[:, 0]).x)
         assert int(found.rank) == 4
         # A compiler leaves the exchange between two graphs.
-        for f in (
-            lambda a, b, group: 2 * seqpar.qr(a + 1, mode="r", group=group),
-            lambda a, b, group: 2 * seqpar.lstsq(a + 1, b, group=group).x,
-        ):
-            close(torch.compile(f, backend="eager")(a[own], b[own], "world"), f(a, b, None))
+        def f(a, b, group):
+            return seqpar.qr(a + 1, mode="r", group=group).sum() * seqpar.lstsq(a + 1, b, group=group).x
+        close(torch.compile(f, backend="eager")(a[own], b[own], "world"), f(a, b, None))
         # One member's NaN is everybody's.
         a[50, 2] = torch.nan
         assert seqpar.qr(a[own], mode="r", group="world").isnan().any()
-        """,
-    )
-
-
-def test_accumulators_of_all_ranks_are_merged_in_their_order(tmp_path: Path) -> None:
-    in_two_processes(
-        tmp_path,
-        """
+    """,
+    "accumulators of all ranks are merged in their order": """
         a, b = normal(700, 5), normal(700, 2)
         for split in (123, 700):
             for options in ({"folds": 3, "intercept": True}, {"forget": 0.99}):
@@ -148,14 +136,8 @@ def test_accumulators_of_all_ranks_are_merged_in_their_order(tmp_path: Path) -> 
                 assert (first, second)[rank].rows == (split, 700 - split)[rank]
         unlike = seqpar.LstsqAccumulator(5, 2, intercept=bool(rank)).push(a, b)
         raises("LstsqAccumulator.all_merged: not all members have n_features=5", lambda: unlike.all_merged("world"))
-        """,
-    )
-
-
-def test_gradients_are_those_of_the_sum_of_both_losses(tmp_path: Path) -> None:
-    in_two_processes(
-        tmp_path,
-        """
+    """,
+    "gradients are those of the sum of both losses": """
         def of_qr(q, wq, r, wr):
             return ((q * wq).abs() ** 2).sum(), ((r.sin() * wr).abs() ** 2).sum()
         def of_fit(fit):
@@ -190,14 +172,8 @@ def test_gradients_are_those_of_the_sum_of_both_losses(tmp_path: Path) -> None:
                 for x, y in zip(given[:3], wants[:3]):
                     close(x.grad, y.grad[own], 1e-9)
                 close(given[3].grad, wants[3].grad, 1e-9)
-        """,
-    )
-
-
-def test_what_members_do_not_share_and_what_has_no_group_is_refused_by_all(tmp_path: Path) -> None:
-    in_two_processes(
-        tmp_path,
-        """
+    """,
+    "what members do not share and what has no group is refused by all": """
         a = normal(30, 4)
         raises("members may differ in rows alone".capitalize(), lambda: seqpar.qr(a[:, : 3 + rank], group="world"))
         raises("Give one dtype", lambda: seqpar.qr(a.float() if rank else a, group="world"))
@@ -217,8 +193,12 @@ def test_what_members_do_not_share_and_what_has_no_group_is_refused_by_all(tmp_p
         x = wanting(a)
         (g,) = torch.autograd.grad(seqpar.qr(x, mode="r", group="world").sin().sum(), x, create_graph=True)
         raises("once_differentiable", lambda: g.sum().backward())
-        """,
-    )
+    """,
+}
+
+
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    in_two_processes(tmp_path, CHECKS)
 
 
 def test_a_group_without_processes_is_refused() -> None:
