@@ -236,3 +236,16 @@ def test_numpy_factorises_single_precision_in_single_precision(monkeypatch: pyte
     monkeypatch.setattr(np.linalg, "qr", None)
     q, r = linear_algebra(a).qr(a)
     assert q.dtype == r.dtype == np.float32 and np.allclose(q @ r, a, atol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "by_halves"), [(63, False), (64, True)])
+def test_numpy_factorises_many_small_matrices_at_once(
+    count: int, by_halves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    halves = StandardLinearAlgebra.cholesky
+    monkeypatch.setattr(StandardLinearAlgebra, "cholesky", lambda la, g: taken.append(1) or halves(la, g))
+    a = np.random.default_rng(0).standard_normal((count, 12, 4))
+    g = adjoint(a) @ a
+    r = linear_algebra(g).cholesky(g)
+    assert np.allclose(adjoint(r) @ r, g) and bool(taken) == by_halves
