@@ -16,11 +16,12 @@ from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
 from seqpar.lstsq import LstsqResult, lstsq
 from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
-from seqpar.qr import qr
+from seqpar.qr import QR, ImplicitWithInfo, QRWithInfo, RWithInfo, qr
 from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
 from seqpar.solve_recurrence import recurrence, solve_recurrence
 from seqpar.solving.configs import NewtonConfig, ShootingConfig
+from seqpar.tall.configs import CertifiedCholesky, RowBlocks
 from seqpar.tall.ran import QRInfo
 from seqpar.vjp import vjp
 
@@ -32,18 +33,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
+    "CertifiedCholesky",
     "CrossValidation",
     "Explanation",
     "ImplicitQ",
+    "ImplicitWithInfo",
     "LinearRecurrence",
     "LstsqAccumulator",
     "LstsqResult",
     "MatrixRecurrence",
     "NewtonConfig",
+    "QR",
     "QRInfo",
+    "QRWithInfo",
+    "RWithInfo",
     "RecurrenceSolution",
     "RidgePath",
+    "RowBlocks",
     "ShootingConfig",
     "Verification",
     "associative_scan",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import seqpar
+from seqpar import RowBlocks
 from seqpar.errors import OptionError, ShapeError
-from seqpar.tall.framework_kernels import RowBlocks
 
 KINDS = ["float64", "complex128"]
 
