@@ -15,7 +15,13 @@ from cupy.cuda import cublas, cusolver, device
 from cupyx.scipy.linalg import solve_triangular
 
 from seqpar.algorithms.linear_algebra import Failed
-from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, failing_again, svd_of_finite
+from seqpar.algorithms.standard_linear_algebra import (
+    LARGEST_SOLVE,
+    StandardLinearAlgebra,
+    by_rows,
+    failing_again,
+    svd_of_finite,
+)
 from seqpar.dispatch.problem import Array
 
 LOWERED = (3, 6, 7)
@@ -64,8 +70,13 @@ class CupyLinearAlgebra(StandardLinearAlgebra):
     def solve_right(self, a: Array, r: Array) -> Array:
         lead = np.broadcast_shapes(a.shape[:-2], r.shape[:-2])
         a, r = (cupy.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, r))
-        x = solve_triangular(cupy.swapaxes(r, -1, -2), cupy.swapaxes(a, -1, -2), lower=True)
-        return cupy.swapaxes(x, -1, -2)
+
+        def solve(x: Array) -> Array:
+            return cupy.swapaxes(
+                solve_triangular(cupy.swapaxes(r, -1, -2), cupy.swapaxes(x, -1, -2), lower=True), -1, -2
+            )
+
+        return by_rows(self.xp, solve, a, LARGEST_SOLVE // max(a.shape[-1], 1))
 
     def svd(self, a: Array) -> tuple[Array, Array, Array]:
         return svd_of_finite(self.xp, lambda x: cupy.linalg.svd(x, full_matrices=False), a)

@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqpar.algorithms.linear_algebra import Failed
-from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra, select, svd_of_finite
+from seqpar.algorithms.standard_linear_algebra import (
+    LARGEST_SOLVE,
+    StandardLinearAlgebra,
+    by_rows,
+    select,
+    svd_of_finite,
+)
 from seqpar.dispatch.problem import Array
 from seqpar_jax.avals import alike
 from seqpar_jax.precision import enable_x64
@@ -36,7 +42,11 @@ class JaxLinearAlgebra(StandardLinearAlgebra):
     def solve_right(self, a: Array, r: Array) -> Array:
         lead = jnp.broadcast_shapes(a.shape[:-2], r.shape[:-2])
         a, r = (jnp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, r))
-        return lax.linalg.triangular_solve(r, a, left_side=False, lower=False)
+
+        def solve(x: Array) -> Array:
+            return lax.linalg.triangular_solve(r, x, left_side=False, lower=False)
+
+        return by_rows(jnp, solve, a, LARGEST_SOLVE // max(a.shape[-1], 1))
 
     def svd(self, a: Array) -> tuple[Array, Array, Array]:
         def of_finite(x: Array) -> tuple[Array, Array, Array]:

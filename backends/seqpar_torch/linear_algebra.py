@@ -14,7 +14,9 @@ from array_api_compat import torch as xp
 
 from seqpar.algorithms.linear_algebra import Failed
 from seqpar.algorithms.standard_linear_algebra import (
+    LARGEST_SOLVE,
     StandardLinearAlgebra,
+    by_rows,
     failing_again,
     select,
     svd_of_finite,
@@ -54,8 +56,9 @@ class TorchLinearAlgebra(StandardLinearAlgebra):
                 lambda x: _solve(x.to(_wide(a)), r.to(_wide(a))).to(a.dtype), a, BLOCK // a.shape[-1]
             )
         # LAPACK wants columns, so that a copy is turned: 73 ms in blocks for the caches, 210 at once (262144 x 64, float32).
-        # cuBLAS counts elements in 32 bits.
-        return _by_rows(lambda x: _solve(x, r), a, (1 << 28) // max(a.shape[-1], 1) if a.is_cuda else 2048)
+        return _by_rows(
+            lambda x: _solve(x, r), a, LARGEST_SOLVE // max(a.shape[-1], 1) if a.is_cuda else 2048
+        )
 
     def svd(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # cuSOLVER's approximate driver is good for well-conditioned matrices only; Jacobi's is accurate for all.
@@ -99,9 +102,8 @@ def _solve(a: Tensor, r: Tensor) -> Tensor:
 
 
 def _by_rows(function: Callable[[Tensor], Tensor], a: Tensor, rows: int) -> Tensor:
-    if a.shape[-2] <= rows:
-        return function(a)
-    return torch.cat([function(block) for block in torch.split(a, max(rows, 1), dim=-2)], dim=-2)
+    x: Tensor = by_rows(xp, function, a, rows)
+    return x
 
 
 def _in_double(a: Tensor, b: Tensor) -> Tensor:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Array = Any
 
+LARGEST_SOLVE = 1 << 28
+"""Elements that a triangular solve of a GPU is given at once: cuBLAS counts them in 32 bits."""
+
 
 class StandardLinearAlgebra:
     """`LinearAlgebra` for a namespace; a base for bindings whose framework has some of it."""
@@ -89,6 +92,14 @@ def svd_of_finite(
         xp.where(kept, x, xp.full_like(x, xp.nan))
         for kept, x in ((finite[..., None], u), (finite, s), (finite[..., None], vh))
     )
+
+
+def by_rows(xp: Any, function: Callable[[Array], Array], a: Array, rows: int) -> Array:
+    """`function` of blocks of rows of a, one behind the other."""
+    m, rows = a.shape[-2], max(rows, 1)
+    if m <= rows:
+        return function(a)
+    return xp.concat([function(a[..., i : min(i + rows, m), :]) for i in range(0, m, rows)], axis=-2)
 
 
 def failing_again(

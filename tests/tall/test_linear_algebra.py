@@ -249,3 +249,22 @@ def test_numpy_factorises_many_small_matrices_at_once(
     g = adjoint(a) @ a
     r = linear_algebra(g).cholesky(g)
     assert np.allclose(adjoint(r) @ r, g) and bool(taken) == by_halves
+
+
+def test_jax_solves_no_more_at_once_than_cublas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax")
+    from seqpar_jax import linear_algebra as module
+
+    heights = []
+    solve = jax.lax.linalg.triangular_solve
+    monkeypatch.setattr(module, "LARGEST_SOLVE", 60)
+    monkeypatch.setattr(
+        jax.lax.linalg,
+        "triangular_solve",
+        lambda r, x, **options: heights.append(x.shape[-2]) or solve(r, x, **options),
+    )
+    a = jax.numpy.asarray(matrices(50, 3)["dense"])
+    r = jax.numpy.triu(a[:3]) + 4 * jax.numpy.eye(3)
+    x = linear_algebra(a).solve_right(a, r)
+    assert heights == [20, 20, 10]
+    np.testing.assert_allclose(x @ r, a, atol=1e-5)
