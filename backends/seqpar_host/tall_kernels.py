@@ -1,6 +1,6 @@
 """The host kernels of tall-skinny QR as a choice sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seqpar.dispatch.problem import Layout, Problem
@@ -79,6 +79,8 @@ class TallProduct(TallKernel):
     operation = "qr_product"
     takes, works_in = REAL, "float32 or in float64"
     kernel = "qr_product"
+    # v, t and signs: each block of v is read by columns, whatever its axes say.
+    gapless: ClassVar[Mapping[int, int]] = {2: 2, 3: 4, 4: 1}
     summary = "Q x and Q^H x from packed Householder vectors"
 
     def refuses(self, problem: Problem, config: Any) -> str | None:

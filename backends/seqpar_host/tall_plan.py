@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqpar.dispatch.geometry import ITEMSIZE, merge
+from seqpar.dispatch.geometry import ITEMSIZE, merge, without_gaps
 from seqpar.dispatch.problem import Layout
 from seqpar.tall.packing import Packing
 from seqpar.tall.ran import TSQR
@@ -85,6 +85,8 @@ def make_tall_plan(operation: str, layouts: Sequence[Layout | None]) -> Plan:
 def make_product_plan(adjoint: bool, rows: int, layouts: Sequence[Layout | None]) -> Plan:
     """The plan of a product with Q or with Q^H."""
     slots = _slots("qr_product", layouts)
+    if not all(without_gaps(slots[slot].layout, OWN.get(slot, 2)) for slot in (w.Q, w.T, w.SIGNS)):
+        raise ValueError("packed Householder vectors are read row-major, and these have other strides")
     v, y = slots[w.Q].layout, slots[w.Y].layout
     *lead, _, across = y.shape
     width, matrices, itemsize = v.shape[-1], math.prod(lead), ITEMSIZE[v.dtype]

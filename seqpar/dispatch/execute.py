@@ -13,6 +13,7 @@ import numpy as np
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import Choice, first_that_compiles
+from seqpar.dispatch.geometry import row_major, without_gaps
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
@@ -124,6 +125,11 @@ def _on_buffers(
     like = next(i for i, x in enumerate(operands) if x is not None)
     raw = operation.raw(spec, metas)
     layouts = [None if x is None else binding.layout(x) for x in operands]
+    scattered: dict[int, Layout] = {}
+    for i, axes in choice.kernel.gapless.items():
+        given = layouts[i]
+        if given is not None and not without_gaps(given, axes):
+            layouts[i] = scattered[i] = row_major(given.shape, given.dtype)
     layouts += [_of_result(binding, shape, dtype, operands[like]) for shape, dtype in raw]
     device = binding.on_device(operands[like])
     with nullcontext() if device is None else device():
@@ -132,8 +138,17 @@ def _on_buffers(
     address, empty, threads = binding.address, binding.empty, binding.threads
     plain = type(operation).finish is Operation.finish
 
+    def gathered(arrays: Sequence[Array | None]) -> Sequence[Array | None]:
+        found: list[Array] = list(arrays)
+        for i, (shape, _, dtype) in scattered.items():
+            found[i] = empty(shape, dtype, found[i])
+            found[i][...] = arrays[i]
+        return found
+
     def run(arrays: Sequence[Array | None]) -> tuple[Array, ...]:
         pattern = arrays[like]
+        if scattered:
+            arrays = gathered(arrays)
         results = tuple([empty(shape, dtype, pattern) for shape, dtype in raw])
         spare = [empty(shape, dtype, pattern) for shape, dtype in scratch]
         addresses = [0 if x is None else address(x) for x in (*arrays, *results, *spare)]

@@ -32,6 +32,13 @@ def row_major(shape: Sequence[int], dtype: str) -> Layout:
     return Layout(tuple(shape), tuple(reversed(strides)), dtype)
 
 
+def without_gaps(layout: Layout, axes: int) -> bool:
+    """Do the last axes of memory lie as in `row_major`? An axis of one element has no stride to speak of."""
+    shape, strides = layout.shape[-axes:], layout.strides[-axes:]
+    right = row_major(shape, layout.dtype).strides
+    return all(n == 1 or s == r for n, s, r in zip(shape, strides, right, strict=True))
+
+
 class Strides(NamedTuple):
     """Elements from one step to the next, and per index of each axis beside time."""
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -95,6 +95,8 @@ class Kernel(ABC):
     deterministic: ClassVar[bool] = True
     xla: ClassVar[tuple[str, ...]] = ()
     """Form "buffers": kinds of device on which JAX can use the kernel, by `on_jax_arrays`, or on "cpu" by `xla_handler`."""
+    gapless: ClassVar[Mapping[int, int]] = {}
+    """Form "buffers": of which operands it reads how many of the last axes as one piece, row-major. Others are copied before."""
     summary: ClassVar[str] = ""
     """What the kernel covers, in one line, for the capability table of the docs."""
 

@@ -169,14 +169,12 @@ def _reflected(xp: Any, of: Packing, v: Array, t: Array, block: Block, rows: Arr
 
 
 def _rows(xp: Any, of: Packing, kept: Found) -> Array:
-    """v."""
-    return xp.concat(
-        [
-            xp.reshape(matrix_transpose(xp, kept[block]), (*kept[block].shape[:-2], block.rows, of.n))
-            for block in sorted(kept)
-        ],
-        axis=-2,
-    )
+    """v, row-major: NumPy would leave a single square block by columns."""
+    lead = next(iter(kept.values())).shape[:-2]
+    flat = [
+        xp.reshape(matrix_transpose(xp, kept[block]), (*lead, block.rows * of.n)) for block in sorted(kept)
+    ]
+    return xp.reshape(xp.concat(flat, axis=-1), (*lead, of.rows, of.n))
 
 
 def _records(xp: Any, of: Packing, records: Found) -> Array:
