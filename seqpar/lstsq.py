@@ -84,7 +84,8 @@ def lstsq(
         them where the columns of `a` are independent once they are brought to one length: a feature in other units,
         1e-10 of the others in float32, keeps its coefficient, which LAPACK's gelsd drops.
     intercept
-        Add a column of ones behind `a`, which `ridge` does not penalise: its coefficient is the last row of x.
+        Add a column of ones behind `a`, for which `a` is copied, and which `ridge` does not penalise: its coefficient is the
+        last row of x.
     method, backend, config
         How R is found, as in `qr`.
     group

@@ -1,7 +1,7 @@
 """`LstsqAccumulator`: least squares over rows that arrive in blocks, and of which nothing is kept but an R factor.
 
 The mathematics lives in `seqpar.tall`: what is held in `accumulation`, how rows are taken up in `stream`, what follows from R
-in `ridge_path` and `cross_validation`, the checks of what is pushed in `pushed_blocks`.
+in `ridge_path` and `cross_validation`, the checks of arguments in `accumulator_arguments`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,7 @@ from seqpar.errors import ArrayTypeError, OptionError
 from seqpar.lstsq import LstsqResult
 from seqpar.tall import cross_validation, ridge_path
 from seqpar.tall.accumulation import Accumulation, Settings
-from seqpar.tall.canonical import positive_integer, rank_tolerance
-from seqpar.tall.condition import ratio
-from seqpar.tall.cross_validation import CrossValidation
-from seqpar.tall.factors import compiled
-from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares, real_of
-from seqpar.tall.progress import advancing
-from seqpar.tall.pushed_blocks import (
+from seqpar.tall.accumulator_arguments import (
     Place,
     dtype_named,
     fold_number,
@@ -31,6 +25,12 @@ from seqpar.tall.pushed_blocks import (
     penalty,
     place_of_block,
 )
+from seqpar.tall.canonical import positive_integer, rank_tolerance
+from seqpar.tall.condition import ratio
+from seqpar.tall.cross_validation import CrossValidation
+from seqpar.tall.factors import compiled
+from seqpar.tall.lstsq_operation import LSTSQ, LeastSquares, real_of
+from seqpar.tall.progress import advancing
 from seqpar.tall.ridge_path import RidgePath
 from seqpar.tall.sources import source_of
 from seqpar.tall.stream import NAME

@@ -17,7 +17,7 @@ from seqpar.dispatch.registry import add_reference
 from seqpar.errors import NotEligibleError, OptionError, renamed, unknown_name
 from seqpar.face import Face, Plan
 from seqpar.solving.bindings import solver_of
-from seqpar.tall.canonical import WHAT, computed, fitted, matrix
+from seqpar.tall.canonical import WHAT, computed_dtype, fitted, matrix_shape
 from seqpar.tall.condition import condition_of
 from seqpar.tall.framework_kernels import KERNELS
 from seqpar.tall.operations import QR as QR_OPERATION
@@ -252,8 +252,8 @@ def _info(r: Array, ran: Array) -> QRInfo:
 
 
 def _plan(binding: Binding, a: Array, *_: Any) -> Plan:
-    shape = matrix(NAME, "a", a, counted=False)
-    fix = fitted(binding, a, shape, len(shape), computed(NAME, binding, "a", a))
+    shape = matrix_shape(NAME, "a", a, counted=False)
+    fix = fitted(binding, a, shape, len(shape), computed_dtype(NAME, binding, "a", a))
     return Plan(Factorisation(), (fix, *(None for _ in _)), given=0)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from seqpar.dispatch.options import requested
 from seqpar.dispatch.problem import Array
 from seqpar.errors import OptionError
+from seqpar.tall.accumulator_arguments import Place
 from seqpar.tall.factors import Factor, Recipe, empty_factor, whole
-from seqpar.tall.pushed_blocks import Place
 from seqpar.tall.sources import dealt
 from seqpar.tall.stream import Part, merged, nothing, rows_at_a_time, settled, with_rows
 

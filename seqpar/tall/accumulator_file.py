@@ -14,8 +14,8 @@ from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
 from seqpar.errors import OptionError
 from seqpar.tall.accumulation import Accumulation
+from seqpar.tall.accumulator_arguments import Place, anchor_of
 from seqpar.tall.factors import Factor
-from seqpar.tall.pushed_blocks import Place, anchor_of
 from seqpar.tall.stream import Part
 
 FORMAT = "seqpar.LstsqAccumulator"

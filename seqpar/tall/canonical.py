@@ -16,7 +16,7 @@ from seqpar.validation import COMPLEX, Shape, floating, is_scalar, number_of, pa
 WHAT = "an array with rows and columns"
 
 
-def matrix(operation: str, name: str, x: Any, counted: bool = True) -> Shape:
+def matrix_shape(operation: str, name: str, x: Any, counted: bool = True) -> Shape:
     """The shape of an array of matrices, checked for its rank; `counted` also for rows of which nobody knows how many."""
     shape = tuple(x.shape)
     if len(shape) < 2:
@@ -32,7 +32,7 @@ def matrix(operation: str, name: str, x: Any, counted: bool = True) -> Shape:
     return shape
 
 
-def computed(operation: str, binding: Binding, name: str, x: Any) -> str:
+def computed_dtype(operation: str, binding: Binding, name: str, x: Any) -> str:
     """The dtype in which an array is computed with: float32 for the half kinds."""
     return state_of(floating(operation, name, binding.dtype_name(x.dtype)))
 
@@ -42,7 +42,7 @@ def fitted(binding: Binding, x: Any, shape: Shape, rank: int, dtype: str) -> Fix
     return fixed(binding, pad(shape, rank), dtype, tuple(x.shape), binding.dtype_name(x.dtype))
 
 
-def common(first: str, *others: str) -> str:
+def common_dtype(first: str, *others: str) -> str:
     """The one dtype that holds what these hold."""
     wide = {"float64", "complex128"}
     is_complex = any(name in COMPLEX for name in (first, *others))
@@ -50,7 +50,7 @@ def common(first: str, *others: str) -> str:
     return ("complex128" if is_wide else "complex64") if is_complex else "float64" if is_wide else "float32"
 
 
-def real(operation: str, name: str, dtype: str) -> None:
+def require_real(operation: str, name: str, dtype: str) -> None:
     """Refuse what has to be real and is not."""
     if dtype in COMPLEX:
         raise DtypeError(f"{operation}: {name}.dtype={dtype} is complex. Give real numbers: {name}.real.")

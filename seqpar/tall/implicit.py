@@ -22,7 +22,7 @@ from seqpar.dispatch.registry import add_reference
 from seqpar.errors import DtypeError, NotEligibleError, OptionError, ShapeError, unknown_name
 from seqpar.face import Face, Plan
 from seqpar.solving.bindings import solver_of
-from seqpar.tall.canonical import WHAT, computed, fitted, matrix
+from seqpar.tall.canonical import WHAT, computed_dtype, fitted, matrix_shape
 from seqpar.tall.implicit_kernels import KERNELS, rows_of_blocks
 from seqpar.tall.implicit_operations import QR_BLOCKS, QR_PACKED, QR_PRODUCT, Blocks, Product
 from seqpar.tall.operations import Factorisation
@@ -125,8 +125,8 @@ def _wanted(
 ) -> tuple[Binding, Array, tuple[Any, ...], Face]:
     """The canonical matrix, and which factorisation of it with which flags."""
     binding = _BLOCKS.binding((a,))
-    shape = matrix(NAME, "a", a)
-    fix = fitted(binding, a, shape, len(shape), computed(NAME, binding, "a", a))
+    shape = matrix_shape(NAME, "a", a)
+    fix = fitted(binding, a, shape, len(shape), computed_dtype(NAME, binding, "a", a))
     a = a if fix is None else fix(a, a)
     if binding.compiling():
         return binding, a, (_rows_of_blocks(a, method),), _BLOCKS
@@ -182,12 +182,12 @@ _PACKED = Face(QR_PACKED, _plan(Factorisation), name=NAME, arrays=("a",), flags=
 # --- products -----------------------------------------------------------------------------------------------------------
 
 
-def _multiplied(q: ImplicitQ, x: Array, flipped: bool) -> Array:
-    which = _APPLY_ADJOINT if flipped else _APPLY
+def _multiplied(q: ImplicitQ, x: Array, adjoint: bool) -> Array:
+    which = _APPLY_ADJOINT if adjoint else _APPLY
     first, second, *signs = q.factors
     watched = (None, None) if q.origin is None else (q.origin, q.R)
     factors = (*watched, first, second, signs[0] if signs else None)
-    flags = flipped, q.rows, bool(signs)
+    flags = adjoint, q.rows, bool(signs)
     binding = which.binding((*factors, x))
     dtype = binding.dtype_name(x.dtype)
     if dtype in COMPLEX and binding.dtype_name(q.R.dtype) not in COMPLEX:
@@ -208,15 +208,15 @@ def _product_plan(
     second: Array,
     signs: Array | None,
     x: Array,
-    flipped: bool,
+    adjoint: bool,
     rows: int,
     packed: bool,
 ) -> Plan:
-    name = "ImplicitQ.apply_adjoint" if flipped else "ImplicitQ.apply"
+    name = "ImplicitQ.apply_adjoint" if adjoint else "ImplicitQ.apply"
     same_device(name, binding, Q=first, x=x)
     behind = (2, 2, 2, 4, 1) if packed else (2, 2, 3, 3, 1)
     lead = tuple(first.shape[: -behind[2]])
-    shape = _columns(name, tuple(x.shape), (*lead, rows, first.shape[-1]), flipped)
+    shape = _columns(name, tuple(x.shape), (*lead, rows, first.shape[-1]), adjoint)
     rank = max(len(lead), len(shape) - 2)
     broadcast(name, ("Q", "x"), lead, shape[:-2], -1)
     dtype = _dtype(name, binding, x, binding.dtype_name(first.dtype))
@@ -226,7 +226,7 @@ def _product_plan(
     ]
     fixes.append(fitted(binding, x, shape, rank + 2, dtype))
     vector = len(x.shape) == 1
-    return Plan(Product(flipped, rows, packed), fixes, given=2, shape=_as_vector if vector else None)
+    return Plan(Product(adjoint, rows, packed), fixes, given=2, shape=_as_vector if vector else None)
 
 
 def _as_vector(binding: Binding, results: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -234,16 +234,16 @@ def _as_vector(binding: Binding, results: tuple[Array, ...]) -> tuple[Array, ...
     return (reshaped(binding, y, tuple(y.shape[:-1])),)
 
 
-def _columns(name: str, given: tuple[int, ...], q: tuple[int, ...], flipped: bool) -> tuple[int, ...]:
+def _columns(name: str, given: tuple[int, ...], q: tuple[int, ...], adjoint: bool) -> tuple[int, ...]:
     """The shape of x as columns, checked against that of Q."""
     m, p = q[-2:]
-    rows, other = (m, p) if flipped else (p, m)
+    rows, other = (m, p) if adjoint else (p, m)
     shape = (*given, 1) if len(given) == 1 else given
     if len(shape) > 1 and shape[-2] == rows:
         return shape
     mend = ""
     if len(shape) > 1 and shape[-2] == other:
-        mend = f" ImplicitQ.{'apply' if flipped else 'apply_adjoint'} takes {other} of them."
+        mend = f" ImplicitQ.{'apply' if adjoint else 'apply_adjoint'} takes {other} of them."
     elif len(shape) > 1 and shape[-1] == rows:
         mend = " Transpose its last two axes."
     has = f"{shape[-2]} rows" if len(shape) > 1 else "no rows"

@@ -13,13 +13,13 @@ from seqpar.dispatch.problem import Array
 from seqpar.errors import ShapeError
 from seqpar.tall.canonical import (
     WHAT,
-    common,
-    computed,
-    matrix,
+    common_dtype,
+    computed_dtype,
+    matrix_shape,
     not_negative,
     penalty_number,
     rank_tolerance,
-    real,
+    require_real,
 )
 from seqpar.tall.lstsq_operation import LeastSquares, real_of
 from seqpar.validation import Shape, binding_of, flag, is_scalar, pad, same_device
@@ -123,9 +123,9 @@ def _plan(
 ) -> Plan:
     """Check everything that can be wrong with shapes, dtypes and options."""
     same_device(NAME, binding, a=a, b=b, ridge=ridge, weights=weights)
-    shape_a, vector = matrix(NAME, "a", a), len(b.shape) == 1
+    shape_a, vector = matrix_shape(NAME, "a", a), len(b.shape) == 1
     shape_b: Shape = (*b.shape, 1) if vector else _right_sides(b)
-    dtype = common(computed(NAME, binding, "a", a), computed(NAME, binding, "b", b))
+    dtype = common_dtype(computed_dtype(NAME, binding, "a", a), computed_dtype(NAME, binding, "b", b))
     m, n = shape_a[-2:]
     _rows("b", tuple(b.shape), shape_b[-2], shape_a)
     shape_w: Shape = () if weights is None else tuple(weights.shape)
@@ -134,11 +134,11 @@ def _plan(
             raise ShapeError(
                 f"{NAME}: weights.shape=() is one number. Give one weight for each row of a, ({m},)."
             )
-        real(NAME, "weights", computed(NAME, binding, "weights", weights))
+        require_real(NAME, "weights", computed_dtype(NAME, binding, "weights", weights))
         _rows("weights", shape_w, shape_w[-1], shape_a)
     shape_r: Shape = ()
     if not is_scalar(ridge):
-        real(NAME, "ridge", computed(NAME, binding, "ridge", ridge))
+        require_real(NAME, "ridge", computed_dtype(NAME, binding, "ridge", ridge))
         shape_r = tuple(ridge.shape)
         if shape_r and shape_r[-1] != n and shape_r[-1] != 1:
             raise ShapeError(

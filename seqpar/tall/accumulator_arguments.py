@@ -1,4 +1,4 @@
-"""What may be pushed into a `LstsqAccumulator`: every check comes before anything is computed."""
+"""What a `LstsqAccumulator` may be given, blocks, penalties and settings: every check comes before anything is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError, unknown_name
 from seqpar.solving.bindings import solver_of
-from seqpar.tall.canonical import WHAT, common, computed, not_negative, penalty_number, real, real_number
+from seqpar.tall.canonical import (
+    WHAT,
+    common_dtype,
+    computed_dtype,
+    not_negative,
+    penalty_number,
+    real_number,
+    require_real,
+)
 from seqpar.tall.lstsq_operation import real_of
 from seqpar.validation import binding_of, floating, is_scalar, same_device
 
@@ -65,18 +73,18 @@ def place_of_block(
         raise ShapeError(
             f"{name}: b.shape={tuple(b.shape)}, and the first b was {shape}. Push one of that shape."
         )
-    given = common(computed(name, binding, "a", a), computed(name, binding, "b", b))
+    given = common_dtype(computed_dtype(name, binding, "a", a), computed_dtype(name, binding, "b", b))
     if weights is not None:
-        real(name, "weights", computed(name, binding, "weights", weights))
+        require_real(name, "weights", computed_dtype(name, binding, "weights", weights))
         not_negative(name, binding, "weights", weights)
     first = given if known is None else known.dtype
     kind = first if dtype is None else dtype
     if dtype is None and given != kind:
         raise DtypeError(
             f"{name}: this block is computed in {given}, and the first was in {kind}. Cast the block, or make the "
-            f"accumulator with dtype={common(given, kind)!r}, to which every block is cast."
+            f"accumulator with dtype={common_dtype(given, kind)!r}, to which every block is cast."
         )
-    if common(given, kind) != kind:
+    if common_dtype(given, kind) != kind:
         raise DtypeError(
             f"{name}: {given} does not fit into dtype={kind!r}. Cast the block, or accumulate in {given}."
         )
@@ -194,7 +202,7 @@ def _numbers(name: str, place: Place, which: str, x: Any) -> Array:
             "it in that framework."
         )
     floating(name, which, binding.dtype_name(x.dtype))
-    real(name, which, binding.dtype_name(x.dtype))
+    require_real(name, which, binding.dtype_name(x.dtype))
     not_negative(name, binding, which, x)
     dtype = real_of(place.dtype)
     return x if binding.dtype_name(x.dtype) == dtype else binding.cast(x, dtype)
