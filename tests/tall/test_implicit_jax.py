@@ -52,7 +52,6 @@ def losses(kind: str, backend: str | None) -> tuple[Any, Any, tuple[Any, ...]]:
     ("kind", "backend", "rows"),
     [
         ("float64", None, 7),
-        ("float64", "framework", 3),
         ("complex128", "framework", 7),
         ("complex128", "framework", 3),
     ],
