@@ -64,7 +64,8 @@ def test_every_method_accumulates(method):
     a, b = problem(3000, 6, dtype="float32")
     fit = pushed(LstsqAccumulator(6, method=method), a, b, (1700, 4))
     near(fit.solve().x, solution(a, b), dtype="float32")
-    assert fit.solve().method_name == method
+    # R alone of float32 is one product in double precision.
+    assert fit.solve().method_name == ("one-pass cholesky" if method == "cholesky" else method)
 
 
 def test_a_few_rows_have_the_solution_of_least_norm():
