@@ -23,6 +23,13 @@ HEIGHTS = (60, 0, 3, 1, 90, 46)
 RNG = np.random.default_rng(5)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    """Tests run in another order on several processes, and each has its own numbers all the same."""
+    global RNG
+    RNG = np.random.default_rng(5)
+
+
 @pytest.fixture
 def sync() -> Iterator[None]:
     with dask.config.set(scheduler="sync"):
