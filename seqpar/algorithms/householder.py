@@ -11,6 +11,7 @@ from typing import Any
 from array_api_compat import device
 
 from seqpar.algorithms.matrices import adjoint
+from seqpar.algorithms.signs import over, phases
 
 Array = Any
 
@@ -36,17 +37,15 @@ def householder_qr(xp: Any, a: Array) -> tuple[Array, Array]:
 def _reflection(xp: Any, x: Array, j: int) -> Array:
     """v with |v|^2 = 2 that takes x, zero above row j, to a multiple of e_j; 0 where x is."""
     largest = xp.max(xp.abs(x), axis=-2, keepdims=True)  # squares overflow above 1e19 in float32
-    x = x / xp.astype(xp.where(largest == 0, xp.ones_like(largest), largest), x.dtype)
+    x = over(xp, x, xp.where(largest == 0, xp.ones_like(largest), largest))
     head = x[..., j : j + 1, :]
     size = xp.abs(head)
     norm = xp.sqrt(xp.sum(xp.abs(x) ** 2, axis=-2, keepdims=True))
-    one = xp.ones_like(size)
-    # Away from zero, so that nothing cancels.
-    phase = xp.where(size == 0, xp.ones_like(head), head / xp.astype(xp.where(size == 0, one, size), x.dtype))
+    phase = phases(xp, head)  # away from zero, so that nothing cancels
     first = xp.arange(x.shape[-2], device=device(x))[:, None] == j
     v = xp.where(first, head + phase * xp.astype(norm, x.dtype), x)
     half = xp.sqrt(norm * (norm + size))  # |v|^2 = 2 norm (norm + |head|)
-    return v / xp.astype(xp.where(half == 0, one, half), x.dtype)
+    return over(xp, v, xp.where(half == 0, xp.ones_like(half), half))
 
 
 def _reflect(xp: Any, v: Array, x: Array) -> Array:

@@ -15,8 +15,8 @@ columns in float32 in one thread, four fifths of the R of 16 times as many rows,
 
 
 def ratio(xp: Any, largest: Array, smallest: Array) -> Array:
-    """largest / smallest, infinity for 1 / 0 and for 0 / 0, without a warning; NaN where either is."""
-    some = smallest != 0
+    """largest / smallest, infinity beyond half of the largest number and for 0 / 0, without a warning; NaN where either is."""
+    some = (smallest != 0) & ~(smallest <= largest / (xp.finfo(largest.dtype).max / 2))
     quotient = largest / xp.where(some, smallest, xp.ones_like(smallest))
     return xp.where(some, quotient, xp.where(xp.isnan(largest), largest, xp.full_like(largest, float("inf"))))
 

@@ -47,6 +47,7 @@ def factorised(xp: Any, a: Array) -> tuple[Array, Array, Array, Array]:
     here = diagonal(xp, r)
     signs = xp.where(here < 0, -xp.ones_like(here), xp.ones_like(here))
     r = signs[..., None] * r * scale
+    r = xp.where(r == 0, xp.zeros_like(r), r)  # no zero has a sign
     finite = xp.all(xp.isfinite(r), axis=(-2, -1))[..., None]
     r = xp.where(finite[..., None], r, xp.full_like(r, xp.nan))
     return (
