@@ -16,6 +16,7 @@ from seqpar.algorithms.arrays import filled
 from seqpar.algorithms.linear_algebra import LinearAlgebra
 from seqpar.algorithms.signs import positive_diagonal
 from seqpar.algorithms.standard_linear_algebra import StandardLinearAlgebra
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar.tall.certified_cholesky import STRONGER, certified_cholesky
 from seqpar.tall.configs import CertifiedCholesky, RowBlocks
@@ -77,7 +78,7 @@ class _Tsqr(_Framework):
 
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
         ran = filled(xp, tuple(a.shape[:-2]), TSQR, a, xp.int32)
-        blocks = blocks_of(config, *a.shape[-2:])
+        blocks = blocks_of(config, *a.shape[-2:], with_q)
         if not with_q:
             return None, tsqr.r_of(xp, la, a, **blocks), ran
         levels, r = tsqr.factors(xp, la, a, **blocks)
@@ -124,13 +125,15 @@ class _Cholesky(_Framework):
             rows=rows,
             double=config.double,
             stronger=config.stronger,
-            blocks=blocks_of(RowBlocks(), m, n),
+            blocks=blocks_of(RowBlocks(), m, n, with_q),
         )
 
 
 class _Native(_Framework):
     method = "native"
-    summary = "the framework's own factorisation, of any shape"
+    summary = (
+        "the framework's own factorisation, of any shape; R alone of many rows on a CPU in blocks of them"
+    )
 
     def rank(self, problem: Problem) -> float:
         rows, columns = problem.shape[-2:]
@@ -140,7 +143,10 @@ class _Native(_Framework):
         return 12.0 if problem.device == "cpu" else 5.0
 
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
-        return native(xp, la, a, with_q)
+        if with_q or binding_for(type(a)).device(a) != "cpu":
+            return native(xp, la, a, with_q)
+        r = tsqr.r_of(xp, la, a, **blocks_of(RowBlocks(), *a.shape[-2:], with_q))
+        return None, r, filled(xp, tuple(a.shape[:-2]), NATIVE, a, xp.int32)
 
 
 class _Reference(_Tsqr):
@@ -173,9 +179,14 @@ def native(xp: Any, la: LinearAlgebra, a: Array, with_q: bool) -> Factors:
     return q, r, filled(xp, tuple(a.shape[:-2]), NATIVE, a, xp.int32)
 
 
-def blocks_of(config: RowBlocks, m: int, n: int) -> dict[str, int]:
-    """Rows of a block and arity of the tree for (m, n)."""
-    rows = config.rows or _even_rows(m, max(2048, 8 * n))
+def blocks_of(config: RowBlocks, m: int, n: int, with_q: bool) -> dict[str, int]:
+    """Rows of a block and arity of the tree for (m, n).
+
+    R alone tells `lstsq` the rank, so its blocks are short: of columns that are dependent LAPACK leaves singular values that
+    grow with the rows of a block, up to rows / 40 units of rounding (3,400 at 300,000 rows), wherever rounding errors agree in
+    sign, as in columns of zeros and ones.
+    """
+    rows = config.rows or _even_rows(m, max(2048, 8 * n) if with_q else max(256, 4 * n))
     # Nodes of about the size of a block: a deep tree is a chain of small calls.
     return {"rows": rows, "arity": max(2, config.arity or rows // n)}
 

@@ -30,17 +30,22 @@ from seqpar.validation import REAL
 
 Results = tuple[Array, ...]
 
-LEAST_RANK_UNITS = 8
-"""Rounding units of the largest singular value up to which another is noise. Of matrices that are exactly short of rank, with
-2 to 512 columns and up to 100,000 rows, what rounding made of the zeros was 0.02 to 2.2 units, whatever the size; columns
-that are all one number reached 5.7."""
+
+def rank_units(n: int) -> float:
+    """Rounding units of the largest of n singular values up to which another is noise.
+
+    Of matrices that are exactly short of rank (ones beside one-hot columns, sums, duplicates) what rounding made of the zeros
+    was up to 6 units with the host's kernels, whatever the size up to 100,000 x 512. LAPACK's R of a block has up to 0.02 units
+    for each of its rows: 5 of the 256 rows that R alone is made from, 15 of 800 where 200 columns need as many.
+    """
+    return max(8.0, n / 8)
 
 
 class LeastSquares(NamedTuple):
     """The static part."""
 
     rtol: float | None = None
-    """Singular values up to this share of the largest count as none; None takes 8 rounding units, and
+    """Singular values up to this share of the largest count as none; None takes `rank_units`, and
     columns of any length for independent that are so at one length."""
 
 
@@ -222,10 +227,10 @@ def independent(
 ) -> tuple[Array, Array | None, Array]:
     """Which singular values s of upper triangular r count; r^-1; and where (..., 1, 1) that is to be used.
 
-    Without an rtol all of them count where columns of r brought to one length are independent, |r| |r^-1| < 1 / (8 eps) in
+    Without an rtol all of them count where columns of r brought to one length are independent, |r| |r^-1| < 1 / share in
     Frobenius' norm, though some be 1e-10 of the others: QR is exact to rounding column by column.
     """
-    share = LEAST_RANK_UNITS * float(xp.finfo(s.dtype).eps)
+    share = rank_units(r.shape[-1]) * float(xp.finfo(s.dtype).eps)
     kept = s > (share if rtol is None else rtol) * s[..., :1]
     n = r.shape[-1]
     if r.shape[-2] < n:

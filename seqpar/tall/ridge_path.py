@@ -14,7 +14,7 @@ from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
-from seqpar.tall.lstsq_operation import LEAST_RANK_UNITS, independent, norms
+from seqpar.tall.lstsq_operation import independent, norms, rank_units
 
 A = TypeVar("A")
 
@@ -62,6 +62,7 @@ def solutions(
     """From r (..., N, N) of [a | 1 | b], a of n columns, and real penalties (L,), for all of them at once."""
     xp = binding.namespace(r)
     la = binding.linear_algebra(xp)
+    share = rank_units(n + intercept) * float(xp.finfo(ridges.dtype).eps) if rtol is None else rtol
     first = None
     if intercept:
         # A factorisation and not a subtraction of means, which cancels.
@@ -70,11 +71,16 @@ def solutions(
     left, above = r[..., :n, :n], r[..., :n, n:]
     u, s, vh = la.svd(left)
     apart, inverse, full = independent(xp, la, left, s, rtol)
+    if first is not None:
+        # What the mean leaves of a column is noise by the length that the column had, as in `lstsq`.
+        whole = turned[..., : n + 1, : n + 1]
+        sizes = la.svd(whole)[1]
+        full = independent(xp, la, whole, sizes, rtol)[2]
+        apart = full[..., 0] | (s > share * sizes[..., :1])
     c = la.product(adjoint(xp, u), above)[..., None, :, :]
     s, root = s[..., None, :], xp.sqrt(ridges)[:, None]
     # Never s^2 + l: squares of float32 overflow above 1e19.
     size = xp.hypot(s, root)
-    share = LEAST_RANK_UNITS * float(xp.finfo(s.dtype).eps) if rtol is None else rtol
     # As `lstsq` cuts; NaN is not cut.
     kept = apart[..., None, :] | ((root > 0) & (size > share * xp.max(size, axis=-1, keepdims=True)))
     kept = (kept & (size > 0)) | xp.isnan(size)
