@@ -13,15 +13,19 @@ from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError, u
 from seqpar.solving.bindings import solver_of
 from seqpar.tall.canonical import (
     WHAT,
+    amounts,
     common_dtype,
     computed_dtype,
     not_negative,
+    one_per_row,
     penalty_number,
+    penalty_numbers,
     real_number,
-    require_real,
 )
 from seqpar.tall.lstsq_operation import real_of
-from seqpar.validation import binding_of, floating, is_scalar, same_device
+from seqpar.validation import binding_of, is_scalar, same_device
+
+PENALTY = "a number, 0 for no penalty, or an array with one for each feature"
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -51,6 +55,8 @@ def place_of_block(
     known: Place | None,
 ) -> Place:
     """Check a block, for itself and against the first one."""
+    one_per_row(name, weights)
+    _one_row(name, a, features)
     binding = binding_of(name, (), ("weights",), WHAT, a=a, b=b, weights=weights)
     if known is not None and binding is not known.binding:
         raise ArrayTypeError(
@@ -73,9 +79,9 @@ def place_of_block(
         raise ShapeError(
             f"{name}: b.shape={tuple(b.shape)}, and the first b was {shape}. Push one of that shape."
         )
-    given = common_dtype(computed_dtype(name, binding, "a", a), computed_dtype(name, binding, "b", b))
+    given = common_dtype(computed_dtype(name, binding, "a", a, b), computed_dtype(name, binding, "b", b, a))
     if weights is not None:
-        require_real(name, "weights", computed_dtype(name, binding, "weights", weights))
+        amounts(name, binding, "weights", weights)
         not_negative(name, binding, "weights", weights)
     first = given if known is None else known.dtype
     kind = first if dtype is None else dtype
@@ -89,6 +95,18 @@ def place_of_block(
             f"{name}: {given} does not fit into dtype={kind!r}. Cast the block, or accumulate in {given}."
         )
     return known or Place(binding, anchor_of(name, binding, kind, a), binding.device_of(a), kind, vector)
+
+
+def _one_row(name: str, a: Any, features: int) -> None:
+    """Refuse a row without its axis, which comes with a number for b."""
+    shape = tuple(getattr(a, "shape", ()))
+    if len(shape) == 1:
+        mend = (
+            "a[:, None] is one column of many rows"
+            if features == 1
+            else "Push one row as a[None] and b[None]"
+        )
+        raise ShapeError(f"{name}: a.shape={shape} is not (rows, {features}). {mend}.")
 
 
 def _plain(name: str, binding: Binding, which: str, x: Any) -> None:
@@ -159,6 +177,9 @@ def penalty(name: str, place: Place, ridge: Any, features: int) -> Array | None:
     if is_scalar(ridge):
         number = penalty_number(name, ridge)
         return None if number == 0 else binding.full(number, (features,), dtype, place.like)
+    if isinstance(ridge, (list, tuple)):
+        numbers = np.asarray(penalty_numbers(name, ridge, features), dtype)
+        return binding.from_numpy(numbers, place.like)
     x = _numbers(name, place, "ridge", ridge)
     if tuple(x.shape) not in ((), (features,)):
         raise ShapeError(
@@ -170,15 +191,22 @@ def penalty(name: str, place: Place, ridge: Any, features: int) -> Array | None:
 
 def penalties(name: str, place: Place, ridges: Any) -> Array:
     """Numbers to try, (L,): a sequence of them, a NumPy array, or an array of the framework."""
+    if ridges is None or is_scalar(ridges):
+        raise ArrayTypeError(
+            f"{name}: ridges={ridges!r} is not several penalties. Give a list or an array of them: [1.0], "
+            "or np.logspace(-6, 3, 10)."
+        )
     if isinstance(ridges, (Sequence, np.ndarray)):
         try:
+            if not isinstance(ridges, np.ndarray) and not all(map(is_scalar, ridges)):
+                raise ValueError
             known = np.asarray(ridges)
             if known.dtype.kind not in "biuf":
                 raise ValueError
             known = known.astype(real_of(place.dtype))
         except ValueError:
             raise OptionError(
-                f"{name}: ridges={ridges!r} are not numbers. Give several, as in np.logspace(-6, 3, 10)."
+                f"{name}: ridges={ridges!r} are not numbers. Give several, as in np.logspace(-6, 3, 10), or one array."
             ) from None
         wrong = known[~((known >= 0) & np.isfinite(known))]
         if wrong.size:
@@ -188,21 +216,20 @@ def penalties(name: str, place: Place, ridges: Any) -> Array:
         x = _numbers(name, place, "ridges", ridges)
     if x.ndim != 1 or x.shape[0] == 0:
         raise ShapeError(
-            f"{name}: ridges.shape={tuple(x.shape)} is not (L,). Give one or more numbers in a row."
+            f"{name}: ridges.shape={tuple(x.shape)} is not (L,). Give one or more numbers in a row: np.logspace(-6, 3, 10)."
         )
     return x
 
 
 def _numbers(name: str, place: Place, which: str, x: Any) -> Array:
     """A real array where the state is, not negative, in its precision."""
-    binding = binding_of(name, (), (), f"{which} as a number or an array", **{which: x})
+    binding = binding_of(name, (), (), PENALTY, **{which: x})
     if binding is not place.binding:
         raise ArrayTypeError(
             f"{name}: {which} is a {binding.framework} array, and what was pushed is of {place.binding.framework}. Give "
             "it in that framework."
         )
-    floating(name, which, binding.dtype_name(x.dtype))
-    require_real(name, which, binding.dtype_name(x.dtype))
+    amounts(name, binding, which, x)
     not_negative(name, binding, which, x)
     dtype = real_of(place.dtype)
     return x if binding.dtype_name(x.dtype) == dtype else binding.cast(x, dtype)
@@ -220,6 +247,11 @@ def forgetting(name: str, forget: Any) -> float:
 
 def fold_number(name: str, fold: Any, folds: int | None) -> int:
     """One of the folds."""
+    if getattr(fold, "shape", ()):
+        raise OptionError(
+            f"{name}: fold of shape {tuple(fold.shape)}. Give one number: the rows of each fold are pushed apart, as in "
+            "push(a[fold == 0], b[fold == 0], fold=0)."
+        )
     if folds is None:
         raise OptionError(
             f"{name}: fold={fold!r}, and there are no folds. Make the accumulator with folds=5, say."

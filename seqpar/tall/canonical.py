@@ -8,10 +8,10 @@ from typing import Any
 from seqpar.canonical import fixed
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.problem import Array
-from seqpar.errors import DtypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 from seqpar.face import Fix
 from seqpar.solving.bindings import solver_of
-from seqpar.validation import COMPLEX, Shape, floating, is_scalar, number_of, pad, state_of
+from seqpar.validation import COMPLEX, REAL, Shape, is_scalar, number_of, pad, state_of
 
 WHAT = "an array with rows and columns"
 
@@ -32,14 +32,44 @@ def matrix_shape(operation: str, name: str, x: Any, counted: bool = True) -> Sha
     return shape
 
 
-def computed_dtype(operation: str, binding: Binding, name: str, x: Any) -> str:
-    """The dtype in which an array is computed with: float32 for the half kinds."""
-    return state_of(floating(operation, name, binding.dtype_name(x.dtype)))
+def computed_dtype(operation: str, binding: Binding, name: str, x: Any, beside: Any = None) -> str:
+    """The dtype in which an array is computed with: float32 for the half kinds. `beside` is what a cast has to fit to."""
+    dtype = binding.dtype_name(x.dtype)
+    if dtype in REAL or dtype in COMPLEX:
+        return state_of(dtype)
+    # Counts above 2^24 are no numbers of float32: that is advised beside data in it, and nowhere else.
+    other = "float64" if beside is None else binding.dtype_name(beside.dtype)
+    kind = other if other in REAL else "float32" if other == "complex64" else "float64"
+    cast = f"{name}.to(torch.{kind})" if binding.framework == "torch" else f"{name}.astype({kind!r})"
+    raise DtypeError(
+        f"{operation}: {name}.dtype={dtype} is not one of {', '.join((*REAL, *COMPLEX))}. Cast it first: {cast}."
+    )
+
+
+def amounts(operation: str, binding: Binding, name: str, x: Any) -> None:
+    """Refuse weights and penalties that are not real; counts and masks are numbers too, and are cast."""
+    dtype = binding.dtype_name(x.dtype)
+    if dtype != "bool" and not dtype.startswith(("int", "uint")):
+        require_real(operation, name, computed_dtype(operation, binding, name, x))
+
+
+def one_per_row(operation: str, weights: Any) -> None:
+    """Refuse a number in place of weights."""
+    if weights is not None and is_scalar(weights):
+        raise ArrayTypeError(
+            f"{operation}: weights={weights!r} is one number, which for all rows alike changes nothing but the share of the "
+            "ridge. Give one weight for each row, an array (rows,), or None."
+        )
 
 
 def fitted(binding: Binding, x: Any, shape: Shape, rank: int, dtype: str) -> Fix | None:
-    """The way of an array into a rank, by axes of size one in front, and a dtype."""
-    return fixed(binding, pad(shape, rank), dtype, tuple(x.shape), binding.dtype_name(x.dtype))
+    """The way of an array into a rank, by axes of size one in front, and a dtype, in bytes that kernels can read."""
+    given = binding.dtype_name(x.dtype)
+    fix = fixed(binding, pad(shape, rank), dtype, tuple(x.shape), given)
+    # A cast makes an array anew. NumPy's may have their bytes swapped, which what is computed of them would inherit.
+    if given != dtype or binding.readable(x) is x:
+        return fix
+    return lambda x, like: binding.readable(x) if fix is None else fix(binding.readable(x), like)
 
 
 def common_dtype(first: str, *others: str) -> str:
@@ -53,7 +83,7 @@ def common_dtype(first: str, *others: str) -> str:
 def require_real(operation: str, name: str, dtype: str) -> None:
     """Refuse what has to be real and is not."""
     if dtype in COMPLEX:
-        raise DtypeError(f"{operation}: {name}.dtype={dtype} is complex. Give real numbers: {name}.real.")
+        raise DtypeError(f"{operation}: {name}.dtype={dtype} is complex. Give real numbers, zero or more.")
 
 
 def positive_integer(operation: str, name: str, value: Any) -> int:
@@ -70,22 +100,41 @@ def not_negative(operation: str, binding: Binding, name: str, x: Array) -> None:
     known = solver_of(binding).beneath(x)
     if known is None or binding.device(known) != "cpu" or 0 in known.shape:
         return
-    xp = binding.namespace(known)
+    xp, dtype = binding.namespace(known), binding.dtype_name(known.dtype)
+    if dtype == "bool" or dtype.startswith("uint"):
+        return
     # Least and largest are NaN where anything is.
     least, most = xp.min(known), xp.max(known)
-    if bool(least >= 0) and bool(most < math.inf):
+    if bool(least >= 0) and (dtype.startswith("int") or bool(most < math.inf)):
         return
     wrong = most if bool(least >= 0) else least
     told = wrong.item() if hasattr(wrong, "item") else float(wrong)
     raise OptionError(f"{operation}: {name} holds {told:g}. Give {name} of finite numbers, zero or more.")
 
 
-def penalty_number(operation: str, ridge: Any) -> float:
+def penalty_number(operation: str, ridge: Any, name: str = "ridge") -> float:
     """A penalty that is one number."""
-    number = number_of(operation, "ridge", ridge)
+    number = number_of(operation, name, ridge)
     if isinstance(number, complex) or not 0 <= number < math.inf:
-        raise OptionError(f"{operation}: ridge={ridge!r} is not a finite number of zero or more. Give one.")
+        raise OptionError(f"{operation}: {name}={ridge!r} is not a finite number of zero or more. Give one.")
     return float(number)
+
+
+def penalty_numbers(operation: str, ridge: Any, features: int) -> list[float]:
+    """A penalty for each feature, given as a list of numbers."""
+    wrong = [x for x in ridge if not is_scalar(x)]
+    if wrong:
+        raise ArrayTypeError(
+            f"{operation}: ridge is a {type(ridge).__name__} that holds a {type(wrong[0]).__name__}. Give a list of numbers, "
+            f"or an array ({features},)."
+        )
+    if len(ridge) not in (1, features):
+        raise ShapeError(
+            f"{operation}: ridge holds {len(ridge)} numbers, and there are {features} features. Give one number, or one for "
+            "each feature."
+        )
+    found = [penalty_number(operation, x, f"ridge[{i}]") for i, x in enumerate(ridge)]
+    return found * (features // len(found) if found else 0)
 
 
 def rank_tolerance(operation: str, rtol: Any) -> float | None:

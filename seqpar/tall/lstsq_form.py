@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.problem import Array
-from seqpar.errors import ShapeError
+from seqpar.errors import ArrayTypeError, ShapeError
 from seqpar.tall.canonical import (
     WHAT,
+    amounts,
     common_dtype,
     computed_dtype,
     matrix_shape,
     not_negative,
+    one_per_row,
     penalty_number,
+    penalty_numbers,
     rank_tolerance,
-    require_real,
 )
 from seqpar.tall.lstsq_operation import LeastSquares, real_of
 from seqpar.validation import Shape, binding_of, flag, is_scalar, pad, same_device
@@ -84,6 +86,10 @@ def arguments(plan: Plan, binding: Binding, a: Array, b: Array, ridge: Any, weig
         number = penalty_number(NAME, ridge)
         # An array, so that one compiled program serves every number.
         ridge = None if number == 0 else binding.full(number, (1,), real_of(plan.dtype), a)
+    elif isinstance(ridge, (list, tuple)):
+        numbers = penalty_numbers(NAME, ridge, a.shape[-1])
+        each = [binding.full(number, (1,), real_of(plan.dtype), a) for number in numbers]
+        ridge = binding.namespace(a).concat(each) if any(numbers) else None
     else:
         not_negative(NAME, binding, "ridge", ridge)
     if weights is not None:
@@ -101,7 +107,8 @@ def plan_of(
     # Options with their types, because True == 1 == 1.0.
     options = rtol, type(rtol), intercept, type(intercept)
     try:
-        key = binding, facts(a), facts(b), None if is_scalar(ridge) else facts(ridge), facts(weights), options
+        told = None if is_scalar(ridge) else len(ridge) if isinstance(ridge, (list, tuple)) else facts(ridge)
+        key = binding, facts(a), facts(b), told, facts(weights), options
         found = _plans.get(key)
     except (TypeError, AttributeError, ShapeError):  # nothing to look up: let the checks name it
         return _plan(binding, a, b, ridge, weights, rtol, intercept)
@@ -115,17 +122,30 @@ def plan_of(
 
 def binding_for_call(a: Any, b: Any, ridge: Any, weights: Any) -> Binding:
     """The one binding of all arrays."""
-    return binding_of(NAME, ("ridge",), ("weights",), WHAT, a=a, b=b, ridge=ridge, weights=weights)
+    one_per_row(NAME, weights)
+    if b is None:
+        raise ArrayTypeError(
+            f"{NAME}: b is None. Give one right-hand side, (rows,), or several, (..., rows, k)."
+        )
+    if ridge is None:
+        raise ArrayTypeError(
+            f"{NAME}: ridge is None. Give a number, 0 for no penalty, or one for each feature."
+        )
+    listed = isinstance(ridge, (list, tuple))
+    return binding_of(
+        NAME, ("ridge",), ("weights",), WHAT, a=a, b=b, ridge=0.0 if listed else ridge, weights=weights
+    )
 
 
 def _plan(
     binding: Binding, a: Array, b: Array, ridge: Any, weights: Array | None, rtol: Any, intercept: Any
 ) -> Plan:
     """Check everything that can be wrong with shapes, dtypes and options."""
-    same_device(NAME, binding, a=a, b=b, ridge=ridge, weights=weights)
+    listed = isinstance(ridge, (list, tuple))
+    same_device(NAME, binding, a=a, b=b, ridge=None if listed else ridge, weights=weights)
     shape_a, vector = matrix_shape(NAME, "a", a), len(b.shape) == 1
     shape_b: Shape = (*b.shape, 1) if vector else _right_sides(b)
-    dtype = common_dtype(computed_dtype(NAME, binding, "a", a), computed_dtype(NAME, binding, "b", b))
+    dtype = common_dtype(computed_dtype(NAME, binding, "a", a, b), computed_dtype(NAME, binding, "b", b, a))
     m, n = shape_a[-2:]
     _rows("b", tuple(b.shape), shape_b[-2], shape_a)
     shape_w: Shape = () if weights is None else tuple(weights.shape)
@@ -134,11 +154,11 @@ def _plan(
             raise ShapeError(
                 f"{NAME}: weights.shape=() is one number. Give one weight for each row of a, ({m},)."
             )
-        require_real(NAME, "weights", computed_dtype(NAME, binding, "weights", weights))
+        amounts(NAME, binding, "weights", weights)
         _rows("weights", shape_w, shape_w[-1], shape_a)
     shape_r: Shape = ()
-    if not is_scalar(ridge):
-        require_real(NAME, "ridge", computed_dtype(NAME, binding, "ridge", ridge))
+    if not listed and not is_scalar(ridge):
+        amounts(NAME, binding, "ridge", ridge)
         shape_r = tuple(ridge.shape)
         if shape_r and shape_r[-1] != n and shape_r[-1] != 1:
             raise ShapeError(
@@ -160,6 +180,10 @@ def _right_sides(b: Array) -> Shape:
 
 def _rows(name: str, given: Shape, rows: int, shape_a: Shape) -> None:
     if rows != shape_a[-2]:
+        if name == "weights" and given == (shape_a[-2], 1):
+            raise ShapeError(
+                f"{NAME}: weights.shape={given} has an axis of columns. Give one for each row, weights[:, 0]."
+            )
         mend = f"Give {name} as many."
         if name == "b" and len(given) > 1 and given[-1] == shape_a[-2]:
             mend = "For a batch of single right-hand sides give b[..., None]."

@@ -29,14 +29,17 @@ def ones(*shape, dtype="float64"):
         ((A, 2.0), ArrayTypeError, r"push: b=2.0 is a number"),
         ((A.astype("int64"), B), DtypeError, r"push: a.dtype=int64 is not one of"),
         ((A, B > 0), DtypeError, r"push: b.dtype=bool is not one of"),
-        ((A, B, ones(20, dtype="int32")), DtypeError, r"push: weights.dtype=int32 is not one of"),
+        ((A.astype("int64"), B.astype("float32")), DtypeError, r"Cast it first: a.astype\('float32'\)"),
+        ((A, B, 2.0), ArrayTypeError, r"push: weights=2.0 is one number.*Give one weight for each row"),
+        ((A, B, -ones(20, dtype="int32")), OptionError, r"push: weights holds -1"),
         ((A, B, ones(20, dtype="complex128")), DtypeError, r"push: weights.dtype=complex128 is complex"),
         (
             (ones(20, 4), B),
             ShapeError,
             r"push: a.shape=\(20, 4\) is not \(rows, 3\). Push blocks of n_features=3",
         ),
-        ((A[0], B[:1]), ShapeError, r"push: a.shape=\(3,\) is not \(rows, 3\)"),
+        ((A[0], B[:1]), ShapeError, r"push: a.shape=\(3,\) is not \(rows, 3\). .*a\[None\] and b\[None\]"),
+        ((A[0], B[0]), ShapeError, r"push: a.shape=\(3,\) is not \(rows, 3\). .*a\[None\] and b\[None\]"),
         ((A[None], B), ShapeError, r"push: a.shape=\(1, 20, 3\) is not \(rows, 3\)"),
         ((A, B[:19]), ShapeError, r"push: b.shape=\(19,\) does not fit .*Give b \(20, 1\) or \(20,\)"),
         (
@@ -136,6 +139,9 @@ def test_a_block_that_would_be_narrowed_is_refused():
         (lambda fit: fit.solve(rtol=2.0), r"solve: rtol=2.0 is not a share"),
         (lambda fit: fit.solve_path([1.0, -1.0]), r"solve_path: ridges hold -1. Give"),
         (lambda fit: fit.solve_path(["a"]), r"solve_path: ridges=\['a'\] are not numbers"),
+        (lambda fit: fit.solve_path([A[0], A[1]]), r"are not numbers. .*or one array"),
+        (lambda fit: fit.solve([1.0, -2.0, 0.0]), r"solve: ridge\[1\]=-2.0 is not a finite number"),
+        (lambda fit: fit.solve((1, np.nan, 0)), r"solve: ridge\[1\]=nan is not a finite number"),
         (lambda fit: fit.cross_validate([1.0]), r"cross_validate: there are no folds"),
         (lambda fit: fit.push(A, B, fold=0), r"push: fold=0, and there are no folds"),
     ],
@@ -149,6 +155,7 @@ def test_calls_without_sense_are_refused(call, message):
     ("call", "message"),
     [
         (lambda fit: fit.solve(ones(2)), r"solve: ridge.shape=\(2,\) does not fit 3 features"),
+        (lambda fit: fit.solve([1.0, 2.0]), r"solve: ridge holds 2 numbers, and there are 3 features"),
         (lambda fit: fit.solve_path([]), r"solve_path: ridges.shape=\(0,\) is not \(L,\)"),
         (lambda fit: fit.solve_path(ones(2, 2)), r"solve_path: ridges.shape=\(2, 2\) is not \(L,\)"),
     ],
@@ -158,9 +165,37 @@ def test_penalties_of_another_shape_are_refused(call, message):
         call(begun())
 
 
-def test_a_penalty_in_a_list_is_refused():
-    with pytest.raises(ArrayTypeError, match="solve: ridge is a list, not an array"):
-        begun().solve([1.0, 2.0, 3.0])
+def test_counts_and_masks_and_lists_are_weights_and_penalties():
+    counts = np.arange(20) % 3
+    near(LstsqAccumulator(3).push(A, B, counts).solve().x, solution(A, B, weights=counts))
+    near(LstsqAccumulator(3).push(A, B, counts > 1).solve().x, solution(A[counts > 1], B[counts > 1]))
+    for ridge in ([0, 1, 2], (0.0, 1.0, 2.0), np.arange(3)):
+        near(begun().solve(ridge).x, solution(A, B, np.arange(3.0)))
+    assert np.array_equal(begun().solve_path(np.arange(1, 3)).x, begun().solve_path([1.0, 2.0]).x)
+
+
+@pytest.mark.parametrize("ridges", [1.0, np.float64(1.0), None])
+def test_one_penalty_is_no_path(ridges):
+    for call in (begun().solve_path, LstsqAccumulator(3, folds=2).push(A, B).cross_validate):
+        with pytest.raises(
+            ArrayTypeError, match=r"is not several penalties. Give a list .*\[1.0\], or np.logspace"
+        ):
+            call(ridges)
+
+
+def test_a_penalty_that_is_nothing_is_refused():
+    with pytest.raises(ArrayTypeError, match="solve: ridge is None. Give a number, 0 for no penalty, or"):
+        begun().solve(None)
+    with pytest.raises(
+        ArrayTypeError, match="solve: ridge is a list that holds a list. Give a list of numbers"
+    ):
+        begun().solve([[1.0], [2.0], [3.0]])
+
+
+def test_a_fold_for_each_row_is_refused_with_a_way_out():
+    for fit in (LstsqAccumulator(3), LstsqAccumulator(3, folds=2)):
+        with pytest.raises(OptionError, match=r"push: fold of shape \(20,\). .*push\(a\[fold == 0\]"):
+            fit.push(A, B, fold=np.arange(20) % 2)
 
 
 @pytest.mark.parametrize("fold", [-1, 2, 1.0, True])
