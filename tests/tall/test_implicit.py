@@ -299,3 +299,13 @@ def test_arrays_of_two_libraries_are_refused() -> None:
 
 def test_explain_tells_how_q_is_kept() -> None:
     assert "qr_blocks" in str(seqpar.explain(seqpar.qr, numbers(900, 4, dtype="complex64"), mode="implicit"))
+
+
+@pytest.mark.parametrize("backend", [None, "framework"])
+def test_a_method_that_is_asked_for_does_not_fall_back_to_the_definition(backend: str | None) -> None:
+    strict = pytest.importorskip("array_api_strict")
+    a = strict.asarray(numbers(900, 4))
+    assert "blocks" in repr(seqpar.qr(a, mode="implicit", method="tsqr", backend=backend))
+    with seqpar.options(method="tsqr"):
+        assert "blocks" in repr(seqpar.qr(a, mode="implicit"))
+    assert "Householder" in repr(seqpar.qr(a, mode="implicit", method="tsqr", backend="reference"))

@@ -113,3 +113,24 @@ def test_vmap_along_any_axis_of_the_factors_is_a_loop(rung: Rung, axis: int) -> 
     y, z = vmap(around, axis)(*leaves)
     assert np.allclose(rung.numpy(y), a, rtol=0, atol=1e-13)
     assert np.allclose(rung.numpy(z), rung.numpy(q.R), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("mode", "method"),
+    [(mode, method) for mode in ("reduced", "r", "implicit") for method in ("auto", "tsqr", "native")]
+    + [("reduced", "cholesky"), ("r", "cholesky")],
+)
+def test_bytes_in_the_other_order_or_at_odd_addresses_are_read_and_not_handed_on(
+    mode: str, method: str
+) -> None:
+    def factors(a: Any) -> Any:
+        found = seqpar.qr(a, mode=mode, method=method)
+        return (found,) if mode == "r" else found if mode == "reduced" else (found.R, *found.factors)
+
+    a = RNG.standard_normal((300, 4))
+    bytes_ = np.empty(a.nbytes + 1, np.uint8)
+    odd = bytes_[1:].view("f8").reshape(a.shape)
+    odd[...] = a
+    for given in (a.astype(a.dtype.newbyteorder("S")), odd):
+        for x, y in zip(factors(given), factors(a), strict=True):
+            assert x.dtype.isnative and np.array_equal(x, y, equal_nan=True)
