@@ -186,7 +186,7 @@ def blocks_of(config: RowBlocks, m: int, n: int, with_q: bool) -> dict[str, int]
     grow with the rows of a block, up to rows / 40 units of rounding (3,400 at 300,000 rows), wherever rounding errors agree in
     sign, as in columns of zeros and ones.
     """
-    rows = config.rows or _even_rows(m, max(2048, 8 * n) if with_q else max(256, 4 * n))
+    rows = config.rows or _even_rows(m, max(2048, 8 * n) if with_q else max(256, 2 * n))
     # Nodes of about the size of a block: a deep tree is a chain of small calls.
     return {"rows": rows, "arity": max(2, config.arity or rows // n)}
 

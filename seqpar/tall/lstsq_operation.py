@@ -36,9 +36,9 @@ def rank_units(n: int) -> float:
 
     Of matrices that are exactly short of rank (ones beside one-hot columns, sums, duplicates) what rounding made of the zeros
     was up to 6 units with the host's kernels, whatever the size up to 100,000 x 512. LAPACK's R of a block has up to 0.02 units
-    for each of its rows: 5 of the 256 rows that R alone is made from, 15 of 800 where 200 columns need as many.
+    for each of its rows: 5 of the 256 rows that R alone is made from, 8 of the 400 that 200 columns need.
     """
-    return max(8.0, n / 8)
+    return max(8.0, n / 16)
 
 
 class LeastSquares(NamedTuple):
@@ -185,10 +185,11 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     la = linear_algebra(r)
     rows = min(r.shape[-2], n)
     left, c, rest = r[..., :rows, :n], r[..., :rows, n:], r[..., rows:, n:]
-    u, values, vectors = la.svd(left)
-    kept, inverse, full = independent(xp, la, left, values, rtol)
+    lift = _lift(xp, left)
+    u, s, vectors = la.svd(left * lift)
+    kept, inverse, full = independent(xp, la, left * lift, s, rtol)
     rank = xp.sum(xp.astype(kept, xp.int32), axis=-1, dtype=xp.int32)
-    s, right, above = values, vectors, c
+    values, right, above = s / lift[..., 0], vectors, c
     if ridge is not None:
         # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
         penalty = eye(xp, r, n) * xp.astype(xp.sqrt(ridge), r.dtype)[..., None]
@@ -197,8 +198,9 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
         below = xp.concat([_repeated(xp, penalty, lead, 2), nothing], axis=-1)
         stacked = la.r(xp.concat([_repeated(xp, r[..., :rows, :], lead, 2), below], axis=-2))
         system, above = stacked[..., :n, :n], stacked[..., :n, n:]
-        u, s, right = la.svd(system)
-        kept, inverse, full = independent(xp, la, system, s, rtol)
+        lift = _lift(xp, system)
+        u, s, right = la.svd(system * lift)
+        kept, inverse, full = independent(xp, la, system * lift, s, rtol)
     some = kept & (s != 0)
     scale = xp.where(some, 1 / xp.where(some, s, xp.ones_like(s)), xp.zeros_like(s))
     # A NaN is never replaced by a number.
@@ -210,6 +212,7 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
         # Back substitution is as exact as each column's own length allows, which singular values are not.
         x = xp.where(full, la.product(inverse, above), x)
         root = xp.where(full, adjoint(xp, inverse), root)
+    x, root = x * lift, root * lift
     if ridge is None:
         # What R leaves of b is known without a difference of numbers of the size of b.
         left_over = xp.where(kept[..., None], xp.zeros_like(parts), parts)
@@ -248,6 +251,14 @@ def independent(
         kept = kept | (usable & (share * size < 1))[..., 0]
     full = usable & xp.all(kept, axis=-1, keepdims=True)[..., None]
     return kept, inverse / xp.matrix_transpose(unit), full
+
+
+def _lift(xp: Any, r: Array) -> Array:
+    """A power of two (..., 1, 1) that brings r among numbers whose inverses are finite: 1 but for r that is next to nothing."""
+    size = xp.max(xp.abs(r), axis=(-2, -1), keepdims=True)
+    kind = xp.finfo(size.dtype)
+    small = (size > 0) & (size < float(kind.smallest_normal) / float(kind.eps))
+    return xp.where(small, xp.full_like(size, float(kind.eps) ** -2), xp.ones_like(size))
 
 
 def _square(xp: Any, x: Array) -> Array:
