@@ -78,7 +78,7 @@ class _Tsqr(_Framework):
 
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
         ran = filled(xp, tuple(a.shape[:-2]), TSQR, a, xp.int32)
-        blocks = blocks_of(config, *a.shape[-2:], with_q)
+        blocks = blocks_of(config, a.shape[-2], a.shape[-1], with_q)
         if not with_q:
             return None, tsqr.r_of(xp, la, a, **blocks), ran
         levels, r = tsqr.factors(xp, la, a, **blocks)
@@ -145,7 +145,7 @@ class _Native(_Framework):
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
         if with_q or binding_for(type(a)).device(a) != "cpu":
             return native(xp, la, a, with_q)
-        r = tsqr.r_of(xp, la, a, **blocks_of(RowBlocks(), *a.shape[-2:], with_q))
+        r = tsqr.r_of(xp, la, a, **blocks_of(RowBlocks(), a.shape[-2], a.shape[-1], with_q))
         return None, r, filled(xp, tuple(a.shape[:-2]), NATIVE, a, xp.int32)
 
 

@@ -233,7 +233,7 @@ WRONG: list[tuple[str, Any, dict[str, Any], type[SeqparError], str]] = [
     ("a list", [[1.0, 2.0]], {}, ArrayTypeError, r"a is a list, not an array.*np\.asarray\(a\)"),
     ("a number", 1.0, {}, ArrayTypeError, r"a=1\.0 is a number\. Give an array with rows and columns"),
     ("None", None, {}, ArrayTypeError, r"a is None\. Give an array with rows and columns"),
-    ("integers", A.astype(int), {}, DtypeError, r"a\.dtype=int64 is not one of .*a\.astype\('float32'\)"),
+    ("integers", A.astype(int), {}, DtypeError, r"a\.dtype=int64 is not one of .*a\.astype\('float64'\)"),
     ("booleans", A > 0, {}, DtypeError, r"a\.dtype=bool"),
     ("one axis", A[0], {}, ShapeError, r"a\.shape=\(3,\) has no rows and columns.*a\[:, None\] has one column"),
     ("masked", np.ma.ones((5, 2)), {}, ArrayTypeError, r"MaskedArray .*filled"),
