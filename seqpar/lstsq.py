@@ -81,8 +81,8 @@ def lstsq(
         Zero or more, one for each row, (..., m); all 1 if None.
     rtol
         Singular values up to this share of the largest count as zero. None takes 8 units of rounding, or
-        a sixteenth of a unit per column if that is more (give more if `config` has blocks of thousands of rows), and counts all of
-        them where the columns of `a` are independent once they are brought to one length: a feature in other units,
+        a sixteenth of a unit per column if that is more (give more if `config` has blocks of thousands of rows), and counts
+        all of them where the columns of `a` are independent once they are brought to one length: a feature in other units,
         1e-10 of the others in float32, keeps its coefficient, which LAPACK's gelsd drops.
     intercept
         Add a column of ones behind `a`, for which `a` is copied, and which `ridge` does not penalise: its coefficient is the

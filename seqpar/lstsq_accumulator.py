@@ -147,13 +147,15 @@ class LstsqAccumulator:
         wanted = flag(name, "progress", progress)
         blocks, total, unit = source_of(name, source, self._state.at_a_time()[1] * (self.folds or 1))
         with advancing(wanted, name, total, unit) as advance:
-            for i, block in enumerate(blocks):
-                try:
+            done = 0
+            try:
+                for block in blocks:
                     self.push(*block)
-                except Exception as error:
-                    error.add_note(f"in block {i} of the source; the blocks before it were taken up")
-                    raise
-                advance(1 if unit == "blocks" else block[0].shape[0])
+                    done += 1
+                    advance(1 if unit == "blocks" else block[0].shape[0])
+            except Exception as error:
+                error.add_note(f"in block {done} of the source; the blocks before it were taken up")
+                raise
         return self
 
     def merge(self, other: LstsqAccumulator) -> LstsqAccumulator:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError, unknown_name
 from seqpar.solving.bindings import solver_of
 from seqpar.tall.canonical import (
+    LARGEST,
     WHAT,
     amounts,
     common_dtype,
@@ -21,6 +23,7 @@ from seqpar.tall.canonical import (
     penalty_number,
     penalty_numbers,
     real_number,
+    too_large,
 )
 from seqpar.tall.lstsq_operation import real_of
 from seqpar.validation import binding_of, is_scalar, same_device
@@ -43,6 +46,15 @@ class Place(NamedTuple):
     vector: bool
     """Are blocks of b without an axis of outputs?"""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # There is one binding of a framework in a process, which compiled programs are kept by.
+        return _place_of, (self.like, self.dtype, self.vector)
+
+
+def _place_of(like: Array, dtype: str, vector: bool) -> Place:
+    binding = binding_for(type(like))
+    return Place(binding, like, binding.device_of(like), dtype, vector)
+
 
 def place_of_block(
     name: str,
@@ -58,7 +70,7 @@ def place_of_block(
     one_per_row(name, weights)
     _one_row(name, a, features)
     binding = binding_of(name, (), ("weights",), WHAT, a=a, b=b, weights=weights)
-    if known is not None and binding is not known.binding:
+    if known is not None and binding.framework != known.binding.framework:
         raise ArrayTypeError(
             f"{name}: a is a {binding.framework} array, and the first block was of {known.binding.framework}. "
             "Push blocks of one framework; nothing is converted behind your back."
@@ -82,9 +94,10 @@ def place_of_block(
     given = common_dtype(computed_dtype(name, binding, "a", a, b), computed_dtype(name, binding, "b", b, a))
     if weights is not None:
         amounts(name, binding, "weights", weights)
-        not_negative(name, binding, "weights", weights)
     first = given if known is None else known.dtype
     kind = first if dtype is None else dtype
+    if weights is not None:
+        not_negative(name, binding, "weights", weights, real_of(kind))
     if dtype is None and given != kind:
         raise DtypeError(
             f"{name}: this block is computed in {given}, and the first was in {kind}. Cast the block, or make the "
@@ -175,10 +188,10 @@ def penalty(name: str, place: Place, ridge: Any, features: int) -> Array | None:
     """One penalty for each feature, or None where there is none."""
     binding, dtype = place.binding, real_of(place.dtype)
     if is_scalar(ridge):
-        number = penalty_number(name, ridge)
+        number = penalty_number(name, ridge, dtype)
         return None if number == 0 else binding.full(number, (features,), dtype, place.like)
     if isinstance(ridge, (list, tuple)):
-        numbers = np.asarray(penalty_numbers(name, ridge, features), dtype)
+        numbers = np.asarray(penalty_numbers(name, ridge, dtype, features), dtype)
         return binding.from_numpy(numbers, place.like)
     x = _numbers(name, place, "ridge", ridge)
     if tuple(x.shape) not in ((), (features,)):
@@ -203,7 +216,6 @@ def penalties(name: str, place: Place, ridges: Any) -> Array:
             known = np.asarray(ridges)
             if known.dtype.kind not in "biuf":
                 raise ValueError
-            known = known.astype(real_of(place.dtype))
         except ValueError:
             raise OptionError(
                 f"{name}: ridges={ridges!r} are not numbers. Give several, as in np.logspace(-6, 3, 10), or one array."
@@ -211,7 +223,10 @@ def penalties(name: str, place: Place, ridges: Any) -> Array:
         wrong = known[~((known >= 0) & np.isfinite(known))]
         if wrong.size:
             raise OptionError(f"{name}: ridges hold {wrong[0]:g}. Give finite numbers, zero or more.")
-        x = place.binding.from_numpy(known, place.like)
+        dtype = real_of(place.dtype)
+        if known.size and known.max() > LARGEST[dtype]:
+            raise OptionError(f"{name}: ridges hold {known.max():g}, {too_large(dtype)}")
+        x = place.binding.from_numpy(known.astype(dtype), place.like)
     else:
         x = _numbers(name, place, "ridges", ridges)
     if x.ndim != 1 or x.shape[0] == 0:
@@ -224,14 +239,14 @@ def penalties(name: str, place: Place, ridges: Any) -> Array:
 def _numbers(name: str, place: Place, which: str, x: Any) -> Array:
     """A real array where the state is, not negative, in its precision."""
     binding = binding_of(name, (), (), PENALTY, **{which: x})
-    if binding is not place.binding:
+    if binding.framework != place.binding.framework:
         raise ArrayTypeError(
             f"{name}: {which} is a {binding.framework} array, and what was pushed is of {place.binding.framework}. Give "
             "it in that framework."
         )
     amounts(name, binding, which, x)
-    not_negative(name, binding, which, x)
     dtype = real_of(place.dtype)
+    not_negative(name, binding, which, x, dtype)
     return x if binding.dtype_name(x.dtype) == dtype else binding.cast(x, dtype)
 
 

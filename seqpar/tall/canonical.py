@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from seqpar.canonical import fixed
@@ -93,34 +94,46 @@ def positive_integer(operation: str, name: str, value: Any) -> int:
     return int(value.__index__())
 
 
-def not_negative(operation: str, binding: Binding, name: str, x: Array) -> None:
-    """Refuse what is negative, infinite or NaN, where values are at hand: never by waiting for a device."""
+LARGEST = {"float32": (2 - 2**-23) * 2.0**127, "float64": sys.float_info.max}
+"""Beyond these a cast makes infinity."""
+
+
+def not_negative(operation: str, binding: Binding, name: str, x: Array, dtype: str) -> None:
+    """Refuse what is negative, NaN or infinite in a dtype, where values are at hand: never by waiting for a device."""
     if binding.compiling():
         return
     known = solver_of(binding).beneath(x)
     if known is None or binding.device(known) != "cpu" or 0 in known.shape:
         return
-    xp, dtype = binding.namespace(known), binding.dtype_name(known.dtype)
-    if dtype == "bool" or dtype.startswith("uint"):
+    xp, given = binding.namespace(known), binding.dtype_name(known.dtype)
+    if given == "bool" or given.startswith("uint"):
         return
     # Least and largest are NaN where anything is.
-    least, most = xp.min(known), xp.max(known)
-    if bool(least >= 0) and (dtype.startswith("int") or bool(most < math.inf)):
+    least, most = (x.item() if hasattr(x, "item") else float(x) for x in (xp.min(known), xp.max(known)))
+    if least >= 0 and most <= LARGEST[dtype]:
         return
-    wrong = most if bool(least >= 0) else least
-    told = wrong.item() if hasattr(wrong, "item") else float(wrong)
+    told = most if least >= 0 else least
+    if LARGEST[dtype] < told < math.inf:
+        raise OptionError(f"{operation}: {name} holds {told:g}, {too_large(dtype)}")
     raise OptionError(f"{operation}: {name} holds {told:g}. Give {name} of finite numbers, zero or more.")
 
 
-def penalty_number(operation: str, ridge: Any, name: str = "ridge") -> float:
-    """A penalty that is one number."""
+def too_large(dtype: str) -> str:
+    """What is wrong with a number that a dtype cannot hold, and the way out."""
+    return f"which is infinite in {dtype}. Give smaller numbers, or data in double precision."
+
+
+def penalty_number(operation: str, ridge: Any, dtype: str, name: str = "ridge") -> float:
+    """A penalty that is one number, and one of a dtype."""
     number = number_of(operation, name, ridge)
-    if isinstance(number, complex) or not 0 <= number < math.inf:
+    if isinstance(number, (bool, complex)) or not 0 <= number < math.inf:
         raise OptionError(f"{operation}: {name}={ridge!r} is not a finite number of zero or more. Give one.")
+    if number > LARGEST[dtype]:
+        raise OptionError(f"{operation}: {name}={ridge!r}, {too_large(dtype)}")
     return float(number)
 
 
-def penalty_numbers(operation: str, ridge: Any, features: int) -> list[float]:
+def penalty_numbers(operation: str, ridge: Any, dtype: str, features: int) -> list[float]:
     """A penalty for each feature, given as a list of numbers."""
     wrong = [x for x in ridge if not is_scalar(x)]
     if wrong:
@@ -133,7 +146,8 @@ def penalty_numbers(operation: str, ridge: Any, features: int) -> list[float]:
             f"{operation}: ridge holds {len(ridge)} numbers, and there are {features} features. Give one number, or one for "
             "each feature."
         )
-    found = [penalty_number(operation, x, f"ridge[{i}]") for i, x in enumerate(ridge)]
+    # Truths in a list are a mask: numbers, too.
+    found = [penalty_number(operation, x + 0, dtype, f"ridge[{i}]") for i, x in enumerate(ridge)]
     return found * (features // len(found) if found else 0)
 
 

@@ -82,18 +82,19 @@ on_invalidate(_plans.clear)
 
 def arguments(plan: Plan, binding: Binding, a: Array, b: Array, ridge: Any, weights: Array | None) -> Arrays:
     """The arguments with a ridge that is an array or None, their values checked where they are at hand."""
+    dtype = real_of(plan.dtype)
     if is_scalar(ridge):
-        number = penalty_number(NAME, ridge)
+        number = penalty_number(NAME, ridge, dtype)
         # An array, so that one compiled program serves every number.
-        ridge = None if number == 0 else binding.full(number, (1,), real_of(plan.dtype), a)
+        ridge = None if number == 0 else binding.full(number, (1,), dtype, a)
     elif isinstance(ridge, (list, tuple)):
-        numbers = penalty_numbers(NAME, ridge, a.shape[-1])
-        each = [binding.full(number, (1,), real_of(plan.dtype), a) for number in numbers]
+        numbers = penalty_numbers(NAME, ridge, dtype, a.shape[-1])
+        each = [binding.full(number, (1,), dtype, a) for number in numbers]
         ridge = binding.namespace(a).concat(each) if any(numbers) else None
     else:
-        not_negative(NAME, binding, "ridge", ridge)
+        not_negative(NAME, binding, "ridge", ridge, dtype)
     if weights is not None:
-        not_negative(NAME, binding, "weights", weights)
+        not_negative(NAME, binding, "weights", weights, dtype)
     return a, b, ridge, weights
 
 

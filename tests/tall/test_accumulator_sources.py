@@ -51,6 +51,21 @@ def test_the_block_that_fails_is_named():
     assert fit.rows == 30
 
 
+def test_a_generator_that_raises_is_told_which_block_it_was():
+    a, b = problem(500, 3)
+
+    def blocks():
+        yield a[:100], b[:100]
+        yield a[100:200], b[100:200]
+        raise OSError("the disk is gone")
+
+    fit = LstsqAccumulator(3)
+    with pytest.raises(OSError, match="disk is gone") as raised:
+        fit.push_from(blocks())
+    assert raised.value.__notes__ == ["in block 2 of the source; the blocks before it were taken up"]
+    assert fit.rows == 200
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -1,6 +1,8 @@
 """Merging, copying, forgetting, and the file an accumulator is saved in."""
 
+import copy
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +178,13 @@ def test_a_later_version_of_the_file_is_refused(tmp_path, monkeypatch):
 def test_a_file_that_is_not_there_is_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         LstsqAccumulator.load(Path(tmp_path) / "fit.npz")
+
+
+@pytest.mark.parametrize("rung", [Rung.NUMPY, Rung.TORCH, Rung.JAX])
+def test_a_copy_by_pickle_or_deepcopy_takes_further_blocks(rung):
+    a, b = (rung.array(x) for x in problem(40, 3))
+    fit = LstsqAccumulator(3, intercept=True).push(a, b)
+    expected = np.asarray(fit.copy().push(a, b).solve(1.0).x)
+    for twin in (pickle.loads(pickle.dumps(fit)), copy.deepcopy(fit)):
+        near(twin.push(a, b).solve(rung.array(np.ones(3))).x, expected)
+        near(twin.merge(fit).solve(1.0).x, fit.merge(fit).merge(fit).solve(1.0).x)
