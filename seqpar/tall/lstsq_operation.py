@@ -191,16 +191,16 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
     rank = xp.sum(xp.astype(kept, xp.int32), axis=-1, dtype=xp.int32)
     values, right, above = s / lift[..., 0], vectors, c
     if ridge is not None:
-        # Rows sqrt(ridge) below R: never R^H R, whose condition is the square.
-        penalty = eye(xp, r, n) * xp.astype(xp.sqrt(ridge), r.dtype)[..., None]
         lead = broadcast_shape(r.shape[:-2], ridge.shape[:-1])
-        nothing = filled(xp, (*lead, n, c.shape[-1]), 0.0, c, c.dtype)
-        below = xp.concat([_repeated(xp, penalty, lead, 2), nothing], axis=-1)
-        stacked = la.r(xp.concat([_repeated(xp, r[..., :rows, :], lead, 2), below], axis=-2))
-        system, above = stacked[..., :n, :n], stacked[..., :n, n:]
+        system, above, basis, length, short = _penalised(xp, la, r, n, ridge, lead, rtol)
         lift = _lift(xp, system)
         u, s, right = la.svd(system * lift)
-        kept, inverse, full = independent(xp, la, system * lift, s, rtol)
+        # What the rank counts counts here too.
+        _, inverse, full = independent(xp, la, system * lift, s, 0.0)
+        share = rank_units(n) * float(xp.finfo(s.dtype).eps)
+        separate = independent(xp, la, system * lift, s, None)[0]
+        kept = xp.where(short[..., 0], s > share * s[..., :1], separate | ((rank == n)[..., None] & (s > 0)))
+        full = full & xp.all(kept, axis=-1, keepdims=True)[..., None]
     some = kept & (s != 0)
     scale = xp.where(some, 1 / xp.where(some, s, xp.ones_like(s)), xp.zeros_like(s))
     # A NaN is never replaced by a number.
@@ -212,6 +212,9 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
         # Back substitution is as exact as each column's own length allows, which singular values are not.
         x = xp.where(full, la.product(inverse, above), x)
         root = xp.where(full, adjoint(xp, inverse), root)
+    if ridge is not None:
+        x = la.product(adjoint(xp, basis), x / xp.matrix_transpose(length))
+        root, right = la.product(root / length, basis), la.product(right, basis)
     x, root = x * lift, root * lift
     if ridge is None:
         # What R leaves of b is known without a difference of numbers of the size of b.
@@ -223,6 +226,56 @@ def from_r(xp: Any, r: Array, n: int, ridge: Array | None, rtol: float | None) -
         rank = _repeated(xp, rank, lead, 0)
     residual = norms(xp, xp.concat([left_over, rest], axis=-2))
     return x, residual, values, rank, vectors, root, _null(xp, la, right, kept)
+
+
+def _penalised(
+    xp: Any, la: LinearAlgebra, r: Array, n: int, ridge: Array, lead: tuple[int, ...], rtol: float | None
+) -> tuple[Array, Array, Array, Array, Array]:
+    """The triangle of R with rows sqrt(ridge) below it, and what it has on the right; never R^H R, whose condition is the square.
+
+    Where the rank is short (..., 1, 1), singular values that do not count are zero, exactly: their rounding errors against a
+    small ridge would be taken for columns. Unknowns are then those along the singular vectors, the rows of `basis`, and columns
+    are divided by `length`: the penalty's for those that R leaves free, which it alone decides.
+    """
+    r = r[..., : min(r.shape[-2], n), :]
+    missing = n - r.shape[-2]
+    if missing:
+        r = xp.concat([r, filled(xp, (*r.shape[:-2], missing, r.shape[-1]), 0.0, r, r.dtype)], axis=-2)
+    left, c = r[..., :n], r[..., n:]
+    lift = _lift(xp, left)
+    u, values, vectors = la.svd(left * lift)
+    counts = independent(xp, la, left * lift, values, rtol)[0]
+    short = ~xp.all(counts | xp.isnan(values), axis=-1, keepdims=True)[..., None]
+    root = xp.sqrt(ridge)
+    # A penalty above all that R has is no small one, and each feature's own has to stay apart.
+    most = xp.max(root, axis=-1, keepdims=True)
+    largest = values[..., :1] / lift[..., 0]
+    short = short & (most <= largest)[..., None]
+    identity = eye(xp, r, n)
+    cut = (
+        xp.astype(xp.where(counts, values / lift[..., 0], xp.zeros_like(values)), r.dtype)[..., None]
+        * identity
+    )
+    turned = la.product(adjoint(xp, u), c) * xp.astype(counts, r.dtype)[..., None]
+    basis = xp.where(short, vectors, identity)
+    below = xp.astype(root, r.dtype)[..., None] * adjoint(xp, basis)
+    top = xp.concat([xp.where(short, cut, left), xp.where(short, turned, c)], axis=-1)
+    nothing = filled(xp, (*lead, n, c.shape[-1]), 0.0, c, c.dtype)
+    below = xp.concat([_repeated(xp, below, lead, 2), nothing], axis=-1)
+    stacked = la.r(xp.concat([_repeated(xp, top, lead, 2), below], axis=-2))
+    system, above = stacked[..., :n, :n], stacked[..., :n, n:]
+    own = xp.where(counts, norms(xp, system), most)
+    own = xp.where(short[..., 0] & (own > 0), own, xp.ones_like(own))
+    length = xp.astype(own, r.dtype)[..., None, :]
+    system = system / length
+    # Singular vectors are exact by the size of all rows, back substitution row by row. Where there is none, a penalty of less
+    # than sqrt(eps) of the rows says nothing about the unknowns that they leave free.
+    _, inverse, usable = independent(xp, la, system, xp.ones_like(own), 0.0)
+    share = rank_units(n) * float(xp.finfo(own.dtype).eps)
+    solvable = usable & (share * xp.sqrt(_square(xp, system) * _square(xp, inverse)) < 1)
+    faint = most < float(xp.finfo(own.dtype).eps) ** 0.5 * largest
+    ignored = (short & ~solvable & faint[..., None]) & ~counts[..., None, :]
+    return xp.where(ignored, xp.zeros_like(system), system), above, basis, length, short
 
 
 def independent(

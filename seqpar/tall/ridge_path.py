@@ -81,9 +81,8 @@ def solutions(
     s, root = s[..., None, :], xp.sqrt(ridges)[:, None]
     # Never s^2 + l: squares of float32 overflow above 1e19.
     size = xp.hypot(s, root)
-    # As `lstsq` cuts; NaN is not cut.
-    kept = apart[..., None, :] | ((root > 0) & (size > share * xp.max(size, axis=-1, keepdims=True)))
-    kept = (kept & (size > 0)) | xp.isnan(size)
+    # As `lstsq` cuts, with any penalty; NaN is not cut.
+    kept = (apart[..., None, :] & (size > 0)) | xp.isnan(size)
     safe = xp.where(kept, size, xp.ones_like(size))
     used = xp.where(kept, s / safe, xp.zeros_like(size))
     unused = xp.where(kept, root / safe, xp.ones_like(size)) ** 2
