@@ -14,6 +14,7 @@ from seqpar.algorithms.matrices import adjoint
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
+from seqpar.errors import OptionError
 from seqpar.tall.lstsq_operation import independent, norms, rank_units
 
 A = TypeVar("A")
@@ -41,8 +42,15 @@ class RidgePath(NamedTuple, Generic[A]):
 
 
 def least(scores: Array) -> int:
-    """The index of the least score."""
-    return int(binding_for(type(scores)).namespace(scores).argmin(scores))
+    """The index of the least score that is a finite number."""
+    xp = binding_for(type(scores)).namespace(scores)
+    finite = xp.isfinite(scores)
+    if not bool(xp.any(finite)):
+        raise OptionError(
+            "best: no score is finite. Either rows with NaN or infinity were pushed, which nothing takes out again, or too few "
+            "for what is to be found. Drop such rows before they are pushed, or push more."
+        )
+    return int(xp.argmin(xp.where(finite, scores, xp.full_like(scores, float("inf")))))
 
 
 class Solutions(NamedTuple):

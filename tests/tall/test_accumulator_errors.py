@@ -183,6 +183,15 @@ def test_one_penalty_is_no_path(ridges):
             call(ridges)
 
 
+def test_no_penalty_is_the_best_of_scores_that_are_none():
+    poisoned = LstsqAccumulator(3, folds=2).push(A, B).push(A[:2] * np.nan, B[:2], weights=ones(2) * 0)
+    for found in (poisoned.solve_path([1.0, 2.0]), poisoned.cross_validate([1.0, 2.0])):
+        with pytest.raises(OptionError, match="best: no score is finite. Either rows with NaN"):
+            _ = found.best
+    path = begun().solve_path([1.0, 2.0])
+    assert path._replace(gcv=np.asarray([np.nan, 3.0])).best == 1
+
+
 def test_a_penalty_that_is_nothing_is_refused():
     with pytest.raises(ArrayTypeError, match="solve: ridge is None. Give a number, 0 for no penalty, or"):
         begun().solve(None)
