@@ -75,12 +75,14 @@ def lstsq(
     b
         One right-hand side (m,), or several (..., m, k). Leading axes broadcast against those of `a`.
     ridge
-        Zero or more: one number, or one per feature (n,), with leading axes if they differ in a batch. Give 0 for a feature
+        Zero or more: one number, or one per feature (n,), a list too, with leading axes if they differ in a batch. Give 0 for a
+        feature
         that is not to be penalised.
     weights
-        Zero or more, one for each row, (..., m); all 1 if None.
+        Zero or more, one for each row, (..., m), counts and masks too; all 1 if None.
     rtol
-        Singular values up to this share of the largest count as zero. None takes 8 units of rounding, or
+        Singular values of ``sqrt(weights) * a`` up to this share of the largest count as zero, with a ridge too.
+        None takes 8 units of rounding, or
         a sixteenth of a unit per column if that is more (give more if `config` has blocks of thousands of rows), and counts
         all of them where the columns of `a` are independent once they are brought to one length: a feature in other units,
         1e-10 of the others in float32, keeps its coefficient, which LAPACK's gelsd drops.
