@@ -57,7 +57,8 @@ def renamed(error: SeqparError, operation: str, name: str) -> SeqparError:
 def unknown_name(operation: str, kind: str, given: object, known: Iterable[str]) -> OptionError:
     """An `OptionError` for a misspelt name, with the nearest known one."""
     names = sorted(known)
-    near = _nearest(str(given), tuple(names))
+    # Names are in small letters.
+    near = _nearest(str(given).lower(), tuple(names))
     hint = f" Did you mean {near!r}?" if near is not None else ""
     return OptionError(f"{operation}: {kind}={given!r} is not one of {', '.join(map(repr, names))}.{hint}")
 

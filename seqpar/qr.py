@@ -242,6 +242,10 @@ def _mode(mode: Any) -> str:
             f"{NAME}: mode='complete' asks for a square Q, which for m rows takes m*m numbers. Give mode='reduced', or "
             "mode='implicit' to apply Q without forming it."
         )
+    if mode in ("economic", "full"):
+        raise OptionError(
+            f"{NAME}: mode={mode!r} is a word of another library. Give mode='reduced': Q has the shape of a."
+        )
     if mode not in MODES:
         raise unknown_name(NAME, "mode", mode, MODES)
     return str(mode)

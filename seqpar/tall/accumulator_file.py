@@ -25,6 +25,10 @@ VERSION = 1
 def write(path: str | os.PathLike[str], facts: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Replace the file as a whole, or leave it as it was."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"LstsqAccumulator.save: {os.fspath(path)!r} is in no folder that is there. Make the folder first."
+        )
     head = json.dumps({"format": FORMAT, "version": VERSION, **facts})
     # Beside the file, since only within one file system does a rename replace at once.
     new = path.with_name(f".{path.name}.{os.urandom(6).hex()}")

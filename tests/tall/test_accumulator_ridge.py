@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ladder import Rung, rungs
-from seqpar import LstsqAccumulator
+from seqpar import LstsqAccumulator, lstsq
 from tall.accumulated import as_on, left_over, near, problem, solution, wide
 
 RUNGS = [r for r in rungs() if r in (Rung.NUMPY, Rung.TORCH, Rung.JAX, Rung.STRICT, Rung.STRICTEST)]
@@ -189,3 +189,22 @@ def test_penalties_may_be_a_list_or_an_array_of_any_framework():
     fit = LstsqAccumulator(2).push(torch.tensor(a), torch.tensor(b))
     near(fit.solve_path(torch.tensor([1.0, 2.5])).x, one)
     near(fit.solve_path(np.array([1.0, 2.5])).x, one)
+
+
+def test_gradients_of_penalties_go_through_solve_and_solve_path():
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    a, b = problem(60, 4)
+    fit = LstsqAccumulator(4).push(torch.tensor(a), torch.tensor(b))
+    ridge = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad((fit.solve(ridge).x ** 2).sum(), ridge)
+    whole = lstsq(torch.tensor(a), torch.tensor(b), ridge=ridge)
+    (expected,) = torch.autograd.grad((whole.x**2).sum(), ridge)
+    assert abs(found) > 1e-3
+    assert torch.allclose(found, expected, rtol=1e-10)
+    ridges = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda ridges: fit.solve_path(ridges).gcv, ridges)
+    (exact,) = torch.autograd.grad(fit.solve_path(ridges).gcv.sum(), ridges)
+    jnp = jax.numpy
+    other = LstsqAccumulator(4).push(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+    got = jax.grad(lambda ridges: other.solve_path(ridges).gcv.sum())(jnp.asarray([0.1, 1.0, 3.0]))
+    assert np.allclose(np.asarray(got), exact.numpy(), rtol=1e-2)

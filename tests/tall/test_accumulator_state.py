@@ -130,6 +130,14 @@ def test_a_file_moves_between_frameworks(tmp_path):
     assert np.array_equal(again.r, fit.r.numpy())
 
 
+def test_saving_into_no_folder_names_the_path_that_was_given(tmp_path):
+    fit = LstsqAccumulator(3).push(*problem(50, 3))
+    with pytest.raises(
+        FileNotFoundError, match=r"^LstsqAccumulator\.save: '.*nowhere/fit\.npz' is in no folder"
+    ):
+        fit.save(tmp_path / "nowhere" / "fit.npz")
+
+
 def test_saving_replaces_a_file_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     a, b = problem(50, 3)
     path = tmp_path / "fit.npz"

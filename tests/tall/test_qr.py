@@ -227,6 +227,8 @@ def test_a_backend_that_cannot_says_why(mode: str) -> None:
 A = numbers((6, 3))
 WRONG: list[tuple[str, Any, dict[str, Any], type[SeqparError], str]] = [
     ("complete", A, {"mode": "complete"}, OptionError, r"mode='complete' asks for a square Q.*mode='reduced'"),
+    ("SciPy's word", A, {"mode": "economic"}, OptionError, r"mode='economic' is a word of another.*'reduced'"),
+    ("a capital", A, {"mode": "R"}, OptionError, r"mode='R' is not one of .*Did you mean 'r'\?"),
     ("mode", A, {"mode": "reduce"}, OptionError, r"mode='reduce' is not one of .*Did you mean 'reduced'\?"),
     ("mode None", A, {"mode": None}, OptionError, r"mode=None is not one of"),
     ("mode a list", A, {"mode": ["r"]}, OptionError, r"mode=\['r'\] is not one of"),
