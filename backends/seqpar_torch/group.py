@@ -100,7 +100,7 @@ class ProcessGroup:
             here, there = (tuple(y[DESCRIBED : DESCRIBED + y[0]]) for y in (mine, theirs))
             if here != there:
                 raise ShapeError(
-                    f"{self.operation}: rank {self.rank} has {here[-1]} columns with those of b, and batches of {here[:-1]}, rank "
+                    f"{self.operation}: rank {self.rank} has {here[-1]} columns with those of b and batches of {here[:-1]}, rank "
                     f"{rank} has {there[-1]} and {there[:-1]}. Members may differ in rows alone."
                 )
             if mine[1] != theirs[1]:
