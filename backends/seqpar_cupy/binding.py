@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cupy
 import numpy as np
 
 from seqpar.dispatch.plain_bindings import ArrayAPIBinding
 from seqpar.dispatch.problem import Array, Layout
-from seqpar_cupy.linear_algebra import CupyLinearAlgebra
+
+if TYPE_CHECKING:
+    from seqpar_cupy.linear_algebra import CupyLinearAlgebra
 
 
 class CupyBinding(ArrayAPIBinding):
@@ -60,7 +62,10 @@ class CupyBinding(ArrayAPIBinding):
         with self._on(like):
             return cupy.asarray(x)
 
-    def linear_algebra(self, xp: Any) -> CupyLinearAlgebra:
+    def linear_algebra(self, xp: Any) -> "CupyLinearAlgebra":
+        # cuBLAS and cuSOLVER are loaded for those who factorise.
+        from seqpar_cupy.linear_algebra import CupyLinearAlgebra
+
         return CupyLinearAlgebra(xp)
 
     def on_device(self, x: Array) -> Callable[[], AbstractContextManager[Any]] | None:

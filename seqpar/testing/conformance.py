@@ -153,7 +153,9 @@ class BackendConformance:
             assert x is None or np.array_equal(x, self.numpy(y)), kernel.label
 
     def test_the_public_call_reaches_the_kernel(self, forward: Kernel) -> None:
-        if not operations[forward.operation].wished_for:
+        # Scans are no operation of arrays: their function is the caller's.
+        known = operations.get(forward.operation)
+        if known is not None and not known.wished_for:
             pytest.skip(f"no public call names a kernel of {forward.operation}: it follows from the operands")
         example = self.example(forward, batch=2, time=33, width=5)
         operands = self.operands(forward, example)

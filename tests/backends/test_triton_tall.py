@@ -16,6 +16,7 @@ from places import TORCH  # noqa: E402
 from seqpar.dispatch.geometry import row_major  # noqa: E402
 from seqpar.dispatch.options import Request  # noqa: E402
 from seqpar.errors import NotEligibleError  # noqa: E402
+from seqpar.tall.ran import TSQR  # noqa: E402
 from seqpar.testing import oracle  # noqa: E402
 from seqpar.testing.tall_examples import QRExample, RExample, TallExample  # noqa: E402
 from seqpar_triton import TallConfig  # noqa: E402
@@ -38,7 +39,7 @@ def check(example: TallExample, config: TallConfig) -> list[Any]:
     found = example.compared(results, backward=False)
     for name, actual, exact, bound in zip(example.names(False), found, *example.answers, strict=True):
         oracle.assert_within(actual, exact, bound, f"{example} {name}")
-    assert (results[-1] == 1).all()  # tsqr
+    assert (results[-1] == TSQR).all()
     return results
 
 
