@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,15 @@ SMALL = 1024
 PANEL = 32
 """Columns that LAPACK reflects at a time, for which it needs so many rows of scratch: 15 ms for 4096 x 256 in float32, 24 with
 room for 8, and no less with room for 128."""
+
+ALONE = 128
+"""Columns below which OpenBLAS's LU keeps to one thread. Its triangular solve does not: threads that it wakes for 32 columns spin
+on for some 25 ms, on a core that the next call needs (`lstsq` of a million rows: 49 ms for 27)."""
+
+
+def _turned(r: Array) -> Array:
+    """r^T with its rows and its columns in opposite order."""
+    return np.swapaxes(r, -1, -2)[..., ::-1, ::-1]
 
 
 class NumpyLinearAlgebra(StandardLinearAlgebra):
@@ -58,6 +68,11 @@ class NumpyLinearAlgebra(StandardLinearAlgebra):
             return np.empty(np.broadcast_shapes(a.shape[:-2], r.shape[:-2]) + (m, n), a.dtype)
         if a.ndim > 2 and m * n < SMALL:
             return super().solve_right(a, r)
+        if m <= n < ALONE:
+            # Turned around, r^T is upper triangular again, of which LU's pivots are its own: back substitution, in this thread.
+            with suppress(np.linalg.LinAlgError):  # a zero on the diagonal
+                turned = np.linalg.solve(_turned(r), np.swapaxes(a, -1, -2)[..., ::-1, :])
+                return np.ascontiguousarray(np.swapaxes(turned[..., ::-1, :], -1, -2))
         lead = np.broadcast_shapes(a.shape[:-2], r.shape[:-2])
         x = np.empty((*lead, m, n), a.dtype)
         a, r = np.broadcast_to(a, x.shape), np.broadcast_to(r, (*lead, n, n))
