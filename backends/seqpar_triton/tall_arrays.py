@@ -29,7 +29,7 @@ def function_of(
     operation = operations[kernel.operation]
 
     def bound(shapes: Sequence[Shape | None]) -> BoundTall:
-        return kernel.programs(config, [None if x is None else row_major(*x) for x in (*shapes, *results)])
+        return kernel.bound_to(config, [None if x is None else row_major(*x) for x in (*shapes, *results)])
 
     made = bound(operands)
     if len(made.plan.parts) != 1:

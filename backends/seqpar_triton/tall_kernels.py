@@ -73,9 +73,7 @@ class TallKernel(TritonKernel):
             return INTERPRETED_RANK
         return FIRST if problem.shape[-2] <= MOST_ROWS else LAST
 
-    def programs(  # type: ignore[override]
-        self, config: TallConfig, layouts: Sequence[Layout | None]
-    ) -> "BoundTall":
+    def bound_to(self, config: TallConfig, layouts: Sequence[Layout | None]) -> "BoundTall":
         """The launches for memory laid out so."""
         from seqpar.dispatch.operation import operations
         from seqpar_triton.tall_bound import BoundTall
@@ -88,10 +86,10 @@ class TallKernel(TritonKernel):
     def scratch(
         self, spec: Any, config: Any, layouts: Sequence[Layout | None]
     ) -> tuple[tuple[tuple[int, ...], str], ...]:
-        return tuple(self.programs(config, layouts).scratch.values())
+        return tuple(self.bound_to(config, layouts).scratch.values())
 
     def bind(self, spec: Any, config: Any, layouts: Sequence[Layout | None]) -> "BoundTall":
-        bound = self.programs(config, layouts)
+        bound = self.bound_to(config, layouts)
         # Here, not at the launch, so that a kernel that does not compile gives way to the next best.
         bound.compile()
         return bound

@@ -7,6 +7,7 @@ framework's own factorisation (`native`), which all of them hand matrices with f
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -48,9 +49,9 @@ class _Framework(Kernel):
     def algebra(self, xp: Any, a: Array) -> LinearAlgebra:
         return linear_algebra(a)
 
+    @abstractmethod
     def factorise(self, xp: Any, la: LinearAlgebra, a: Array, config: Any, with_q: bool) -> Factors:
         """(q, r, ran) of a (..., m, n) with m >= n."""
-        raise NotImplementedError
 
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Array | None]) -> Results:
         with_q = self.operation == "qr"

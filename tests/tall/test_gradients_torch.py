@@ -206,7 +206,6 @@ def everything(a: Any, b: Any) -> Any:
     return q[..., 0, :].square().sum() + r.sin().sum() + seqpar.qr(a, mode="r").cos().sum() + fit.x.sum()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_compiled_in_one_graph_forward_and_backward_are_the_same() -> None:
     torch.compiler.reset()
     a, b = numbers(2, 8, 3), numbers(2, 8, 1)
