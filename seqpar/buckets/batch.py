@@ -1,0 +1,62 @@
+"""One batch of a plan: the indices of its samples, and what a training step has to know of it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+FILLER = -1
+"""Index of a place in a batch that no sample fills: it is padded whole, and its weight is zero."""
+
+
+class Batch(list[int]):
+    """Indices of samples, as a list, with `FILLER` where there is none. It keeps its facts when it is pickled for a worker."""
+
+    bucket: int
+    """Number of the bucket."""
+    boundary: Any
+    """What its samples are padded to: a length, or a pair of them."""
+    epoch: int
+    step: int
+    """Number of its group in the epoch: the batches that one step of the optimiser sees, one or more for each rank."""
+    samples: int
+    """Samples in the whole group, over all ranks: what a mean over samples divides by."""
+    tokens: int
+    """Steps of those samples, without padding: what a mean over steps divides by."""
+    ranks: int
+    """Batches in a group."""
+    last: bool
+    """Is it the last one of its group on this rank, so that the optimiser takes its step behind it?"""
+
+    def __init__(
+        self,
+        indices: Iterable[int],
+        *,
+        bucket: int,
+        boundary: Any,
+        epoch: int = 0,
+        step: int = 0,
+        samples: int,
+        tokens: int,
+        ranks: int = 1,
+        last: bool = True,
+    ) -> None:
+        super().__init__(indices)
+        self.bucket = bucket
+        self.boundary = boundary
+        self.epoch = epoch
+        self.step = step
+        self.samples = samples
+        self.tokens = tokens
+        self.ranks = ranks
+        self.last = last
+
+    @property
+    def real(self) -> list[int]:
+        """Its samples, without fillers."""
+        return [index for index in self if index != FILLER]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), list(self), self.__dict__)
+
+
+def _again(kind: type[Batch], indices: list[int], facts: dict[str, Any]) -> Batch:
+    return kind(indices, **facts)
