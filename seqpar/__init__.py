@@ -16,6 +16,7 @@ from seqpar.dispatch.options import options
 from seqpar.linear_recurrence import LinearRecurrence, linear_recurrence
 from seqpar.lstsq import LstsqResult, lstsq
 from seqpar.matrix_recurrence import MatrixRecurrence, matrix_recurrence
+from seqpar.plan_buckets import plan_buckets
 from seqpar.qr import QR, ImplicitWithInfo, QRWithInfo, RWithInfo, qr
 from seqpar.recurrence_solution import RecurrenceSolution, Verification, verify
 from seqpar.resets import resets_from_lengths
@@ -26,6 +27,8 @@ from seqpar.tall.ran import QRInfo
 from seqpar.vjp import vjp
 
 if TYPE_CHECKING:
+    from seqpar.buckets.batch import Batch
+    from seqpar.buckets.plan import BucketPlan
     from seqpar.lstsq_accumulator import LstsqAccumulator
     from seqpar.tall.cross_validation import CrossValidation
     from seqpar.tall.implicit import ImplicitQ
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
+    "Batch",
+    "BucketPlan",
     "CertifiedCholesky",
     "CrossValidation",
     "Explanation",
@@ -62,6 +67,7 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "matrix_recurrence",
     "monoids",
     "options",
+    "plan_buckets",
     "qr",
     "recurrence",
     "resets_from_lengths",
@@ -71,6 +77,8 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
 ]
 
 _LATER = {
+    "Batch": "seqpar.buckets.batch",
+    "BucketPlan": "seqpar.buckets.plan",
     "CrossValidation": "seqpar.tall.cross_validation",
     "ImplicitQ": "seqpar.tall.implicit",
     "LstsqAccumulator": "seqpar.lstsq_accumulator",

@@ -1,0 +1,170 @@
+"""The result of `seqpar.plan_buckets`: boundaries, what they cost, and what else they would have cost."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqpar.buckets.lengths import numbers
+from seqpar.buckets.prices import Cost
+from seqpar.buckets.rivals import Rival
+from seqpar.errors import OptionError
+
+if TYPE_CHECKING:
+    from seqpar.buckets.pack_choice import PackChoice
+
+Array = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketPlan:
+    """Boundaries of buckets for sequences of different lengths: a sequence is padded to the first one that holds it.
+
+    Prints as a table; `plot()` draws it, `save` and `load` keep it as JSON. `seqpar.BucketSampler` makes batches of it.
+    """
+
+    boundaries: tuple[int, ...]
+    """What the sequences of each bucket are padded to, rising."""
+    counts: tuple[int, ...]
+    """Sequences in each bucket."""
+    tokens: tuple[int, ...]
+    """Steps of those sequences, without padding."""
+    batch_sizes: tuple[int, ...] | None
+    """Sequences in a batch of each bucket on one rank; None if no rule was given."""
+    prices: tuple[float, ...]
+    """What one sequence costs in each bucket: its padded length, or its share of the time of a batch."""
+    cost: Cost | None
+    """What was minimised: "padding" or the time of a batch as a function of (length, batch). None if it was a function and
+    the plan comes from a file."""
+    shape_price: float
+    predicted_cost: float
+    """Cost of all sequences, with batches never ragged, and of all shapes: what was minimised."""
+    exact_cost: float | None
+    """The same with whole batches, in groups of `ranks_per_step`; None without batch sizes."""
+    curve: tuple[float, ...]
+    """`curve[q - 1]` is the least `predicted_cost` that q buckets reach."""
+    rivals: dict[str, Rival]
+    """The same number of buckets chosen in other ways: uniform, quantile, equal_duration; and powers_of_two, however many."""
+    limit: int
+    """The longest sequence that is served whole: the last boundary, or `max_length`."""
+    ranks_per_step: int = 1
+    multiple_of: int = 1
+    on_overflow: str = "error"
+    truncated: int = 0
+    """Sequences that were longer than the last boundary and are cut."""
+    dropped: int = 0
+    """Sequences that were longer than the last boundary and are left out."""
+    notes: tuple[str, ...] = ()
+    """What was done that had not been asked for in so many words."""
+    method: str = field(default="", compare=False)
+    """Kernel that found the boundaries."""
+
+    @property
+    def n_buckets(self) -> int:
+        return len(self.boundaries)
+
+    @property
+    def samples(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def padding(self) -> float:
+        """Share of the padded steps that no sequence has: 1 - real/padded."""
+        padded = sum(n * boundary for n, boundary in zip(self.counts, self.boundaries, strict=True))
+        return 1.0 - sum(self.tokens) / padded
+
+    @property
+    def gap(self) -> float | None:
+        """By how much whole batches cost more than predicted, as a fraction; None without batch sizes."""
+        if self.exact_cost is None or not self.predicted_cost:
+            return None
+        return self.exact_cost / self.predicted_cost - 1.0
+
+    @cached_property
+    def key(self) -> int:
+        """A number of 63 bits for what decides which batches there are; it does not depend on platform or process."""
+        facts = json.dumps([self.boundaries, self.batch_sizes, self.limit, self.on_overflow])
+        return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=8).digest(), "little") >> 1
+
+    def bucket_of(self, lengths: Any) -> Array:
+        """The bucket of each length, as integers; -1 for those that are dropped."""
+        given = numbers("BucketPlan.bucket_of", "lengths", lengths)
+        found = np.searchsorted(np.asarray(self.boundaries), given)
+        beyond = given > self.limit
+        if beyond.any():
+            if self.on_overflow == "error":
+                i = int(np.argmax(beyond))
+                raise OptionError(
+                    f"BucketPlan.bucket_of: lengths[{i}]={int(given[i])} is longer than the plan allows, {self.limit}. "
+                    'Plan with that length, or with max_length= and on_overflow="truncate" or "drop".'
+                )
+            found[beyond] = self.n_buckets - 1 if self.on_overflow == "truncate" else -1
+        return found
+
+    def next_bucket(self, bucket: int) -> int:
+        """The next longer bucket, -1 behind the longest."""
+        return bucket + 1 if bucket + 1 < self.n_buckets else -1
+
+    def wrap(self, dataset: Any) -> Any:
+        """A dataset whose batches hold fillers and know their bucket: for a data loader, together with `collate`."""
+        from seqpar.buckets.collate import wrap
+
+        return wrap(self, dataset)
+
+    def collate(self, samples: Any) -> tuple[Any, Array, Array]:
+        """Samples of one batch as (padded, mask, weights), in the shape of their bucket."""
+        from seqpar.buckets.collate import collate
+
+        return collate(self, samples)
+
+    def collator(self, **options: Any) -> Callable[[Any], tuple[Any, Array, Array]]:
+        """`collate` with choices: `sequence=` which parts of a sample have steps, `value=` of the padding, `normalise=`."""
+        from seqpar.buckets.collate import collator
+
+        return collator(self, **options)
+
+    def bucket_or_pack(self, cost: Cost | None = None, **options: Any) -> "PackChoice":
+        """Whether these buckets or sequences laid end to end cost less."""
+        from seqpar.buckets.pack_choice import bucket_or_pack
+
+        return bucket_or_pack(self, cost, **options)
+
+    def __str__(self) -> str:
+        from seqpar.buckets.plan_table import table
+
+        return table(self)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Histogram with the boundaries, and the curve of costs, as a figure of matplotlib; written to `path` if given."""
+        from seqpar.buckets.plan_plot import plot
+
+        return plot(self, path)
+
+    def to_json(self) -> str:
+        from seqpar.buckets.plan_json import to_json
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "BucketPlan":
+        from seqpar.buckets.plan_json import from_json
+
+        return from_json(text)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON."""
+        from seqpar.buckets.plan_json import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "BucketPlan":
+        """The plan that `save` wrote."""
+        from seqpar.buckets.plan_json import load
+
+        return load(path)

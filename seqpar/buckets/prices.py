@@ -1,0 +1,81 @@
+"""What a sample costs in a bucket that ends at a boundary: its padded length, or its share of the measured time of a step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqpar.errors import ArrayTypeError, OptionError
+
+Array = Any
+Cost = str | Callable[[int, int], float]
+PADDING = "padding"
+
+
+class Groups(NamedTuple):
+    """Lengths that cost the same in a bucket of their own: each is padded to `ends`, which no longer boundary undercuts."""
+
+    ends: Array
+    """Positions of the boundaries among all of them."""
+    prices: Array
+    """Rising strictly."""
+    before: Array
+    """Samples before each group, and behind the last."""
+
+
+def read_cost(name: str, cost: Any) -> Cost:
+    """`cost=` as "padding" or a function of (length, batch)."""
+    if isinstance(cost, Mapping):
+        from seqpar.buckets.cost_table import CostTable
+
+        return CostTable.from_mapping(cost)
+    if isinstance(cost, str):
+        if cost != PADDING:
+            raise OptionError(
+                f"{name}: cost={cost!r} is not 'padding'. For anything else give a function (length, batch) -> time of a step, "
+                "what seqpar.measure_cost returns, or a mapping {(length, batch): time}."
+            )
+        return cost
+    if not callable(cost):
+        raise ArrayTypeError(
+            f"{name}: cost={cost!r} is neither 'padding' nor a function. Give a function (length, batch) -> time of a step, "
+            "what seqpar.measure_cost returns, or a mapping {(length, batch): time}."
+        )
+    return cost  # type: ignore[no-any-return]
+
+
+def prices(name: str, cost: Cost, boundaries: Array, sizes: Array | None) -> Array:
+    """The cost of one sample at each boundary, in batches of those sizes."""
+    if isinstance(cost, str):
+        return boundaries.astype(np.float64)
+    if sizes is None:
+        raise OptionError(
+            f"{name}: cost={cost!r} is the time of a batch, and no rule says how large one is. "
+            "Give batch_size=, max_tokens= or memory=."
+        )
+    times = getattr(cost, "times", None)
+    if times is not None:
+        found = np.asarray(times(boundaries, sizes), np.float64)
+    else:
+        found = np.asarray([float(cost(int(b), int(n))) for b, n in zip(boundaries, sizes, strict=True)])
+    wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    if wrong.size:
+        i = int(wrong[0])
+        raise OptionError(
+            f"{name}: cost(length={int(boundaries[i])}, batch={int(sizes[i])}) is {found[i]}. "
+            "A cost is a finite number of zero or more for every length and batch size in question."
+        )
+    return found / sizes
+
+
+def groups(price: Array, counts: Array) -> Groups:
+    """Lengths in groups of rising price.
+
+    Where a longer boundary is cheaper, samples are padded on to it: the price of a length is the least price of a boundary
+    that holds it. So any cost becomes one that rises, and the best choice of boundaries stays what it was: a bucket whose
+    samples are padded on to a boundary may as well take in all that this boundary holds, at no higher price for them.
+    """
+    least = np.minimum.accumulate(price[::-1])[::-1]
+    ends = np.flatnonzero(np.append(least[1:] > least[:-1], True))
+    before = np.concatenate([[0], np.cumsum(counts)])
+    return Groups(ends, least[ends], np.concatenate([[0], before[ends + 1]]))

@@ -1,0 +1,322 @@
+"""`seqpar.plan_buckets`: the best lengths to pad sequences to."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqpar.algorithms.bucketing import bucket_ends, free_bucket_ends
+from seqpar.buckets.batch_sizes import Batching, Memory, batching, count
+from seqpar.buckets.kernels import NAME, Search, problem
+from seqpar.buckets.lengths import Histogram, histogram
+from seqpar.buckets.overflow import fitting, own_boundaries
+from seqpar.buckets.plan import BucketPlan
+from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
+from seqpar.buckets.rivals import RIVALS, Rival
+from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.choice import choose
+from seqpar.dispatch.faces import face
+from seqpar.dispatch.frameworks import binding_for
+from seqpar.dispatch.options import NO_WISH, Request, check_wish
+from seqpar.dispatch.problem import Problem
+from seqpar.errors import OptionError
+
+Array = Any
+CURVE = 32
+"""Numbers of buckets that the curve always covers, and the most that a free choice without a price takes."""
+
+
+def plan_buckets(
+    lengths: Any,
+    n_buckets: int | None = None,
+    *,
+    cost: Any = "padding",
+    shape_price: float = 0.0,
+    multiple_of: int = 1,
+    max_tokens: int | None = None,
+    batch_size: int | None = None,
+    memory: Memory | None = None,
+    batch_multiple_of: int = 1,
+    max_length: int | None = None,
+    on_overflow: str = "error",
+    boundaries: Sequence[int] | None = None,
+    max_padding: float = 0.1,
+    max_buckets: int | None = None,
+    ranks_per_step: int = 1,
+    method: str = "auto",
+    backend: str | None = None,
+) -> BucketPlan:
+    """Choose the lengths to which sequences are padded, at the least cost there is.
+
+    Exact, by dynamic programming over the histogram of lengths; with `n_buckets` buckets, or as many as are worth their price.
+
+    Parameters
+    ----------
+    lengths
+        Number of steps of each sequence: a list or a 1-D integer array of any framework, read on the host; or a histogram, as a
+        tuple `(lengths, counts)`.
+    n_buckets
+        How many buckets. None: with a `shape_price` the number that costs least, without one the smallest number whose
+        padding is at most `max_padding`, 32 at most.
+    cost
+        What is minimised: "padding", the number of padded steps; or the time of a step as a function of (length, batch), as
+        `seqpar.measure_cost` makes it, or as a mapping `{(length, batch): time}` with a full grid.
+    shape_price
+        What every bucket costs besides, in the unit of `cost`: the time to compile for one more shape, over the epochs.
+    multiple_of
+        Boundaries are multiples of this.
+    max_tokens, batch_size, memory
+        The size of a batch on one rank: at most so many padded steps, so many sequences, what a model of memory allows
+        (`seqpar.fit_memory`). The least of those given, rounded down to a multiple of `batch_multiple_of`.
+    max_length, on_overflow
+        Sequences longer than `max_length`, or of which not even a single one fits into a batch, are an "error", or are cut
+        ("truncate") or left out ("drop") and counted.
+    boundaries
+        Boundaries of your own, to be told what they cost and to have batches of them.
+    max_buckets
+        The most buckets that a free choice takes.
+    ranks_per_step
+        Ranks that take a batch of one shape at each step: whole batches are counted in groups of these (`exact_cost`, `gap`).
+    method, backend
+        Which kernel searches; see `seqpar.explain`.
+
+    Examples
+    --------
+    >>> from seqpar import plan_buckets
+    >>> plan = plan_buckets([3, 5, 5, 8, 90, 100], 2)
+    >>> plan.boundaries, round(plan.padding, 3)
+    ((8, 100), 0.091)
+    >>> plan_buckets([3, 5, 5, 8, 90, 100], 2, max_tokens=400, multiple_of=16).batch_sizes
+    (25, 3)
+    """
+    call = _checked(
+        lengths, n_buckets, cost, shape_price, multiple_of, max_tokens, batch_size, memory, batch_multiple_of,
+        max_length, on_overflow, boundaries, max_padding, max_buckets, ranks_per_step, method, backend,
+    )  # fmt: skip
+    return _own(call) if call.own is not None else _best(call)
+
+
+class _Checked(NamedTuple):
+    """Arguments without errors, and the lengths as they are padded."""
+
+    real: Histogram
+    """After cutting and leaving out."""
+    ends: Array
+    """Boundaries to choose from."""
+    at: Array
+    """For each distinct length which of them is the first that holds it."""
+    own: Array | None
+    cost: Cost
+    price: Array
+    sizes: Array | None
+    batching: Batching
+    number: int | None
+    shape_price: float
+    max_padding: float
+    max_buckets: int | None
+    request: Request
+    facts: dict[str, Any]
+    """Fields of the plan that are known already."""
+
+    @property
+    def counts(self) -> Array:
+        return _summed(self.at, self.real.counts, self.ends.size)
+
+    @property
+    def tokens(self) -> Array:
+        return _summed(self.at, self.real.counts * self.real.lengths, self.ends.size)
+
+    def groups(self) -> Groups:
+        return groups(self.price, self.counts)
+
+    def search(self, found: Groups) -> Search:
+        most = CURVE if self.number is None else max(self.number, CURVE)
+        if self.max_buckets is not None and self.number is None:
+            most = self.max_buckets
+        return Search(min(most, found.ends.size))
+
+    @property
+    def binding(self) -> Binding:
+        return binding_for(np.ndarray)
+
+    def problem(self) -> Problem:
+        found = self.groups()
+        return problem(found.ends.size, self.search(found))
+
+
+def _checked(
+    lengths: Any, n_buckets: Any, cost: Any, shape_price: Any, multiple_of: Any, max_tokens: Any, batch_size: Any,
+    memory: Any, batch_multiple_of: Any, max_length: Any, on_overflow: Any, boundaries: Any, max_padding: Any,
+    max_buckets: Any, ranks_per_step: Any, method: str, backend: str | None,
+) -> _Checked:  # fmt: skip
+    check_wish(NAME, method, backend, None)
+    given = histogram(NAME, lengths)
+    rules = batching(NAME, batch_size, max_tokens, memory, batch_multiple_of)
+    step = count(NAME, "multiple_of", multiple_of)
+    ranks = count(NAME, "ranks_per_step", ranks_per_step)
+    number = None if n_buckets is None else count(NAME, "n_buckets", n_buckets)
+    most = None if max_buckets is None else count(NAME, "max_buckets", max_buckets)
+    cap = None if max_length is None else count(NAME, "max_length", max_length)
+    if on_overflow not in ("error", "truncate", "drop"):
+        raise OptionError(f"{NAME}: on_overflow={on_overflow!r} is not 'error', 'truncate' or 'drop'.")
+    function = read_cost(NAME, cost)
+    own = None if boundaries is None else own_boundaries(boundaries, number, step)
+    real, facts = fitting(given, rules, step, cap, on_overflow, own)
+    if own is None:
+        padded = np.maximum(-(-real.lengths // step), 1) * step
+        ends = padded[np.append(padded[1:] > padded[:-1], True)]
+    else:
+        ends = own
+    sizes = rules.sizes(ends)
+    return _Checked(
+        real=real,
+        ends=ends,
+        at=np.searchsorted(ends, real.lengths),
+        own=own,
+        cost=function,
+        price=prices(NAME, function, ends, sizes),
+        sizes=sizes,
+        batching=rules,
+        number=number,
+        shape_price=_number("shape_price", shape_price),
+        max_padding=_number("max_padding", max_padding),
+        max_buckets=most,
+        # Not the overlay of `seqpar.options`: it is about arrays, and few of its names mean anything here.
+        request=NO_WISH
+        if (method, backend) == ("auto", None)
+        else Request(method, backend, source="explicit"),
+        facts={
+            **facts,
+            "limit": int(ends[-1]) if cap is None else min(cap, int(ends[-1])),
+            "ranks_per_step": ranks,
+            "multiple_of": step,
+            "on_overflow": on_overflow,
+        },
+    )
+
+
+def _number(what: str, given: Any) -> float:
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise OptionError(f"{NAME}: {what}={given!r} is not a finite number of zero or more. Give one.")
+    return value
+
+
+def _best(call: _Checked) -> BucketPlan:
+    found = call.groups()
+    operands = (found.prices, found.before.astype(np.float64))
+    search = call.search(found)
+    choice = choose(problem(found.ends.size, search), call.request)
+    curve, first = choice.kernel.run(np, search, choice.config, operands)
+    curve = curve + call.shape_price * np.arange(1, curve.size + 1)
+    notes: list[str] = []
+    if call.number is not None:
+        number = min(call.number, found.ends.size)
+        if number < call.number:
+            notes.append(
+                f"{call.number} buckets were asked for, and {number} are as many as differ in length or price"
+            )
+        ends = bucket_ends(first, number)
+    elif call.shape_price > 0 and call.max_buckets is None:
+        free = Search(0, call.shape_price)
+        again = choose(problem(found.ends.size, free), call.request)
+        ends = free_bucket_ends(again.kernel.run(np, free, again.config, operands)[1])
+    elif call.shape_price > 0:
+        ends = bucket_ends(first, int(np.argmin(curve)) + 1)
+    else:
+        ends = _little_padding(call, found, first, notes)
+    return _plan(call, found.ends[ends], curve, notes, choice.kernel.label)
+
+
+def _little_padding(call: _Checked, found: Groups, first: Array, notes: list[str]) -> list[int]:
+    """The fewest buckets with as little padding as is allowed."""
+    ends: list[int] = []
+    for number in range(1, len(first) + 1):
+        ends = bucket_ends(first, number)
+        if _padding(call.ends[found.ends[ends]], call.real) <= call.max_padding:
+            return ends
+    notes.append(
+        f"no {len(first)} buckets have padding of at most {call.max_padding:g}; give n_buckets or shape_price for more"
+    )
+    return ends
+
+
+def _padding(boundaries: Array, real: Histogram) -> float:
+    padded = boundaries[np.searchsorted(boundaries, real.lengths)]
+    return 1.0 - real.tokens / float((padded * real.counts).sum())
+
+
+def _own(call: _Checked) -> BucketPlan:
+    """The plan of boundaries that the user gave."""
+    return _plan(call, np.arange(call.ends.size), np.zeros(0), [], "given")
+
+
+def _plan(call: _Checked, chosen: Array, curve: Array, notes: list[str], method: str) -> BucketPlan:
+    bucket = np.searchsorted(chosen, np.arange(call.ends.size))
+    counts = _summed(bucket, call.counts, chosen.size)
+    tokens = _summed(bucket, call.tokens, chosen.size)
+    price, sizes = call.price[chosen], None if call.sizes is None else call.sizes[chosen]
+    ranks = call.facts["ranks_per_step"]
+    shapes = call.shape_price * chosen.size
+    exact = None
+    if sizes is not None:
+        group = sizes * ranks
+        exact = float((-(-counts // group) * group * price).sum()) + shapes
+    facts = {**call.facts, "notes": (*call.facts.get("notes", ()), *notes)}
+    return BucketPlan(
+        boundaries=tuple(call.ends[chosen].tolist()),
+        counts=tuple(counts.tolist()),
+        tokens=tuple(tokens.tolist()),
+        batch_sizes=None if sizes is None else tuple(sizes.tolist()),
+        prices=tuple(price.tolist()),
+        cost=call.cost,
+        shape_price=call.shape_price,
+        predicted_cost=float((counts * price).sum()) + shapes,
+        exact_cost=exact,
+        curve=tuple(curve.tolist()),
+        rivals={
+            name: rival for name, choose_ in RIVALS.items() if (rival := _rival(call, choose_, chosen.size))
+        },
+        method=method,
+        **facts,
+    )
+
+
+def _rival(call: _Checked, choose_: Callable[[Array, Array, int], Array], number: int) -> Rival | None:
+    """What boundaries chosen in another way cost, or None if a batch of them does not fit."""
+    step = call.facts["multiple_of"]
+    raw = choose_(call.real.lengths, call.real.counts, number).astype(np.int64)
+    ends = np.unique(np.maximum(-(-raw // step), 1) * step)
+    where = np.searchsorted(ends, call.real.lengths)
+    used = np.unique(where)
+    ends, where = ends[used], np.searchsorted(used, where)
+    sizes = call.batching.sizes(ends)
+    if sizes is not None and not sizes.all():
+        return None
+    counts = _summed(where, call.real.counts, ends.size)
+    price = prices(NAME, call.cost, ends, sizes)
+    total = float((counts * price).sum()) + call.shape_price * ends.size
+    return Rival(tuple(ends.tolist()), total, _padding(ends, call.real))
+
+
+def _summed(where: Array, what: Array, size: int) -> Array:
+    """Sums of whole numbers by place, exactly."""
+    found = np.zeros(size, np.int64)
+    np.add.at(found, where, what)
+    return found
+
+
+def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """For `seqpar.explain`."""
+    import inspect
+
+    bound = inspect.signature(plan_buckets).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return _checked(**bound.arguments)
+
+
+face(plan_buckets, _prepare)
