@@ -28,6 +28,11 @@ from seqpar.vjp import vjp
 
 if TYPE_CHECKING:
     from seqpar.buckets.batch import Batch
+    from seqpar.buckets.cost_measuring import measure_cost
+    from seqpar.buckets.cost_model import CostModel
+    from seqpar.buckets.cost_table import CostTable
+    from seqpar.buckets.memory_fitting import fit_memory
+    from seqpar.buckets.memory_model import MemoryModel
     from seqpar.buckets.plan import BucketPlan
     from seqpar.lstsq_accumulator import LstsqAccumulator
     from seqpar.tall.cross_validation import CrossValidation
@@ -40,6 +45,8 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "Batch",
     "BucketPlan",
     "CertifiedCholesky",
+    "CostModel",
+    "CostTable",
     "CrossValidation",
     "Explanation",
     "ImplicitQ",
@@ -48,6 +55,7 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "LstsqAccumulator",
     "LstsqResult",
     "MatrixRecurrence",
+    "MemoryModel",
     "NewtonConfig",
     "QR",
     "QRInfo",
@@ -62,9 +70,11 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "cells",
     "errors",
     "explain",
+    "fit_memory",
     "linear_recurrence",
     "lstsq",
     "matrix_recurrence",
+    "measure_cost",
     "monoids",
     "options",
     "plan_buckets",
@@ -79,10 +89,15 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
 _LATER = {
     "Batch": "seqpar.buckets.batch",
     "BucketPlan": "seqpar.buckets.plan",
+    "CostModel": "seqpar.buckets.cost_model",
+    "CostTable": "seqpar.buckets.cost_table",
     "CrossValidation": "seqpar.tall.cross_validation",
     "ImplicitQ": "seqpar.tall.implicit",
     "LstsqAccumulator": "seqpar.lstsq_accumulator",
+    "MemoryModel": "seqpar.buckets.memory_model",
     "RidgePath": "seqpar.tall.ridge_path",
+    "fit_memory": "seqpar.buckets.memory_fitting",
+    "measure_cost": "seqpar.buckets.cost_measuring",
 }
 """Names whose modules are loaded when they are first asked for: `import seqpar` is to take a fifth of a second at most."""
 

@@ -40,6 +40,14 @@ class ConvergenceError(SeqparError, ArithmeticError):
         self.solution = solution
 
 
+class MeasurementError(SeqparError, RuntimeError):
+    """A step of the user's that raised while it was measured; `measured` is what was known by then, by (length, batch)."""
+
+    def __init__(self, message: str, measured: dict[tuple[int, int], float] | None = None) -> None:
+        super().__init__(message)
+        self.measured = {} if measured is None else measured
+
+
 class MissingExtraError(SeqparError, ImportError):
     """An optional dependency is absent; the message carries the pip line."""
 

@@ -1,6 +1,6 @@
 """CuPy as seqpar sees it: memory of a GPU with any strides, one device current at a time. CuPy differentiates nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from seqpar.dispatch.plain_bindings import ArrayAPIBinding
 from seqpar.dispatch.problem import Array, Layout
+from seqpar_cupy import accelerator
 
 if TYPE_CHECKING:
     from seqpar_cupy.linear_algebra import CupyLinearAlgebra
@@ -62,6 +63,12 @@ class CupyBinding(ArrayAPIBinding):
         with self._on(like):
             return cupy.asarray(x)
 
+    def laid_out(
+        self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
+    ) -> Array:
+        with self._on(like):
+            return super().laid_out(pieces, starts, size, value, like)
+
     def linear_algebra(self, xp: Any) -> "CupyLinearAlgebra":
         # cuBLAS and cuSOLVER are loaded for those who factorise.
         from seqpar_cupy.linear_algebra import CupyLinearAlgebra
@@ -74,6 +81,15 @@ class CupyBinding(ArrayAPIBinding):
         # A Device is entered again and again, and remembers one device to go back to: each time another one.
         number = x.device.id
         return lambda: cupy.cuda.Device(number)
+
+    def finish(self, x: Array | None) -> None:
+        accelerator.finish(x)
+
+    def device_memory(self, where: Any) -> accelerator.PoolMemory | None:
+        return accelerator.memory_of(where)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return accelerator.is_out_of_memory(error)
 
     def _on(self, x: Array) -> AbstractContextManager[Any]:
         return nullcontext() if self._devices == 1 else cupy.cuda.Device(x.device.id)

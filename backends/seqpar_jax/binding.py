@@ -26,7 +26,7 @@ from seqpar.solving.recurrence import Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 from seqpar.tall.implicit import ImplicitQ
-from seqpar_jax import eager, lowering, primitives, solving
+from seqpar_jax import accelerator, eager, lowering, primitives, solving
 from seqpar_jax.group import MeshAxis
 from seqpar_jax.linear_algebra import JaxLinearAlgebra
 from seqpar_jax.solving_stepper import JaxStepper
@@ -94,6 +94,14 @@ class JaxBinding:
         devices = self.device_of(like)
         return jnp.asarray(x) if devices is None else jax.device_put(x, next(iter(devices)))
 
+    def laid_out(
+        self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
+    ) -> Array:
+        return ragged.laid_out(self, pieces, starts, size, value, like)
+
+    def cut_out(self, line: Array, starts: Sequence[int], lengths: Sequence[int]) -> list[Array]:
+        return ragged.cut_out(self, line, starts, lengths)
+
     def seed_words(self, seed: Array) -> Any:
         typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(seed) if typed else seed)
@@ -109,6 +117,15 @@ class JaxBinding:
 
     def threads(self) -> int | None:
         return None
+
+    def finish(self, x: Array | None) -> None:
+        accelerator.finish(x)
+
+    def device_memory(self, where: Any) -> accelerator.AllocatorMemory | None:
+        return accelerator.memory_of(where)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return accelerator.is_out_of_memory(error)
 
     def direct(self, operands: Sequence[Array | None]) -> bool:
         return False

@@ -15,6 +15,7 @@ from array_api_compat import torch as xp
 
 from seqpar.dispatch.choice import for_backward
 from seqpar.dispatch.execute import execute
+from seqpar.dispatch.line import gaps, parts
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Layout
@@ -22,7 +23,7 @@ from seqpar.errors import ArrayTypeError
 from seqpar.solving.recurrence import Leaves, Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
-from seqpar_torch import operators, solution_tree
+from seqpar_torch import accelerator, operators, solution_tree
 from seqpar_torch.autograd import apply
 from seqpar_torch.call import Call
 from seqpar_torch.internals import (
@@ -117,6 +118,21 @@ class TorchBinding:
     def from_numpy(self, x: Any, like: Tensor) -> Tensor:
         return torch.from_numpy(x).to(like.device)
 
+    def laid_out(
+        self, pieces: Sequence[Tensor], starts: Sequence[int], size: int, value: Any, like: Tensor
+    ) -> Tensor:
+        # One concatenation: a copy for each piece would make a backward pass of as many passes over the whole.
+        return torch.cat(
+            parts(pieces, starts, size, lambda steps: like.new_full((steps, *like.shape[1:]), value))
+        )
+
+    def cut_out(self, line: Tensor, starts: Sequence[int], lengths: Sequence[int]) -> list[Tensor]:
+        # One split: each slice by itself would bring its own array of zeros as large as the line into the backward pass.
+        sizes: list[int] = []
+        for gap, steps in zip(gaps(lengths, starts, line.shape[0]), [*lengths, 0], strict=True):
+            sizes += (gap, steps)
+        return list(torch.split(line, sizes)[1:-1:2])
+
     def seed_words(self, seed: Tensor) -> Any:
         return seed.detach().cpu().numpy()
 
@@ -133,6 +149,15 @@ class TorchBinding:
 
     def threads(self) -> int:
         return torch.get_num_threads()
+
+    def finish(self, x: Tensor | None) -> None:
+        accelerator.finish(x)
+
+    def device_memory(self, where: Any) -> accelerator.AcceleratorMemory | None:
+        return accelerator.memory_of(where)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return accelerator.is_out_of_memory(error)
 
     def direct(self, operands: Sequence[Tensor | None]) -> bool:
         """May a kernel read these tensors as they are, with nobody watching: no gradient, transform, mode or lazy conj?"""

@@ -10,6 +10,7 @@ from seqpar.dispatch.problem import Array, Layout
 
 if TYPE_CHECKING:
     from seqpar.algorithms.linear_algebra import LinearAlgebra
+    from seqpar.dispatch.device_memory import DeviceMemory
     from seqpar.dispatch.group import Group
 
 
@@ -59,6 +60,17 @@ class Binding(Protocol):
     def from_numpy(self, x: Any, like: Array) -> Array:
         """A NumPy array as an array of this framework, on the device of `like`."""
 
+    def laid_out(
+        self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
+    ) -> Array:
+        """Pieces (steps, ...) on one line of `size` steps, each at its start, in rising order, and `value` in between.
+
+        A new array shaped (size, ...) like `like`, whose derivative is that of a copy.
+        """
+
+    def cut_out(self, line: Array, starts: Sequence[int], lengths: Sequence[int]) -> list[Array]:
+        """The pieces of a line again, in the order of the line."""
+
     def seed_words(self, seed: Array) -> Any:
         """The numbers of a seed as a NumPy array: its own, or those inside a random key of the framework."""
 
@@ -73,6 +85,18 @@ class Binding(Protocol):
 
     def threads(self) -> int | None:
         """The framework's own thread setting, or None when it has none."""
+
+    def finish(self, x: Array | None) -> None:
+        """Wait for an array, and for all else on its device where the framework waits for devices.
+
+        With None for everything under way on the device in use, without setting up one that nobody uses.
+        """
+
+    def device_memory(self, where: Any) -> "DeviceMemory | None":
+        """The memory of an array's device, of a device of the framework, or with None of the one in use; None for the host's."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Does an error say that memory did not suffice, on the host or a device? Builtin MemoryError goes without saying."""
 
     def direct(self, operands: Sequence[Array | None]) -> bool:
         """May the kernel be called on these at once: nothing traced, no gradient wanted, no transform at work?"""

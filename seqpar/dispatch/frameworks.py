@@ -1,6 +1,8 @@
 """Which binding an array belongs to, by its type alone: nothing is imported until arrays of a framework arrive."""
 
+import sys
 import threading
+from collections.abc import Iterator
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.memos import on_invalidate
@@ -17,6 +19,23 @@ on_invalidate(_frameworks.clear)
 def binding_for(kind: type) -> Binding:
     """The binding for arrays of a type: by the module of the type and its bases, the plain one for the rest."""
     return _bindings[_framework_of(kind)]
+
+
+def loaded_bindings() -> Iterator[Binding]:
+    """The bindings of frameworks that this process has imported: of what runs in a function whose arrays nobody shows."""
+    for backend in tuple(backends().values()):
+        if backend.binding is None or backend.frameworks[0] not in sys.modules:
+            continue
+        with _lock:
+            name = backend.frameworks[0]
+            if name not in _bindings:
+                try:
+                    _bindings[name] = _load_binding(backend)
+                except (
+                    Exception
+                ):  # CuPy without a GPU: imported, perhaps to see whether there is one, and unusable
+                    continue
+        yield _bindings[name]
 
 
 def _framework_of(kind: type) -> str:

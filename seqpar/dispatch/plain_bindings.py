@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqpar.dispatch.execute import execute
+from seqpar.dispatch.line import gaps, parts
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
-from seqpar.errors import OptionError, ShapeError
+from seqpar.errors import NotEligibleError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     from seqpar.algorithms.linear_algebra import LinearAlgebra
+    from seqpar.dispatch.device_memory import DeviceMemory
     from seqpar.dispatch.group import Group
 
 
@@ -87,6 +89,19 @@ class ArrayAPIBinding:
     def from_numpy(self, x: Any, like: Array) -> Array:
         return self.namespace(like).asarray(x, device=self.device_of(like))
 
+    def laid_out(
+        self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
+    ) -> Array:
+        xp = self.namespace(like)
+
+        def blank(steps: int) -> Array:
+            return xp.full((steps, *like.shape[1:]), value, dtype=like.dtype, device=self.device_of(like))
+
+        return xp.concat(parts(pieces, starts, size, blank), axis=0)
+
+    def cut_out(self, line: Array, starts: Sequence[int], lengths: Sequence[int]) -> list[Array]:
+        return [line[start : start + steps, ...] for start, steps in zip(starts, lengths, strict=True)]
+
     def seed_words(self, seed: Array) -> Any:
         return np.asarray(seed)
 
@@ -107,6 +122,19 @@ class ArrayAPIBinding:
 
     def threads(self) -> int | None:
         return None
+
+    def finish(self, x: Array | None) -> None:
+        if x is not None and self.device(x) != "cpu":
+            raise NotEligibleError(
+                f"seqpar: how to wait for {self.framework} arrays on {self.device_of(x)} is not known. "
+                "Give synchronise=, a function that waits."
+            )
+
+    def device_memory(self, where: Any) -> "DeviceMemory | None":
+        return None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return False
 
     def direct(self, operands: Sequence[Array | None]) -> bool:
         return True
@@ -160,6 +188,25 @@ class NumpyBinding(ArrayAPIBinding):
         if found is None:  # the name of a dtype takes NumPy 2 microseconds to form
             found = self._dtypes[dtype] = _numpy_dtype(dtype, like)
         return np.empty(shape, found)
+
+    def from_numpy(self, x: Any, like: Array) -> Array:
+        return x
+
+    def laid_out(
+        self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
+    ) -> Array:
+        # Zeros come with new memory: only what is real has to be written.
+        blank = like.dtype.kind in "biufc" and not value and str(value) != "-0.0"
+        line = (np.zeros if blank else np.empty)((size, *like.shape[1:]), like.dtype)
+        for start, piece in zip(starts, pieces, strict=True):
+            line[start : start + len(piece)] = piece
+        if not blank:
+            end = 0
+            lengths = [len(piece) for piece in pieces]
+            for gap, steps in zip(gaps(lengths, starts, size), [*lengths, 0], strict=True):
+                line[end : end + gap] = value
+                end += gap + steps
+        return line
 
     def linear_algebra(self, xp: Any) -> "LinearAlgebra":
         from seqpar.dispatch.numpy_linear_algebra import NumpyLinearAlgebra
