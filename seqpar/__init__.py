@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from seqpar.buckets.cost_measuring import measure_cost
     from seqpar.buckets.cost_model import CostModel
     from seqpar.buckets.cost_table import CostTable
+    from seqpar.buckets.loss import normalised_loss
     from seqpar.buckets.memory_fitting import fit_memory
     from seqpar.buckets.memory_model import MemoryModel
+    from seqpar.buckets.packing import PackedBatch, pack_batch
+    from seqpar.buckets.padding import PaddedBatch, pad_batch
     from seqpar.buckets.plan import BucketPlan
     from seqpar.lstsq_accumulator import LstsqAccumulator
     from seqpar.tall.cross_validation import CrossValidation
@@ -57,6 +60,8 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "MatrixRecurrence",
     "MemoryModel",
     "NewtonConfig",
+    "PackedBatch",
+    "PaddedBatch",
     "QR",
     "QRInfo",
     "QRWithInfo",
@@ -76,7 +81,10 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "matrix_recurrence",
     "measure_cost",
     "monoids",
+    "normalised_loss",
     "options",
+    "pack_batch",
+    "pad_batch",
     "plan_buckets",
     "qr",
     "recurrence",
@@ -95,9 +103,14 @@ _LATER = {
     "ImplicitQ": "seqpar.tall.implicit",
     "LstsqAccumulator": "seqpar.lstsq_accumulator",
     "MemoryModel": "seqpar.buckets.memory_model",
+    "PackedBatch": "seqpar.buckets.packing",
+    "PaddedBatch": "seqpar.buckets.padding",
     "RidgePath": "seqpar.tall.ridge_path",
     "fit_memory": "seqpar.buckets.memory_fitting",
     "measure_cost": "seqpar.buckets.cost_measuring",
+    "normalised_loss": "seqpar.buckets.loss",
+    "pack_batch": "seqpar.buckets.packing",
+    "pad_batch": "seqpar.buckets.padding",
 }
 """Names whose modules are loaded when they are first asked for: `import seqpar` is to take a fifth of a second at most."""
 
