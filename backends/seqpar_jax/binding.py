@@ -26,7 +26,7 @@ from seqpar.solving.recurrence import Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.wish import Wish
 from seqpar.tall.implicit import ImplicitQ
-from seqpar_jax import accelerator, eager, lowering, primitives, solving
+from seqpar_jax import accelerator, eager, lowering, primitives, ragged, solving
 from seqpar_jax.group import MeshAxis
 from seqpar_jax.linear_algebra import JaxLinearAlgebra
 from seqpar_jax.solving_stepper import JaxStepper
