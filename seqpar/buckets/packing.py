@@ -1,9 +1,9 @@
 """`pack_batch`: sequences of many lengths behind one another, with the resets that keep each from leaking into the next."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import index
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,38 +17,35 @@ NAME = "pack_batch"
 A = TypeVar("A")
 
 
-@dataclass(frozen=True)
-class PackedBatch(Generic[A]):
-    """What `pack_batch` returns: n sequences on one line of T steps, or in R rows of T steps. A pytree in JAX.
+class PackedBatch(NamedTuple):
+    """What `pack_batch` returns: n sequences on one line of T steps, or in R rows of T steps.
 
     ``time`` below is ``(T,)`` for one line and ``(R, T)`` for rows.
     """
 
-    packed: A
+    packed: Any
     """(*time, ...): the sequences."""
-    resets: A
+    resets: Any
     """(*time), boolean: does a sequence start here, or the padding behind the last one of a row?"""
-    mask: A
+    mask: Any
     """(*time), boolean: is the step real?"""
-    segment_ids: A
+    segment_ids: Any
     """(*time), integers: number of the sequence in the list that was given; -1 in the padding."""
-    positions: A
+    positions: Any
     """(*time), integers: number of the step in its sequence; 0 in the padding."""
-    lengths: A
+    lengths: Any
     """(n,), integers."""
-    rows: A
+    rows: Any
     """(n,), integers: the row of each sequence, 0 on one line."""
-    starts: A
+    starts: Any
     """(n,), integers: the step in its row where it starts."""
-    places: "Places | None" = field(default=None, repr=False, compare=False)
-    """Lengths, rows and starts as the host knows them; not in what JAX has transformed."""
 
     @property
-    def ends(self) -> A:
+    def ends(self) -> Any:
         """(*time), boolean: the resets of a walk with ``reverse=True``, which enters each sequence at its end."""
         xp = binding_for(type(self.resets)).namespace(self.resets)
-        last: Any = xp.ones_like(self.resets[..., :1])
-        return xp.concat((self.resets[..., 1:], last), axis=-1)  # type: ignore[no-any-return]
+        last = xp.ones_like(self.resets[..., :1])
+        return xp.concat((self.resets[..., 1:], last), axis=-1)
 
     @property
     def padding(self) -> float:
@@ -57,7 +54,8 @@ class PackedBatch(Generic[A]):
         return 1 - sum(self._known("padding").lengths) / size if size else 0.0
 
     def unpack(self, h: A) -> list[A]:
-        """The sequences of a result, in the order they were given in: ``h`` is ``(*time, ...)``, each is ``(length, ...)``."""
+        """The sequences of a result in their own order: ``h`` is ``(*time, ...)``, each ``(length, ...)``. Reads the lengths on
+        the host."""
         line = self._line("unpack", h)
         places = self._known("unpack")
         order = places.order(self.resets.shape[-1])
@@ -68,7 +66,7 @@ class PackedBatch(Generic[A]):
             found[i] = piece
         return found
 
-    def last(self, h: A, initial: Any = 0) -> A:
+    def last(self, h: Any, initial: Any = 0) -> Any:
         """The last state of each sequence, ``(n, ...)``, from states ``(*time, ...)``; `initial` for those without steps."""
         line = self._line("last", h)
         binding = binding_for(type(h))
@@ -84,7 +82,7 @@ class PackedBatch(Generic[A]):
             found = xp.take(line, xp.where(where < 0, xp.zeros_like(where), where), axis=0)
         if not hasattr(initial, "shape"):
             initial = binding.full(initial, (), binding.dtype_name(line.dtype), line)
-        return xp.where(some, found, initial)  # type: ignore[no-any-return]
+        return xp.where(some, found, initial)
 
     def _line(self, name: str, h: Any) -> Any:
         """(R T, ...): the rows behind one another."""
@@ -100,10 +98,11 @@ class PackedBatch(Generic[A]):
         return xp.reshape(h, (time[0] * time[1], *h.shape[len(time) :]))
 
     def _known(self, name: str) -> "Places":
-        if self.places is not None:
-            return self.places
         try:
-            found = [np.asarray(x).tolist() for x in (self.lengths, self.rows, self.starts)]
+            found = [
+                np.asarray(x.tolist() if hasattr(x, "tolist") else x).tolist()
+                for x in (self.lengths, self.rows, self.starts)
+            ]
         except Exception as error:
             raise ArrayTypeError(
                 f"PackedBatch.{name}: the lengths have no values that could be read now ({type(error).__name__}), and what it "
@@ -132,7 +131,7 @@ class Places:
 
 def pack_batch(
     sequences: Iterable[A], *, capacity: int | None = None, rows: int | None = None, value: Any = 0
-) -> PackedBatch[A]:
+) -> PackedBatch:
     """Put sequences behind one another, for recurrences that take `resets`: no padding, or next to none.
 
     Runs in the framework of its arrays and where they are; gradients flow back to the sequences.
@@ -211,40 +210,45 @@ def pack_batch(
     return _packed(given, places, () if capacity is None else (count,), size, value)
 
 
-def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, value: Any) -> PackedBatch[Any]:
+def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, value: Any) -> PackedBatch:
     count = rows[0] if rows else 1
     fits(NAME, value, given.binding.dtype_name(given.like.dtype))
-    order, at, lengths = places.order(size), places.at(size), places.lengths
+    order, at = places.order(size), places.at(size)
     line = given.binding.laid_out(
         [given.sequences[i] for i in order], [at[i] for i in order], count * size, value, given.like
     )
-
-    resets = np.zeros((count, size), bool)
-    segments = np.full(count * size, -1, np.int64)
-    positions = np.zeros(count * size, np.int64)
-    filled = [0] * count
-    resets[:, :1] = True
-    for i, steps in enumerate(lengths):
-        if steps:
-            resets[places.rows[i], places.starts[i]] = True
-            segments[at[i] : at[i] + steps] = i
-            positions[at[i] : at[i] + steps] = np.arange(steps)
-            filled[places.rows[i]] += steps
-    for row, steps in enumerate(filled):
-        if steps < size:
-            resets[row, steps] = True
-
     time = (*rows, size)
     xp = given.binding.namespace(line)
-    facts = (
-        resets.reshape(time),
-        (segments >= 0).reshape(time),
-        segments.reshape(time),
-        positions.reshape(time),
+
+    lengths, row, first = (np.asarray(x, np.int64) for x in (places.lengths, places.rows, places.starts))
+    begin = row * size + first
+    position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    real = np.repeat(begin, lengths) + position
+    segments = np.full(count * size, -1, np.int64)
+    segments[real] = np.repeat(np.arange(len(lengths)), lengths)
+    positions = np.zeros(count * size, np.int64)
+    positions[real] = position
+    # Starts of sequences, and of the padding in each row, which in a row without sequences is all of it.
+    filled = np.zeros(count, np.int64)
+    np.add.at(filled, row, lengths)
+    padded = np.arange(count) * size + filled
+    resets = np.zeros(count * size, bool)
+    resets[begin[lengths > 0]] = True
+    resets[padded[filled < size]] = True
+
+    def laid(x: Any) -> Any:
+        return given.array(x.reshape(time))
+
+    return PackedBatch(
+        packed=xp.reshape(line, (*time, *given.like.shape[1:])) if rows else line,
+        resets=laid(resets),
+        mask=laid(segments >= 0),
+        segment_ids=laid(segments),
+        positions=laid(positions),
+        lengths=given.array(lengths),
+        rows=given.array(row),
+        starts=given.array(first),
     )
-    table = (np.asarray(x, np.int64) for x in (lengths, places.rows, places.starts))
-    packed = xp.reshape(line, (*time, *given.like.shape[1:])) if rows else line
-    return PackedBatch(packed, *map(given.array, facts), *map(given.array, table), places)
 
 
 def _count(name: str, x: Any) -> int:

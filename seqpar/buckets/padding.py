@@ -134,7 +134,7 @@ def held(given: Ragged, plan: "BucketPlan | None", boundary: int) -> Ragged:
         return given
     i = given.lengths.index(longest)
     if boundary == last:
-        way_out = f'Plan with the lengths of all sequences, with on_overflow="truncate" to cut them to {boundary}, or leave it out.'
+        way_out = f'Plan with all lengths, with on_overflow="truncate" to cut what is longer than {boundary}, or leave it out.'
     else:
         way_out = f"Give boundary={longest} or more, or cut it first."
     raise ShapeError(

@@ -82,15 +82,14 @@ def ragged(
             f"{operation}: {name} is {what}, so nothing says of what shape and dtype they are. Give at least one sequence."
         )
     binding = _binding(operation, f"{name}[{first}]", like)
-    kind, dtype, features, device = type(like), like.dtype, like.shape[1:], binding.device_of(like)
+    kind, dtype, features = type(like), like.dtype, like.shape[1:]
+    device_of = binding.device_of
+    device = device_of(like)
     dtype_name = binding.dtype_name(dtype)
     if not dtype_name.startswith(NUMBERS):
         raise DtypeError(
             f"{operation}: {name}[{first}].dtype={dtype} is no kind of number. Give numbers or booleans."
         )
-
-    def differs(i: int, what: str, way_out: str) -> str:
-        return f"{operation}: {name}[{i}] {what}. {way_out}"
 
     lengths = []
     for i, x in enumerate(given):
@@ -99,41 +98,30 @@ def ragged(
             continue
         if type(x) is not kind and _binding(operation, f"{name}[{i}]", x) is not binding:
             raise ArrayTypeError(
-                differs(
-                    i,
-                    f"is {_article(x)} and {name}[{first}] {_article(like)}",
-                    "Give arrays of one framework.",
-                )
+                f"{operation}: {name}[{i}] is {_article(x)} and {name}[{first}] {_article(like)}. Give arrays of one framework."
             )
-        if x.ndim == 0 or x.shape[1:] != features:
-            ours, theirs = tuple(x.shape), ("length", *features)
+        shape = x.shape
+        if not shape or shape[1:] != features:
+            theirs = ", ".join(map(str, ("length", *features)))
             raise ShapeError(
-                differs(
-                    i,
-                    f"has shape {ours} where {name}[{first}] is ({', '.join(map(str, theirs))})".replace(
-                        ",)", ")"
-                    ),
-                    "Give sequences of shape (length, ...features) with equal features.",
-                )
+                f"{operation}: {name}[{i}] has shape {tuple(shape)} where {name}[{first}] is ({theirs}). Give sequences of "
+                "shape (length, ...features) with equal features."
             )
         if x.dtype != dtype:
             raise DtypeError(
-                differs(
-                    i, f"has dtype {x.dtype} and {name}[{first}] {dtype}", "Cast them to one dtype first."
-                )
+                f"{operation}: {name}[{i}] has dtype {x.dtype} and {name}[{first}] {dtype}. Cast them to one dtype first."
             )
-        if (place := binding.device_of(x)) != device and place is not None:
+        place = device_of(x)
+        if place != device and place is not None:
             if device is not None:
                 raise ArrayTypeError(
-                    differs(
-                        i, f"is on {place} and {name}[{first}] on {device}", "Move them to one device first."
-                    )
+                    f"{operation}: {name}[{i}] is on {place} and {name}[{first}] on {device}. Move them to one device first."
                 )
-            device, like = place, x  # the first ones follow: nobody had put them anywhere
-        steps = x.shape[0]
+            device, like = place, x  # the ones before follow: nobody had put them anywhere
+        steps = shape[0]
         if steps != steps:
             binding.facts(x)  # says how the length can be found out
-        lengths.append(int(steps))
+        lengths.append(steps)
     return Ragged(operation, name, binding, like, given, lengths)
 
 
