@@ -5,7 +5,7 @@ Messages say, in this order: the operation, what was given, the rule it broke, w
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SeqparError(Exception):
@@ -43,9 +43,9 @@ class ConvergenceError(SeqparError, ArithmeticError):
 class MeasurementError(SeqparError, RuntimeError):
     """A step of the user's that raised while it was measured; `measured` is what was known by then, by (length, batch)."""
 
-    def __init__(self, message: str, measured: dict[tuple[int, int], float] | None = None) -> None:
+    def __init__(self, message: str, measured: Mapping[tuple[int, int], float] | None = None) -> None:
         super().__init__(message)
-        self.measured = {} if measured is None else measured
+        self.measured = dict(measured or {})
 
 
 class MissingExtraError(SeqparError, ImportError):

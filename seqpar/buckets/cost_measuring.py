@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -11,7 +12,7 @@ from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.cost_model import CostModel
 from seqpar.buckets.cost_progress import advancing
 from seqpar.buckets.cost_table import Size
-from seqpar.buckets.user_step import UserStep, is_out_of_memory, release_memory, sizes_of
+from seqpar.buckets.user_step import UserStep, sizes_of
 from seqpar.errors import MeasurementError, OptionError
 
 STEADY = 0.9
@@ -111,6 +112,7 @@ class _Measurement:
         self.seconds = seconds
         self.advance = advance
         self.first: dict[Size, float] = {}
+        self.latest: dict[Size, float] = {}
         self.steady: dict[Size, list[float]] = {}
         self.notes: list[str] = []
 
@@ -118,7 +120,8 @@ class _Measurement:
         """The model of all that fits into memory."""
         too_large: list[Size] = []
         for size in self.sizes:
-            if not self._fits(size, lambda size=size: self._warm_up(size, warmup)):
+            beyond = any(size[0] >= length and size[1] >= batch for length, batch in too_large)
+            if beyond or not self._fits(size, partial(self._warm_up, size, warmup)):
                 too_large.append(size)
             self._told(size)
         for number in range(repeats):
@@ -126,7 +129,7 @@ class _Measurement:
                 self.notes.append(f"seconds={self.seconds:g} were over after {number} of {repeats} rounds.")
                 break
             for size in [size for size in self.sizes if size not in too_large]:
-                if self._fits(size, lambda size=size: self.steady[size].append(self._timed(size))):
+                if self._fits(size, partial(self._sample, size)):
                     self._told(size)
                 else:
                     too_large.append(size)
@@ -143,18 +146,20 @@ class _Measurement:
         return CostModel.fit(times, first_calls={size: self.first[size] for size in times}, notes=self.notes)
 
     def _warm_up(self, size: Size, calls: int) -> None:
-        self.first[size] = before = self._timed(size)
+        self.first[size] = self.latest[size] = self._timed(size)
         self.steady[size] = []
         for _ in range(calls):
-            found = self._timed(size)
-            if found >= STEADY * before or self.clock() >= self.until:
+            before, self.latest[size] = self.latest[size], self._timed(size)
+            if self.latest[size] >= STEADY * before or self.clock() >= self.until:
                 break
-            before = found
+
+    def _sample(self, size: Size) -> None:
+        self.steady[size].append(self._timed(size))
 
     def _timed(self, size: Size) -> float:
         call = self.run.prepared(size)
         start = self.clock()
-        self.run.wait(call())
+        call()
         found = self.clock() - start
         if not 0 <= found < float("inf"):
             raise OptionError(
@@ -163,23 +168,10 @@ class _Measurement:
         return found
 
     def _fits(self, size: Size, act: Callable[[], None]) -> bool:
-        """Do something at a size; False if memory does not suffice."""
-        try:
-            act()
-            return True
-        except (MeasurementError, OptionError):
-            raise
-        except Exception as error:
-            if not is_out_of_memory(error):
-                failure = self.run.failure("step", size, error)
-                failure.measured = self._known()
-                raise failure from error
-        # Behind the handler nothing holds the traceback any more, nor the arrays of the step that it holds.
-        release_memory()
-        return False
+        return self.run.attempt(size, act, self._known)
 
-    def _known(self) -> Mapping[Size, float]:
-        return {size: median(found or [self.first[size]]) for size, found in self.steady.items()}
+    def _known(self) -> dict[Size, float]:
+        return {size: median(found or [self.latest[size]]) for size, found in self.steady.items()}
 
     def _told(self, size: Size) -> None:
         self.advance(f"length {size[0]}, batch {size[1]}")

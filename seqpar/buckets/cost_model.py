@@ -17,6 +17,7 @@ import numpy as np
 
 from seqpar.buckets.cost_table import CostTable, Size, times_of
 from seqpar.buckets.cost_text import seconds_text, table_text
+from seqpar.buckets.relative_fit import relative_fit, unseen
 from seqpar.errors import NotEligibleError, OptionError
 
 Array = Any
@@ -93,7 +94,11 @@ class CostModel:
             raise OptionError(
                 "CostModel.fit: first_calls has other sizes than times. Give one for each of them, or none."
             )
-        coefficients, left_out = _fitted(np.array(list(found)), np.array(list(found.values())))
+        length, batch = np.array(list(found), float).T
+        terms = np.stack([np.ones_like(length), length, batch, length * batch, length**2 * batch], axis=1)
+        coefficients, out = relative_fit(terms, np.array(list(found.values())), FIRST)
+        # That two lengths do not show a square goes without saying.
+        left_out = unseen("the time", [TERMS[i] for i in out if i < 4])
         model = cls(
             tuple(coefficients.tolist()),
             tuple(found),
@@ -204,33 +209,6 @@ def cost_from_json(found: Mapping[str, Any]) -> CostModel | CostTable:
         )
     cost: CostModel | CostTable = kinds[kind].from_json(found)
     return cost
-
-
-def _fitted(sizes: Array, seconds: Array) -> tuple[Array, list[str]]:
-    """Coefficients of all terms, zero for those that the sizes cannot tell from others; and which those are, in words."""
-    from scipy.optimize import nnls
-
-    length, batch = sizes[:, 0].astype(float), sizes[:, 1].astype(float)
-    terms = np.stack([np.ones_like(length), length, batch, length * batch, length * length * batch], axis=1)
-    # Which terms can be told apart is a matter of the sizes alone, not of the times.
-    columns = terms / terms.max(axis=0)
-    kept: list[int] = []
-    for i in FIRST:
-        if np.linalg.matrix_rank(columns[:, [*kept, i]], tol=1e-9 * len(sizes)) > len(kept):
-            kept.append(i)
-    relative = terms / seconds[:, None]
-    scale = relative.max(axis=0)
-    found, _ = nnls((relative / scale)[:, kept], np.ones(len(sizes)))
-    found[found < 1e-12] = 0  # of a time, at most: rounding
-    coefficients = np.zeros(len(TERMS))
-    coefficients[kept] = found / scale[kept]
-    missing = [repr(TERMS[i]) for i in range(4) if i not in kept]
-    if not missing:
-        return coefficients, []
-    return coefficients, [
-        f"these sizes do not show how the time depends on {', '.join(missing)} apart from the other terms, which stand in for "
-        f"{'it' if len(missing) == 1 else 'them'}. Time two lengths or more, each with two batch sizes or more."
-    ]
 
 
 def _judged(model: CostModel) -> list[str]:

@@ -32,48 +32,85 @@ class UserStep:
         self.inputs = inputs
         self.synchronise = synchronise
 
-    def prepared(self, size: Size) -> Callable[[], Any]:
-        """The step at a size as a function without arguments, its inputs ready."""
-        if self.inputs is None:
-            return lambda: self.step(*size)
-        try:
-            made = self.inputs(*size)
-        except Exception as error:
-            raise self.failure("inputs", size, error) from error
-        for binding, x in arrays_of(made):
+    def made(self, size: Size) -> Any:
+        """The inputs at a size, ready."""
+        assert self.inputs is not None
+        found = self._guarded("inputs", size, self.inputs)
+        for binding, x in arrays_of(found):
             binding.finish(x)
-        if isinstance(made, Mapping):
-            return lambda: self.step(**made)
-        if isinstance(made, (tuple, list)):
-            return lambda: self.step(*made)
-        return lambda: self.step(made)
+        return found
 
-    def wait(self, result: Any) -> None:
-        """Until all is done that a step has started."""
+    def prepared(self, size: Size) -> Callable[[], Any]:
+        """The step at a size, as a function that returns its result when all is done that the step has started."""
+        if self.inputs is None:
+            return lambda: self._run(size, self.step)
+        made = self.made(size)
+        if isinstance(made, Mapping):
+            return lambda: self._run(size, lambda *_: self.step(**made))
+        given = made if isinstance(made, (tuple, list)) else (made,)
+        return lambda: self._run(size, lambda *_: self.step(*given))
+
+    def attempt(self, size: Size, act: Callable[[], Any], known: Callable[[], dict[Size, float]]) -> bool:
+        """Do something with the step at a size; False if memory does not suffice, of which nothing is left behind.
+
+        `known` is what the error holds that says that the step raised for another reason.
+        """
+        try:
+            act()
+            return True
+        except MeasurementError as error:
+            error.measured = known()
+            raise
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Behind the handler nothing holds the traceback any more, nor the arrays of the step that it holds.
+        release_memory()
+        return False
+
+    def _run(self, size: Size, step: Callable[[int, int], Any]) -> Any:
+        result = self._guarded("step", size, step)
+        # Devices report what went wrong when they are waited for.
+        self._guarded("step", size, lambda *_: self._wait(result))
+        return result
+
+    def _guarded(self, what: str, size: Size, function: Callable[[int, int], Any]) -> Any:
+        """What a function of the user's returns; its error, unless it ran out of memory, with the size."""
+        try:
+            return function(*size)
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, _Unwaitable):
+                raise
+            length, batch = size
+            raise MeasurementError(
+                f"{self.name}: {what}({length}, {batch}) raised {type(error).__name__}: {error}. "
+                f"That is length {length} and batch size {batch}; the error itself is above this one."
+            ) from error
+
+    def _wait(self, result: Any) -> None:
         if self.synchronise is not None:
             self.synchronise()
             return
         on_devices = False
         for binding, x in arrays_of(result):
             if binding.deferred(x):
-                raise NotEligibleError(
+                raise _Unwaitable(
                     f"{self.name}: the step returns a {binding.framework} array that nobody has computed yet. "
                     "Compute it in the step."
                 )
-            binding.finish(x)
+            try:
+                binding.finish(x)
+            except NotEligibleError as error:
+                raise _Unwaitable(f"{self.name}: {error}") from error
             on_devices = on_devices or binding.framework != "numpy"
         if not on_devices:
             # Numbers on the host, or nothing: whatever the step has started may still run.
             for binding in loaded_bindings():
                 binding.finish(None)
 
-    def failure(self, what: str, size: Size, error: BaseException) -> MeasurementError:
-        """The error that says at which size something of the user's raised."""
-        length, batch = size
-        return MeasurementError(
-            f"{self.name}: {what}({length}, {batch}) raised {type(error).__name__}: {error}. "
-            f"That is length {length} and batch size {batch}; the error itself is above this one."
-        )
+
+class _Unwaitable(NotEligibleError):
+    """Nobody knows how to wait for what a step returns; which is for the user to mend, not an error of the step."""
 
 
 def arrays_of(tree: Any) -> Iterable[tuple[Binding, Array]]:
