@@ -27,6 +27,7 @@ from seqpar.tall.ran import QRInfo
 from seqpar.vjp import vjp
 
 if TYPE_CHECKING:
+    from seqpar.bucket_sampler import BucketSampler
     from seqpar.buckets.batch import Batch
     from seqpar.buckets.cost_measuring import measure_cost
     from seqpar.buckets.cost_model import CostModel
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "Batch",
     "BucketPlan",
+    "BucketSampler",
     "CertifiedCholesky",
     "CostModel",
     "CostTable",
@@ -97,6 +99,7 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
 _LATER = {
     "Batch": "seqpar.buckets.batch",
     "BucketPlan": "seqpar.buckets.plan",
+    "BucketSampler": "seqpar.bucket_sampler",
     "CostModel": "seqpar.buckets.cost_model",
     "CostTable": "seqpar.buckets.cost_table",
     "CrossValidation": "seqpar.tall.cross_validation",

@@ -25,6 +25,8 @@ class Batch(list[int]):
     """Batches in a group."""
     last: bool
     """Is it the last one of its group on this rank, so that the optimiser takes its step behind it?"""
+    given: int
+    """Batches of its epoch given out over all ranks once it is: where `BucketSampler.state_after` goes on."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Batch(list[int]):
         tokens: int,
         ranks: int = 1,
         last: bool = True,
+        given: int = 0,
     ) -> None:
         super().__init__(indices)
         self.bucket = bucket
@@ -48,6 +51,7 @@ class Batch(list[int]):
         self.tokens = tokens
         self.ranks = ranks
         self.last = last
+        self.given = given
 
     @property
     def real(self) -> list[int]:
