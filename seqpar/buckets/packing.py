@@ -212,7 +212,7 @@ def pack_batch(
 
 def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, value: Any) -> PackedBatch:
     count = rows[0] if rows else 1
-    fits(NAME, value, given.binding.dtype_name(given.like.dtype))
+    fits(NAME, value, given.binding.dtype_name(given.like.dtype), given.place(0))
     order, at = places.order(size), places.at(size)
     line = given.binding.laid_out(
         [given.sequences[i] for i in order], [at[i] for i in order], count * size, value, given.like

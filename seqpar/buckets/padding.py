@@ -85,7 +85,12 @@ def pad_batch(
         boundary = _count("boundary", boundary, 0)
     steps = boundary_of(given, plan, boundary)
     rows = rows_of(given, plan, steps, None if batch_size is None else _count("batch_size", batch_size, 1))
-    given = held(given, plan, steps)
+    if plan is not None:
+        given = held(
+            given, steps, plan.boundaries[-1], plan.limit if plan.on_overflow == "truncate" else None
+        )
+    else:
+        given = held(given, steps, None, None)
     lengths = np.zeros(rows, np.int64)
     lengths[: len(given.lengths)] = given.lengths
     return PaddedBatch(
@@ -123,13 +128,12 @@ def rows_of(given: Ragged, plan: "BucketPlan | None", boundary: int, batch_size:
     return batch_size
 
 
-def held(given: Ragged, plan: "BucketPlan | None", boundary: int) -> Ragged:
-    """The sequences, cut where the plan cuts; an error where one is longer than the boundary."""
+def held(given: Ragged, boundary: int, last: int | None, limit: int | None) -> Ragged:
+    """The sequences, cut to the limit of a plan that cuts; an error where one is longer than the boundary."""
     longest = max(given.lengths)
-    # What a plan cuts, it cuts to its limit in its last bucket: a shorter boundary would lose steps that it keeps.
-    last = plan.boundaries[-1] if plan is not None else None
-    if plan is not None and plan.on_overflow == "truncate" and boundary == last:
-        return given.cut(plan.limit) if longest > plan.limit else given
+    # What a plan cuts, it cuts in its last bucket: a shorter boundary would lose steps that it keeps.
+    if limit is not None and boundary == last and longest > limit:
+        return given.cut(limit)
     if longest <= boundary:
         return given
     i = given.lengths.index(longest)
@@ -138,7 +142,7 @@ def held(given: Ragged, plan: "BucketPlan | None", boundary: int) -> Ragged:
     else:
         way_out = f"Give boundary={longest} or more, or cut it first."
     raise ShapeError(
-        f"{given.operation}: {given.name}[{i}] has {longest} steps, more than the boundary {boundary}. {way_out}"
+        f"{given.operation}: {given.place(i)} has {longest} steps, more than the boundary {boundary}. {way_out}"
     )
 
 

@@ -20,6 +20,8 @@ class Ragged:
 
     operation: str
     name: str
+    below: str
+    """Where in each of them the sequence is, if they are not themselves sequences."""
     binding: Binding
     like: Array
     """What a sequence looks like: one of them, or where all are fillers, one that is not in here."""
@@ -29,6 +31,9 @@ class Ragged:
     @property
     def weight_dtype(self) -> str:
         return working_dtype(self.binding.dtype_name(self.like.dtype))
+
+    def place(self, i: int) -> str:
+        return f"{self.name}[{i}]{self.below}"
 
     def cut(self, limit: int) -> "Ragged":
         """The first `limit` steps of each."""
@@ -40,7 +45,7 @@ class Ragged:
 
     def padded(self, boundary: int, rows: int, value: Any) -> Array:
         """(rows, boundary, ...): each at the start of its row, and `value` everywhere else."""
-        fits(self.operation, value, self.binding.dtype_name(self.like.dtype))
+        fits(self.operation, value, self.binding.dtype_name(self.like.dtype), self.place(0))
         pieces = [x for x in self.sequences if x is not None]
         starts = [row * boundary for row, x in enumerate(self.sequences) if x is not None]
         line = self.binding.laid_out(pieces, starts, rows * boundary, value, self.like)
@@ -64,7 +69,11 @@ class Ragged:
 
 
 def ragged(
-    operation: str, sequences: Iterable[Array | None], name: str = "sequences", like: Any = None
+    operation: str,
+    sequences: Iterable[Array | None],
+    name: str = "sequences",
+    below: str = "",
+    like: Any = None,
 ) -> Ragged:
     """The sequences, or an error that names the first one that differs."""
     if hasattr(sequences, "shape"):
@@ -81,48 +90,51 @@ def ragged(
         raise ShapeError(
             f"{operation}: {name} is {what}, so nothing says of what shape and dtype they are. Give at least one sequence."
         )
-    binding = _binding(operation, f"{name}[{first}]", like)
+    binding = _binding(operation, f"{name}[{first}]{below}", like)
     kind, dtype, features = type(like), like.dtype, like.shape[1:]
     device_of = binding.device_of
     device = device_of(like)
     dtype_name = binding.dtype_name(dtype)
     if not dtype_name.startswith(NUMBERS):
         raise DtypeError(
-            f"{operation}: {name}[{first}].dtype={dtype} is no kind of number. Give numbers or booleans."
+            f"{operation}: {name}[{first}]{below}.dtype={dtype} is no kind of number. Give numbers or booleans."
         )
+
+    def where(i: int | None) -> str:
+        return f"{name}[{i}]{below}"
 
     lengths = []
     for i, x in enumerate(given):
         if x is None:
             lengths.append(0)
             continue
-        if type(x) is not kind and _binding(operation, f"{name}[{i}]", x) is not binding:
+        if type(x) is not kind and _binding(operation, where(i), x) is not binding:
             raise ArrayTypeError(
-                f"{operation}: {name}[{i}] is {_article(x)} and {name}[{first}] {_article(like)}. Give arrays of one framework."
+                f"{operation}: {where(i)} is {_article(x)} and {where(first)} {_article(like)}. Give arrays of one framework."
             )
         shape = x.shape
         if not shape or shape[1:] != features:
             theirs = ", ".join(map(str, ("length", *features)))
             raise ShapeError(
-                f"{operation}: {name}[{i}] has shape {tuple(shape)} where {name}[{first}] is ({theirs}). Give sequences of "
+                f"{operation}: {where(i)} has shape {tuple(shape)} where {where(first)} is ({theirs}). Give sequences of "
                 "shape (length, ...features) with equal features."
             )
         if x.dtype != dtype:
             raise DtypeError(
-                f"{operation}: {name}[{i}] has dtype {x.dtype} and {name}[{first}] {dtype}. Cast them to one dtype first."
+                f"{operation}: {where(i)} has dtype {x.dtype} and {where(first)} {dtype}. Cast them to one dtype first."
             )
         place = device_of(x)
         if place != device and place is not None:
             if device is not None:
                 raise ArrayTypeError(
-                    f"{operation}: {name}[{i}] is on {place} and {name}[{first}] on {device}. Move them to one device first."
+                    f"{operation}: {where(i)} is on {place} and {where(first)} on {device}. Move them to one device first."
                 )
             device, like = place, x  # the ones before follow: nobody had put them anywhere
         steps = shape[0]
         if steps != steps:
             binding.facts(x)  # says how the length can be found out
         lengths.append(steps)
-    return Ragged(operation, name, binding, like, given, lengths)
+    return Ragged(operation, name, below, binding, like, given, lengths)
 
 
 def working_dtype(name: str) -> str:
@@ -130,7 +142,7 @@ def working_dtype(name: str) -> str:
     return "float64" if name in ("float64", "complex128") else "float32"
 
 
-def fits(operation: str, value: Any, dtype: str) -> None:
+def fits(operation: str, value: Any, dtype: str, place: str) -> None:
     """Refuse a padding value that an array of this dtype cannot hold."""
     if hasattr(value, "shape"):
         if tuple(value.shape) == ():
@@ -151,7 +163,8 @@ def fits(operation: str, value: Any, dtype: str) -> None:
         good = True
     if not good:
         raise DtypeError(
-            f"{operation}: value={value!r} is no {dtype}. Give a value that the sequences can hold, or cast them first."
+            f"{operation}: value={value!r} is no {dtype}, which {place} is. Give a value that it can hold (plan.collator "
+            "takes one for each part of a sample), or cast first."
         )
 
 
