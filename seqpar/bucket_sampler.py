@@ -208,8 +208,14 @@ class BucketSampler:
         return self._state(self.epoch, self.step)
 
     def state_after(self, batch: Any) -> dict[str, int]:
-        """The state to resume from once training is done with a batch, however far a data loader has drawn ahead."""
-        return self._state(batch.epoch, batch.given)
+        """The state to resume from once training is done with a batch, or with the samples that a wrapped data set made of it."""
+        done = getattr(batch, "batch", batch)
+        if not isinstance(done, Batch):
+            raise OptionError(
+                f"{NAME}.state_after: {type(batch).__name__} is not a batch of a sampler. Give the Batch itself, or count "
+                "batches and call state_at(epoch, batches)."
+            )
+        return self._state(done.epoch, done.given)
 
     def state_at(self, epoch: int, batches: int) -> dict[str, int]:
         """The state in which this rank has done so many batches of an epoch."""

@@ -47,10 +47,10 @@ class Order:
         self._sizes = [*layout.sizes, self.steps]
         self._pool_starts = np.cumsum([0, *layout.sizes])
         parts = [part for pool in layout.pools for part in pool]
-        self._part_ends = np.cumsum([part.count for part in parts])
+        self._part_ends = np.cumsum([part.size for part in parts])
         self._part_pool = np.array([part.pool for part in parts])
         # From a place in the row of all parts to the place in the pool where it leads.
-        self._shift = np.array([part.start + part.count for part in parts]) - self._part_ends
+        self._shift = np.array([part.start + part.size for part in parts]) - self._part_ends
         self._shuffled: tuple[int, Permutations] | None = None
 
     def groups(self, epoch: int, first: int, count: int) -> Groups:

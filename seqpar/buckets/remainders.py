@@ -26,11 +26,11 @@ SAMPLES = -1
 
 
 class Part(NamedTuple):
-    """A stretch of a pool: `count` places of another pool, from `start` on."""
+    """A stretch of a pool: `size` places of another pool, from `start` on."""
 
     pool: int
     start: int
-    count: int
+    size: int
 
 
 class Layout(NamedTuple):
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
     @property
     def sizes(self) -> list[int]:
         """Places of each pool."""
-        return [sum(part.count for part in parts) for parts in self.pools]
+        return [sum(part.size for part in parts) for parts in self.pools]
 
     def cost(self, price: Sequence[float]) -> float:
         """Of all groups, for the price of one place in each bucket."""
@@ -83,7 +83,7 @@ def lay_out(
 
     groups, riders = [0] * len(counts), [0] * len(counts)
     for b in rising:
-        total = sum(part.count for part in pools[b])
+        total = sum(part.size for part in pools[b])
         beyond = total % capacity[b]
         following = next_bucket(b) if promote else -1
         if following >= 0:
@@ -111,5 +111,5 @@ def _shares(
 
 
 def _add(parts: list[Part], part: Part) -> None:
-    if part.count:
+    if part.size:
         parts.append(part)
