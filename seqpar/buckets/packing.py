@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.best_fit import best_fit
 from seqpar.buckets.ragged import Ragged, fits, ragged
 from seqpar.dispatch.frameworks import binding_for
@@ -187,35 +187,35 @@ def pack_batch(
             raise OptionError(
                 f"{NAME}: rows={rows} was given without a capacity. Give capacity=, the steps of a row."
             )
-        size, count = sum(lengths), 1
+        size, number = sum(lengths), 1
         ends = np.cumsum(lengths)
         places = Places(lengths, [0] * len(lengths), (ends - lengths).tolist())
     else:
-        size = _count("capacity", capacity)
+        size = count(NAME, "capacity", capacity)
         longest = max(lengths)
         if longest > size:
             raise ShapeError(
                 f"{NAME}: sequences[{lengths.index(longest)}] has {longest} steps, more than capacity={size}. Give "
                 f"capacity={longest} or more, or cut it first."
             )
-        row, starts, count = best_fit(lengths, size)
+        row, starts, number = best_fit(lengths, size)
         places = Places(lengths, row, starts)
         if rows is not None:
-            if count > _count("rows", rows):
+            if number > count(NAME, "rows", rows):
                 raise ShapeError(
-                    f"{NAME}: {len(lengths)} sequences of {sum(lengths)} steps need {count} rows of capacity={size}, more than "
-                    f"rows={rows}. Give rows={count} or more, a larger capacity, or fewer sequences."
+                    f"{NAME}: {len(lengths)} sequences of {sum(lengths)} steps need {number} rows of capacity={size}, more than "
+                    f"rows={rows}. Give rows={number} or more, a larger capacity, or fewer sequences."
                 )
-            count = rows
-    return _packed(given, places, () if capacity is None else (count,), size, value)
+            number = rows
+    return _packed(given, places, () if capacity is None else (number,), size, value)
 
 
 def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, value: Any) -> PackedBatch:
-    count = rows[0] if rows else 1
+    number = rows[0] if rows else 1
     fits(NAME, value, given.binding.dtype_name(given.like.dtype), given.place(0))
     order, at = places.order(size), places.at(size)
     line = given.binding.laid_out(
-        [given.sequences[i] for i in order], [at[i] for i in order], count * size, value, given.like
+        [given.sequences[i] for i in order], [at[i] for i in order], number * size, value, given.like
     )
     time = (*rows, size)
     xp = given.binding.namespace(line)
@@ -224,15 +224,15 @@ def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, val
     begin = row * size + first
     position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     real = np.repeat(begin, lengths) + position
-    segments = np.full(count * size, -1, np.int64)
+    segments = np.full(number * size, -1, np.int64)
     segments[real] = np.repeat(np.arange(len(lengths)), lengths)
-    positions = np.zeros(count * size, np.int64)
+    positions = np.zeros(number * size, np.int64)
     positions[real] = position
     # Starts of sequences, and of the padding in each row, which in a row without sequences is all of it.
-    filled = np.zeros(count, np.int64)
+    filled = np.zeros(number, np.int64)
     np.add.at(filled, row, lengths)
-    padded = np.arange(count) * size + filled
-    resets = np.zeros(count * size, bool)
+    padded = np.arange(number) * size + filled
+    resets = np.zeros(number * size, bool)
     resets[begin[lengths > 0]] = True
     resets[padded[filled < size]] = True
 
@@ -249,13 +249,3 @@ def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, val
         rows=given.array(row),
         starts=given.array(first),
     )
-
-
-def _count(name: str, x: Any) -> int:
-    try:
-        number = index(x)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(x, bool):
-        raise OptionError(f"{NAME}: {name}={x!r} is not a positive whole number. Give an int of 1 or more.")
-    return number

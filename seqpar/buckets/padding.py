@@ -2,11 +2,11 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from operator import index
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.ragged import Ragged, ragged
 from seqpar.errors import OptionError, ShapeError
 
@@ -82,9 +82,11 @@ def pad_batch(
     """
     given = ragged(NAME, sequences)
     if boundary is not None:
-        boundary = _count("boundary", boundary, 0)
+        boundary = count(NAME, "boundary", boundary, 0)
     steps = boundary_of(given, plan, boundary)
-    rows = rows_of(given, plan, steps, None if batch_size is None else _count("batch_size", batch_size, 1))
+    rows = rows_of(
+        given, plan, steps, None if batch_size is None else count(NAME, "batch_size", batch_size, 1)
+    )
     if plan is not None:
         given = held(
             given, steps, plan.boundaries[-1], plan.limit if plan.on_overflow == "truncate" else None
@@ -115,15 +117,15 @@ def boundary_of(given: Ragged, plan: "BucketPlan | None", boundary: int | None) 
 
 def rows_of(given: Ragged, plan: "BucketPlan | None", boundary: int, batch_size: int | None) -> int:
     """Rows of the batch, fillers included."""
-    count, source = len(given.sequences), "batch_size"
+    number, source = len(given.sequences), "batch_size"
     if batch_size is None:
         if plan is None or plan.batch_sizes is None or boundary not in plan.boundaries:
-            return count
+            return number
         batch_size = plan.batch_sizes[plan.boundaries.index(boundary)]
         source = f"the plan's batch size for the boundary {boundary}"
-    if count > batch_size:
+    if number > batch_size:
         raise ShapeError(
-            f"{given.operation}: {count} {given.name} are more than {source}={batch_size}. Give fewer, or batch_size={count}."
+            f"{given.operation}: {number} {given.name} are more than {source}={batch_size}. Give fewer, or batch_size={number}."
         )
     return batch_size
 
@@ -144,15 +146,3 @@ def held(given: Ragged, boundary: int, last: int | None, limit: int | None) -> R
     raise ShapeError(
         f"{given.operation}: {given.place(i)} has {longest} steps, more than the boundary {boundary}. {way_out}"
     )
-
-
-def _count(name: str, x: Any, least: int) -> int:
-    try:
-        number = index(x)
-    except TypeError:
-        number = -1
-    if number < least or isinstance(x, bool):
-        raise OptionError(
-            f"{NAME}: {name}={x!r} is not a number of {'steps' if least == 0 else 'rows'}. Give an int of {least} or more."
-        )
-    return number
