@@ -197,7 +197,15 @@ def figures() -> str:
 
 def _records() -> list[Path]:
     # In the order in which operations came to be; within a machine's folder all of them.
-    order = ["linear_recurrence", "matrix_recurrence", "associative_scan", "solve_recurrence", "cells", "qr"]
+    order = [
+        "linear_recurrence",
+        "matrix_recurrence",
+        "associative_scan",
+        "solve_recurrence",
+        "cells",
+        "qr",
+        "buckets",
+    ]
     paths = (ROOT / "benchmarks" / "results").glob("*/*.json")
     return sorted(
         (path for path in paths if path.stem in order),

@@ -145,6 +145,17 @@ def _tall_worker() -> int:
 
 
 @cache
+def buckets_address(free: bool) -> int:
+    """The search for boundaries of buckets; with a free number of them or for each number."""
+    # Only here: it and the runtime of numba's arrays, which no other kernel wants, take 50 ms.
+    from seqpar_host import bucketing
+
+    with _lock:
+        bucketing.start_runtime()
+        return _compile(bucketing.free_cuts if free else bucketing.cuts, Address("buckets"))
+
+
+@cache
 def handle_address() -> int:
     with _lock:
         return _compile(handling.handle, types.int64, Address("target"))

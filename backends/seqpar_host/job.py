@@ -15,6 +15,7 @@ from typing import Any
 
 from numba import types
 
+from seqpar.algorithms import bucketing
 from seqpar.cells import program
 from seqpar_host.cell_job import CellSpecialisation
 from seqpar_host.product_job import ProductSpecialisation
@@ -104,6 +105,7 @@ SOURCES = (
     *("product_job", "cell_products", "cell_gatherer"),
     *("tall_job", "tall_code", "tall_pack", "tall_scale", "tall_panel", "tall_reflect", "tall_blocks"),
     *("tall_words", "tall_conductor", "tall_places", "tall_down", "tall_up", "tall_product"),
+    "bucketing",
 )
 
 
@@ -113,8 +115,9 @@ def fingerprint() -> str:
     digest = hashlib.sha1(usedforsecurity=False)
     for name in SOURCES:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
-    # Where the layers of a cell come from.
-    digest.update(Path(program.__file__).read_bytes())
+    # Where the layers of a cell and the loops of `plan_buckets` come from.
+    for module in (program, bucketing):
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -7,6 +7,7 @@ import seqpar
 from seqpar.dispatch.problem import Launch, Layout, Problem, wrong_counts
 from seqpar.dispatch.profile import usable_cores
 from seqpar.dispatch.registry import Backend
+from seqpar_host.bucketing_kernel import Buckets
 from seqpar_host.configs import CellShootingConfig, ChunkedConfig, SequentialConfig
 from seqpar_host.host_kernel import HostKernel
 from seqpar_host.tall_kernels import TallPacked, TallProduct, TallQR, TallR
@@ -32,6 +33,7 @@ def host_backend() -> Backend:
             *(Sequential(), Chunked(), Backward(), MatrixSequential(), MatrixBackward()),
             *(CellSequential(), CellShooting(), CellBackward(), CellShootingBackward(), CellGradients()),
             *(TallQR(), TallR(), TallPacked(), TallProduct()),
+            Buckets(),
         ),
     )
 

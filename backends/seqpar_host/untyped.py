@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numba
 from numba import extending
 from numba.core import cgutils as _cgutils
 
@@ -10,6 +11,9 @@ cgutils: Any = _cgutils
 register_model: Any = extending.register_model
 PrimitiveModel: Any = extending.models.PrimitiveModel
 _numba: Any = extending
+_top: Any = numba
+carray: Any = _top.carray
+njit: Any = _top.njit
 
 
 def intrinsic(function: Callable[..., Any], literal: bool = False) -> Callable[..., int]:

@@ -20,7 +20,8 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[bool, ...]]] = {
     "qr": ((4, 4096, 32), (True,)),
     "r_factor": ((4, 4096, 32), (True, False, False, False)),
 }
-"""Operations, each with a shape of middling size and which of its operands are given."""
+"""Operations, each with a shape of middling size and which of its operands are given. Not `plan_buckets`: it reads lengths of any
+framework and any dtype on the host, so a table of those says nothing of its kernels."""
 GRU = walk_of(cells.gru.program, {"inputs": 32, "hidden": 32})
 OPTIONS = {"cell": (GRU.spaces, GRU.program)}
 """What else a problem of an operation says: of cells the GRU stands for all."""

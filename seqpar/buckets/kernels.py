@@ -65,4 +65,5 @@ class Hull(Kernel):
         return np.asarray(curve), np.asarray(first, np.int64)
 
 
-add_reference([Hull()])
+KERNELS = (Hull(),)
+add_reference(KERNELS)

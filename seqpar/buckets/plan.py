@@ -94,7 +94,7 @@ class BucketPlan:
     def bucket_of(self, lengths: Any) -> Array:
         """The bucket of each length, as integers; -1 for those that are dropped."""
         given = numbers("BucketPlan.bucket_of", "lengths", lengths)
-        found = np.searchsorted(np.asarray(self.boundaries), given)
+        found: Array = np.searchsorted(np.asarray(self.boundaries), given)
         beyond = given > self.limit
         if beyond.any():
             if self.on_overflow == "error":

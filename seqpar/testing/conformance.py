@@ -19,6 +19,7 @@ from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.registry import Backend
 from seqpar.errors import NotEligibleError
 from seqpar.testing import oracle
+from seqpar.testing.bucketing_examples import BUCKET_EXAMPLES
 from seqpar.testing.cell_examples import CELL_EXAMPLES
 from seqpar.testing.examples import Array, Example
 from seqpar.testing.implicit_examples import IMPLICIT_EXAMPLES
@@ -34,6 +35,7 @@ EXAMPLES: tuple[Example, ...] = (
     *CELL_EXAMPLES,
     *TALL_EXAMPLES,
     *IMPLICIT_EXAMPLES,
+    *BUCKET_EXAMPLES,
 )
 
 

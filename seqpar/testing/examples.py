@@ -1,7 +1,7 @@
 """What an example of the conformance suite is: a problem of one operation, with seeded operands and exact answers.
 
-`seqpar.testing.linear_examples`, `matrix_examples`, `scan_examples`, `cell_examples` and `tall_examples` hold what the suite asks
-of the kernels of each operation.
+`seqpar.testing.linear_examples`, `matrix_examples`, `scan_examples`, `cell_examples`, `tall_examples` and
+`bucketing_examples` hold what the suite asks of the kernels of each operation.
 """
 
 from abc import ABC, abstractmethod
