@@ -149,8 +149,10 @@ class _Measurement:
         self.first[size] = self.latest[size] = self._timed(size)
         self.steady[size] = []
         for _ in range(calls):
+            if self.clock() >= self.until:
+                break
             before, self.latest[size] = self.latest[size], self._timed(size)
-            if self.latest[size] >= STEADY * before or self.clock() >= self.until:
+            if self.latest[size] >= STEADY * before:
                 break
 
     def _sample(self, size: Size) -> None:

@@ -182,6 +182,9 @@ def _extended(lengths: Iterable[int], batches: Iterable[int], seconds: Any) -> t
     """The table with a line at zero before it and a line far behind it in both directions."""
     x, z = _lengthened(np.array(lengths, float), np.array(seconds, float))
     y, z = _lengthened(np.array(batches, float), z.T)
+    for edges in (z.T, z):  # where times of one direction fall, the line of the other need not keep to it in the corners
+        edges[0] = np.minimum(edges[0], edges[1])
+        edges[-1] = np.maximum(edges[-1], edges[-2])
     return x, y, z.T
 
 
