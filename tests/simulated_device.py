@@ -3,6 +3,7 @@
 Its clock is its own, so every time that is measured is known beforehand.
 """
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,8 +110,11 @@ def slow_device() -> Iterator[Device]:
     BINDING.device, BINDING.in_use = Device(), True
     sys.modules[NAME] = ModuleType(NAME)
     add_backend(Backend(name=NAME, version="0", frameworks=(NAME,), binding=lambda: cast(Binding, BINDING)))
+    # Steps that run out of memory are followed by a full collection: 0.4 s over all that torch has made, 0.2 ms without.
+    gc.freeze()
     try:
         yield BINDING.device
     finally:
+        gc.unfreeze()
         remove_backend(NAME)
         del sys.modules[NAME]
