@@ -246,8 +246,8 @@ def _little_padding(call: _Checked, found: Groups, first: Array, notes: list[str
 
 
 def _padding(boundaries: Array, real: Histogram) -> float:
-    padded = boundaries[np.searchsorted(boundaries, real.lengths)]
-    return 1.0 - real.tokens / float((padded * real.counts).sum())
+    padded = boundaries[np.searchsorted(boundaries, real.lengths)].astype(np.float64)
+    return 1.0 - real.tokens / float(padded @ real.counts)
 
 
 def _own(call: _Checked) -> BucketPlan:
@@ -289,7 +289,10 @@ def _plan(call: _Checked, chosen: Array, curve: Array, notes: list[str], method:
 def _rival(call: _Checked, choose_: Callable[[Array, Array, int], Array], number: int) -> Rival | None:
     """What boundaries chosen in another way cost, or None if a batch of them does not fit."""
     step = call.facts["multiple_of"]
-    raw = choose_(call.real.lengths, call.real.counts, number).astype(np.int64)
+    raw = np.minimum(
+        choose_(call.real.lengths, call.real.counts, number).astype(np.int64), call.real.lengths[-1]
+    )
+    raw[-1] = call.real.lengths[-1]  # which a float may not hold exactly
     ends = np.unique(np.maximum(-(-raw // step), 1) * step)
     where = np.searchsorted(ends, call.real.lengths)
     used = np.unique(where)

@@ -46,6 +46,11 @@ def histogram(name: str, lengths: Any) -> Histogram:
         raise OptionError(
             f"{name}: all {found.samples} lengths are zero. Give numbers of steps, at least one of them above zero."
         )
+    if (steps := float(np.maximum(found.lengths, 1).astype(np.float64) @ found.counts)) >= 2.0**62:
+        raise OptionError(
+            f"{name}: the sequences have {steps:.3g} steps in all, and counted are fewer than 2**62. "
+            "Give counts in larger units: only their proportions matter."
+        )
     return found
 
 

@@ -64,10 +64,13 @@ def fitting(
                 f"{NAME}: all {given.samples} sequences are longer than {limit} and would be dropped. Raise the limit, or "
                 'say on_overflow="truncate".'
             )
-        return kept, {"dropped": over, "notes": (f"{over} sequences longer than {limit} are dropped",)}
+        return kept, {
+            "dropped": over,
+            "notes": (f"sequences longer than {limit} are dropped: {over} of {given.samples}",),
+        }
     cut = histogram(NAME, (np.minimum(given.lengths, limit), given.counts))
     lost = given.tokens - cut.tokens
-    note = f"{over} sequences longer than {limit} are cut, {lost} steps in all"
+    note = f"sequences longer than {limit} are cut: {over} of {given.samples}, by {lost} steps in all"
     return cut, {"truncated": over, "notes": (note,)}
 
 

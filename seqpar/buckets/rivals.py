@@ -18,7 +18,7 @@ class Rival(NamedTuple):
 
 def uniform(lengths: Array, counts: Array, buckets: int) -> Array:
     """Equal steps up to the longest."""
-    return np.ceil(lengths[-1] * np.arange(1, buckets + 1) / buckets)
+    return np.ceil(float(lengths[-1]) * np.arange(1, buckets + 1) / buckets)
 
 
 def quantile(lengths: Array, counts: Array, buckets: int) -> Array:
