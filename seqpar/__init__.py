@@ -28,6 +28,7 @@ from seqpar.vjp import vjp
 
 if TYPE_CHECKING:
     from seqpar.bucket_sampler import BucketSampler
+    from seqpar.bucket_stream import BucketStream
     from seqpar.buckets.batch import Batch
     from seqpar.buckets.cost_measuring import measure_cost
     from seqpar.buckets.cost_model import CostModel
@@ -49,6 +50,7 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "Batch",
     "BucketPlan",
     "BucketSampler",
+    "BucketStream",
     "CertifiedCholesky",
     "CostModel",
     "CostTable",
@@ -100,6 +102,7 @@ _LATER = {
     "Batch": "seqpar.buckets.batch",
     "BucketPlan": "seqpar.buckets.plan",
     "BucketSampler": "seqpar.bucket_sampler",
+    "BucketStream": "seqpar.bucket_stream",
     "CostModel": "seqpar.buckets.cost_model",
     "CostTable": "seqpar.buckets.cost_table",
     "CrossValidation": "seqpar.tall.cross_validation",

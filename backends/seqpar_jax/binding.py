@@ -118,6 +118,9 @@ class JaxBinding:
     def threads(self) -> int | None:
         return None
 
+    def loading(self) -> tuple[int, int] | None:
+        return None
+
     def finish(self, x: Array | None) -> None:
         accelerator.finish(x)
 

@@ -150,6 +150,10 @@ class TorchBinding:
     def threads(self) -> int:
         return torch.get_num_threads()
 
+    def loading(self) -> tuple[int, int] | None:
+        worker = torch.utils.data.get_worker_info()
+        return None if worker is None else (worker.id, worker.num_workers)
+
     def finish(self, x: Tensor | None) -> None:
         accelerator.finish(x)
 

@@ -86,6 +86,9 @@ class Binding(Protocol):
     def threads(self) -> int | None:
         """The framework's own thread setting, or None when it has none."""
 
+    def loading(self) -> tuple[int, int] | None:
+        """Which worker of a data loader of the framework this process is, of how many; None if it is none."""
+
     def finish(self, x: Array | None) -> None:
         """Wait for an array, and for all else on its device where the framework waits for devices.
 

@@ -123,6 +123,9 @@ class ArrayAPIBinding:
     def threads(self) -> int | None:
         return None
 
+    def loading(self) -> tuple[int, int] | None:
+        return None
+
     def finish(self, x: Array | None) -> None:
         if x is not None and self.device(x) != "cpu":
             raise NotEligibleError(
