@@ -34,7 +34,7 @@ class PackedBatch(NamedTuple):
     positions: Any
     """(*time), integers: number of the step in its sequence; 0 in the padding."""
     lengths: Any
-    """(n,), integers."""
+    """(n,), integers in NumPy, as the next two: they are known on the host, and shapes depend on them."""
     rows: Any
     """(n,), integers: the row of each sequence, 0 on one line."""
     starts: Any
@@ -49,13 +49,12 @@ class PackedBatch(NamedTuple):
 
     @property
     def padding(self) -> float:
-        """Share of the steps that are not real. Reads the lengths on the host."""
+        """Share of the steps that are not real."""
         size = int(np.prod(self.resets.shape))
         return 1 - sum(self._known("padding").lengths) / size if size else 0.0
 
     def unpack(self, h: A) -> list[A]:
-        """The sequences of a result in their own order: ``h`` is ``(*time, ...)``, each ``(length, ...)``. Reads the lengths on
-        the host."""
+        """The sequences of a result in their own order: ``h`` is ``(*time, ...)``, each ``(length, ...)``."""
         line = self._line("unpack", h)
         places = self._known("unpack")
         order = places.order(self.resets.shape[-1])
@@ -71,9 +70,12 @@ class PackedBatch(NamedTuple):
         line = self._line("last", h)
         binding = binding_for(type(h))
         xp = binding.namespace(h)
-        index_type = self.lengths.dtype
-        where = xp.astype(self.rows * self.resets.shape[-1] + self.starts + self.lengths - 1, index_type)
-        some = xp.reshape(self.lengths > 0, (-1, *[1] * (line.ndim - 1)))
+        lengths, rows, starts = (
+            binding.from_numpy(x, h) if isinstance(x, np.ndarray) else x
+            for x in (self.lengths, self.rows, self.starts)
+        )
+        where = rows * self.resets.shape[-1] + starts + lengths - 1
+        some = xp.reshape(lengths > 0, (-1, *[1] * (line.ndim - 1)))
         if not line.shape[0]:
             found = binding.full(
                 0, (self.lengths.shape[0], *line.shape[1:]), binding.dtype_name(line.dtype), line
@@ -99,14 +101,11 @@ class PackedBatch(NamedTuple):
 
     def _known(self, name: str) -> "Places":
         try:
-            found = [
-                np.asarray(x.tolist() if hasattr(x, "tolist") else x).tolist()
-                for x in (self.lengths, self.rows, self.starts)
-            ]
+            found = [np.asarray(x).tolist() for x in (self.lengths, self.rows, self.starts)]
         except Exception as error:
             raise ArrayTypeError(
                 f"PackedBatch.{name}: the lengths have no values that could be read now ({type(error).__name__}), and what it "
-                "gives has a shape for each of them. Call it outside of jit, or use segment_ids inside."
+                "gives has a shape for each of them. Call it where the batch was packed, or use segment_ids."
             ) from error
         return Places(*found)
 
@@ -245,7 +244,7 @@ def _packed(given: Ragged, places: Places, rows: tuple[int, ...], size: int, val
         mask=laid(segments >= 0),
         segment_ids=laid(segments),
         positions=laid(positions),
-        lengths=given.array(lengths),
-        rows=given.array(row),
-        starts=given.array(first),
+        lengths=lengths,
+        rows=row,
+        starts=first,
     )

@@ -29,8 +29,8 @@ def parts(pieces: Sequence[Array], starts: Sequence[int], size: int, blank: Any)
     line = []
     for gap, piece in zip(between, pieces, strict=False):
         if gap:
-            line.append(empty[:gap])
+            line.append(empty[:gap, ...])
         line.append(piece)
     if between[-1] or not line:
-        line.append(empty[: between[-1]])
+        line.append(empty[: between[-1], ...])
     return line
