@@ -9,7 +9,7 @@ import numpy as np
 from seqpar.algorithms.bucketing import bucket_ends, free_bucket_ends
 from seqpar.buckets.batch_sizes import Batching, Memory, batching, count
 from seqpar.buckets.kernels import NAME, Search, problem
-from seqpar.buckets.lengths import Histogram, histogram
+from seqpar.buckets.lengths import Histogram, binned, histogram
 from seqpar.buckets.overflow import fitting, own_boundaries
 from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
@@ -192,6 +192,7 @@ def _checked(
             "ranks_per_step": ranks,
             "multiple_of": step,
             "on_overflow": on_overflow,
+            "histogram": binned(real),
         },
     )
 

@@ -54,6 +54,16 @@ def histogram(name: str, lengths: Any) -> Histogram:
     return found
 
 
+def binned(given: Histogram, bins: int = 100) -> tuple[tuple[int, int], ...]:
+    """Up to which length how many sequences, in at most so many bins: of equal ratio where lengths differ much, else equal."""
+    first, last = max(1, int(given.lengths[0])), int(given.lengths[-1])
+    space = np.geomspace if last > 8 * first else np.linspace
+    ends = np.unique(np.minimum(np.ceil(space(first, last, bins)).astype(np.int64), last))
+    counts = np.zeros(ends.size, np.int64)
+    np.add.at(counts, np.searchsorted(ends, given.lengths), given.counts)
+    return tuple(zip(ends.tolist(), counts.tolist(), strict=True))
+
+
 def is_histogram(lengths: Any) -> bool:
     """Is this a pair (lengths, counts), not two lengths?"""
     return (

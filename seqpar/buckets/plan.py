@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = Any
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BucketPlan:
     """Boundaries of buckets for sequences of different lengths: a sequence is padded to the first one that holds it.
 
@@ -43,11 +43,11 @@ class BucketPlan:
     the plan comes from a file."""
     shape_price: float
     predicted_cost: float
-    """Cost of all sequences, with batches never ragged, and of all shapes: what was minimised."""
+    """Cost of all sequences, with batches never ragged, and of all shapes: what was minimised, unless `whole_batches`."""
     exact_cost: float | None
     """The same with whole batches, in groups of `ranks_per_step`; None without batch sizes."""
     curve: tuple[float, ...]
-    """`curve[q - 1]` is the least `predicted_cost` that q buckets reach."""
+    """`curve[q - 1]` is the least cost that q buckets reach; empty for boundaries that were given."""
     rivals: dict[str, Rival]
     """The same number of buckets chosen in other ways: uniform, quantile, equal_duration; and powers_of_two, however many."""
     limit: int
@@ -59,6 +59,10 @@ class BucketPlan:
     """Sequences that were longer than the last boundary and are cut."""
     dropped: int = 0
     """Sequences that were longer than the last boundary and are left out."""
+    whole_batches: bool = False
+    """Was `exact_cost` minimised? Then the curve and the rivals are about that."""
+    histogram: tuple[tuple[int, int], ...] = ()
+    """Up to which length how many sequences, in bins: to draw it."""
     notes: tuple[str, ...] = ()
     """What was done that had not been asked for in so many words."""
     method: str = field(default="", compare=False)
@@ -84,6 +88,11 @@ class BucketPlan:
         if self.exact_cost is None or not self.predicted_cost:
             return None
         return self.exact_cost / self.predicted_cost - 1.0
+
+    @property
+    def objective(self) -> float:
+        """The cost that was minimised."""
+        return self.exact_cost if self.whole_batches and self.exact_cost is not None else self.predicted_cost
 
     @cached_property
     def key(self) -> int:
@@ -134,6 +143,10 @@ class BucketPlan:
 
         return bucket_or_pack(self, cost, **options)
 
+    def __repr__(self) -> str:
+        sizes = "" if self.batch_sizes is None else f", batch_sizes={_few(self.batch_sizes)}"
+        return f"BucketPlan({_few(self.boundaries)}{sizes}, padding={self.padding:.2%})"
+
     def __str__(self) -> str:
         from seqpar.buckets.plan_table import table
 
@@ -168,3 +181,8 @@ class BucketPlan:
         from seqpar.buckets.plan_json import load
 
         return load(path)
+
+
+def _few(numbers: tuple[Any, ...]) -> str:
+    words = [str(number) for number in numbers]
+    return f"({', '.join(words if len(words) <= 8 else [*words[:4], '...', *words[-2:]])})"

@@ -1,0 +1,152 @@
+"""Plans as JSON: everything in them, costs that were measured included, so that a run weeks later makes the same batches."""
+
+import dataclasses
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from seqpar.buckets.plan import BucketPlan
+from seqpar.buckets.rivals import Rival
+from seqpar.errors import OptionError
+
+KIND = "seqpar.BucketPlan"
+VERSION = 1
+"""Of the format. A later seqpar reads earlier ones."""
+COST_IS_LOST = "the cost was a function, which a file cannot hold"
+
+
+def to_json(plan: BucketPlan) -> str:
+    """One object with the fields of the plan, "kind" and "version"."""
+    fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    fields["rivals"] = {name: rival._asdict() for name, rival in plan.rivals.items()}
+    # Fields by name and nothing that depends on the order of a set: equal plans give equal text.
+    fields["cost"], lost = _cost(plan.cost)
+    if lost and COST_IS_LOST not in plan.notes:
+        fields["notes"] = (*plan.notes, COST_IS_LOST)
+    return json.dumps({"kind": KIND, "version": VERSION, **fields}, indent=1, allow_nan=False)
+
+
+def from_json(text: str, where: str = "BucketPlan.from_json") -> BucketPlan:
+    """The plan of which `to_json` made a text."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise OptionError(f"{where}: this is no JSON: {error}. Give what BucketPlan.save wrote.") from error
+    if not isinstance(found, dict) or found.pop("kind", None) != KIND:
+        raise OptionError(f"{where}: this is JSON, but no plan. Give what BucketPlan.save wrote.")
+    version = found.pop("version", None)
+    if not isinstance(version, int) or version < 1:
+        raise OptionError(f"{where}: version={version!r} of the format is none. Save the plan again.")
+    if version > VERSION:
+        raise OptionError(
+            f"{where}: the plan was saved by a newer seqpar (version {version} of the format, and this one reads up to "
+            f"{VERSION}). Update seqpar, or plan again."
+        )
+    try:
+        return _read(found)
+    except OptionError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OptionError(
+            f"{where}: the plan is damaged ({type(error).__name__}: {error}). Plan again, or load a copy."
+        ) from error
+
+
+def save(plan: BucketPlan, path: str | Path) -> None:
+    """Write to a file beside it first: a failure midway leaves the old plan as it was."""
+    path = Path(path)
+    text = to_json(plan)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("x", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | Path) -> BucketPlan:
+    """The plan that `save` wrote."""
+    return from_json(Path(path).read_text(encoding="utf-8"), f"BucketPlan.load({str(path)!r})")
+
+
+def _cost(cost: Any) -> tuple[Any, bool]:
+    """What a file holds of a cost, and whether that is nothing."""
+    if cost is None or isinstance(cost, str):
+        return cost, False
+    to_json = getattr(cost, "to_json", None)
+    found = to_json() if callable(to_json) else None
+    return (found, False) if isinstance(found, dict) and "kind" in found else (None, True)
+
+
+def _read(found: dict[str, Any]) -> BucketPlan:
+    known = {field.name for field in dataclasses.fields(BucketPlan)}
+    if odd := sorted(set(found) - known):
+        raise ValueError(f"it has {', '.join(map(repr, odd))}")
+    cost = found["cost"]
+    if isinstance(cost, dict):
+        from seqpar.buckets.cost_model import cost_from_json
+
+        cost = cost_from_json(cost)
+    elif cost is not None and not isinstance(cost, str):
+        raise TypeError(f"cost={cost!r}")
+    rivals = {
+        str(name): Rival(_lengths(rival["boundaries"]), float(rival["cost"]), float(rival["padding"]))
+        for name, rival in found["rivals"].items()
+    }
+    sizes = found["batch_sizes"]
+    plan = BucketPlan(
+        **{
+            **found,
+            "boundaries": _lengths(found["boundaries"]),
+            "counts": _whole(found["counts"]),
+            "tokens": _whole(found["tokens"]),
+            "batch_sizes": None if sizes is None else _whole(sizes),
+            "prices": tuple(map(float, found["prices"])),
+            "curve": tuple(map(float, found["curve"])),
+            "histogram": tuple(_whole(pair) for pair in found["histogram"]),
+            "notes": tuple(map(str, found["notes"])),
+            "rivals": rivals,
+            "cost": cost,
+        }
+    )
+    _check(plan)
+    return plan
+
+
+def _lengths(given: Any) -> tuple[Any, ...]:
+    return _whole(given)
+
+
+def _whole(given: Any) -> tuple[int, ...]:
+    for number in given:
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{number!r} is not a whole number of zero or more")
+    return tuple(given)
+
+
+def _check(plan: BucketPlan) -> None:
+    """That the fields fit together."""
+    number = plan.n_buckets
+    columns = [
+        plan.counts,
+        plan.tokens,
+        plan.prices,
+        *([] if plan.batch_sizes is None else [plan.batch_sizes]),
+    ]
+    if not number or any(len(column) != number for column in columns):
+        raise ValueError(
+            f"its columns have {[len(column) for column in columns]} entries for {number} boundaries"
+        )
+    if any(low >= high for low, high in zip(plan.boundaries, plan.boundaries[1:], strict=False)):
+        raise ValueError("its boundaries do not rise")
+    for name in ("limit", "ranks_per_step", "multiple_of"):
+        if type(getattr(plan, name)) is not int or getattr(plan, name) < 1:
+            raise ValueError(f"{name}={getattr(plan, name)!r}")
+    if plan.on_overflow not in ("error", "truncate", "drop"):
+        raise ValueError(f"on_overflow={plan.on_overflow!r}")
