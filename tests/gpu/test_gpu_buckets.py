@@ -97,7 +97,8 @@ def test_memory_of_a_step_is_what_its_arrays_take(place: Place) -> None:
     device, (short, long) = device_of(place), lengths_to_try(place)
     model = seqpar.fit_memory(step_of(place), [short, long], [4, 17], device=device)
     grown = model(long, 17) - model(long, 4)
-    assert 0.9 < grown / (long * 13 * ROW) < 2.5, str(model)
+    most = 2.5 if place.on_gpu else 5  # on the host what a framework frees late is resident too
+    assert 0.9 < grown / (long * 13 * ROW) < most, str(model)
     assert model.limit > model(long, 17)
 
 
