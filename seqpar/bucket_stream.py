@@ -189,6 +189,8 @@ class BucketStream:
                 self._leave(self.epoch + 1)
             elif ((self.step - origin) // self.world_size - 1) % workers == worker:
                 yield batch
+            # Its samples are not to be held while the buffer fills again.
+            del batch
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, whose order is another one; nothing, if it is the one where the stream stands."""

@@ -59,7 +59,7 @@ class Pass:
         # Only `random()` is promised to give the same numbers with every version of Python.
         self._queues = Queues(Random((seed << 32) + epoch).random)
         self._recent: deque[int] = deque(maxlen=RECENT * planning.buffer)
-        self._unread: list[Any] = []
+        self._unread: list[Any] = []  # at most one, whose length could not be told
         self._ended = False
         self._longest = -1
         self._reviewed = 0
@@ -107,31 +107,33 @@ class Pass:
         return self.epoch, self.counts.groups, self.read
 
     def _fill(self) -> None:
-        buffer, queues = self._planning.buffer, self._queues
+        buffer, queues, length_of, unread = self._planning.buffer, self._queues, self._length, self._unread
         while queues.held < buffer and not self._ended:
-            if not self._unread:
-                try:
-                    self._unread.append(next(self._iterator))
-                except StopIteration:
-                    self._ended = True
-                    break
-            # It stays in `_unread` until its length is known to be fine.
-            sample = self._unread[0]
-            length = self._length(sample)
-            if type(length) is not int or length < 0:
-                length = self._whole(length)
-            fitting = length if length <= self._longest else self._admitted(length)
-            if 0 <= fitting < length:
-                sample = self._cut(sample, fitting)
-                self.counts.truncated += 1
-            self._unread.clear()
+            try:
+                sample = unread.pop() if unread else next(self._iterator)
+            except StopIteration:
+                self._ended = True
+                break
+            try:
+                length = length_of(sample)
+                if type(length) is not int or length < 0:
+                    length = self._whole(length)
+                served = length if length <= self._longest else self._admitted(length)
+                if 0 <= served < length:
+                    sample = self._cut(sample, served)
+                    self.counts.truncated += 1
+            except BaseException:
+                unread.append(sample)
+                raise
             self.checksum = zlib.crc32(length.to_bytes(8, "little"), self.checksum)
-            if fitting < 0:
+            if served < 0:
                 self.counts.dropped += 1
             else:
-                self._recent.append(fitting)
-                queues.add(Waiting(self.read, fitting, sample))
+                self._recent.append(served)
+                queues.add(Waiting(self.read, served, sample))
             self.read += 1
+            # Otherwise the last sample would be held here as well.
+            del sample
         self.counts.peak = max(self.counts.peak, queues.held)
 
     def _whole(self, length: Any) -> int:

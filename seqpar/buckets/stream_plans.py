@@ -194,14 +194,33 @@ class Plans:
         given = _coarse((*lengths, longest))
         now = planning.of(present.boundaries, given).predicted_cost
         plan = planning.free(given)
-        if planning.max_shapes is not None and len(self.shapes.union(plan.boundaries)) > planning.max_shapes:
-            usable = {b for b in self.shapes if b <= present.boundaries[-1]} | {present.boundaries[-1]}
-            number = planning.n_buckets if planning.n_buckets is not None else present.n_buckets
-            plan = planning.among(usable, number, given)
+        # One shape is kept for a sample longer than all others, which needs one.
+        most = None if planning.max_shapes is None else planning.max_shapes - 1
+        if most is not None and len(self.shapes.union(plan.boundaries)) > most:
+            plan = self._with_few_new(most, plan, given)
         gain = 1.0 - plan.predicted_cost / now if now > 0 else 0.0
         if gain <= planning.hysteresis or planning.too_large(plan) >= 0:
             return None
         return self._adopt(plan, at, "cheaper", gain)
+
+    def _with_few_new(self, most: int, wanted: BucketPlan, given: Histogram) -> BucketPlan:
+        """A plan among the shapes that were used, and those of a wanted one that help most."""
+        planning, present = self._planning, self.present
+        assert present is not None
+        last = present.boundaries[-1]
+        usable = {shape for shape in self.shapes if shape < last} | {last}
+        number = planning.n_buckets if planning.n_buckets is not None else present.n_buckets
+        best = planning.among(usable, number, given)
+        new = set(wanted.boundaries) - self.shapes
+        while new and len(self.shapes | usable) < most:
+            trials = [planning.among(usable | {shape}, number, given) for shape in sorted(new)]
+            best = min(trials, key=lambda plan: plan.predicted_cost)
+            added = new.intersection(best.boundaries)
+            if not added:
+                break
+            usable |= added
+            new -= added
+        return best
 
     def _headroom(self, length: int, last: int) -> int:
         wanted = max(length, last + last // HEADROOM)
