@@ -54,6 +54,18 @@ def test_metrics_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatc
         assert getattr(pieces, name) == pytest.approx(value)
 
 
+def test_dropped_samples_are_in_no_metric() -> None:
+    plan = seqpar.plan_buckets(LENGTHS, 4, batch_size=4, max_length=40, on_overflow="drop")
+    kept = LENGTHS[LENGTHS <= 40]
+    found = BucketSampler(plan, LENGTHS, seed=0).metrics()
+    same = BucketSampler(plan, kept, seed=0, shuffle=False).metrics()
+    assert found.samples == len(kept) < 1000
+    assert found.padding == pytest.approx(plan.padding)
+    assert 0.9 < found.between_groups < 1
+    # Groups of buckets are much alike, whichever samples of the bucket they hold.
+    assert found.between_groups == pytest.approx(same.between_groups, abs=0.01)
+
+
 def test_the_default_order_is_mixed_at_optimal_padding() -> None:
     lengths = np.random.default_rng(0).lognormal(5, 1, 200_000).round().clip(16, 1024).astype(int)
     plan = seqpar.plan_buckets(lengths, 8, batch_size=32)
