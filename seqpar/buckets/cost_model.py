@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.cost_table import CostTable, Size, times_of
+from seqpar.buckets.cost_table import CostTable, Size, reading, times_of
 from seqpar.buckets.cost_text import seconds_text, table_text
 from seqpar.buckets.relative_fit import relative_fit, unseen
 from seqpar.errors import NotEligibleError, OptionError
@@ -169,13 +169,14 @@ class CostModel:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> CostModel:
         """The model that `to_json` made a dictionary of."""
-        return cls(
-            tuple(map(float, found["coefficients"])),
-            tuple((int(length), int(batch)) for length, batch in found["sizes"]),
-            tuple(map(float, found["seconds"])),
-            tuple(map(float, found["first_calls"])),
-            tuple(map(str, found["notes"])),
-        )
+        with reading("CostModel"):
+            return cls(
+                tuple(map(float, found["coefficients"])),
+                tuple((int(length), int(batch)) for length, batch in found["sizes"]),
+                tuple(map(float, found["seconds"])),
+                tuple(map(float, found["first_calls"])),
+                tuple(map(str, found["notes"])),
+            )
 
     def __str__(self) -> str:
         terms = [

@@ -6,7 +6,8 @@ exactly. With alpha = 10 us, beta = 0.1 us, gamma = 2 ms logarithms are 33 % too
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -127,9 +128,12 @@ class CostTable:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> CostTable:
         """The table that `to_json` made a dictionary of."""
-        return cls(
-            tuple(found["lengths"]), tuple(found["batches"]), tuple(tuple(row) for row in found["seconds"])
-        )
+        with reading("CostTable"):
+            return cls(
+                tuple(found["lengths"]),
+                tuple(found["batches"]),
+                tuple(tuple(row) for row in found["seconds"]),
+            )
 
     def __str__(self) -> str:
         rows = [["length \\ batch", *map(str, self.batches)]]
@@ -178,11 +182,25 @@ def duration(name: str, size: Size, time: Any) -> float:
     return found
 
 
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """An error in words where a dictionary is not what `to_json` returned."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(
+            f"{name}.from_json: the dictionary is damaged ({type(error).__name__}: {error}). Give what to_json returned."
+        ) from error
+
+
 def _extended(lengths: Iterable[int], batches: Iterable[int], seconds: Any) -> tuple[Array, Array, Array]:
     """The table with a line at zero before it and a line far behind it in both directions."""
     x, z = _lengthened(np.array(lengths, float), np.array(seconds, float))
     y, z = _lengthened(np.array(batches, float), z.T)
-    for edges in (z.T, z):  # where times of one direction fall, the line of the other need not keep to it in the corners
+    for edges in (
+        z.T,
+        z,
+    ):  # where times of one direction fall, the line of the other need not keep to it in the corners
         edges[0] = np.minimum(edges[0], edges[1])
         edges[-1] = np.maximum(edges[-1], edges[-2])
     return x, y, z.T

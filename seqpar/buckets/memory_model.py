@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqpar.buckets.cost_model import BAD
-from seqpar.buckets.cost_table import Size, times_of, whole
+from seqpar.buckets.cost_table import Size, reading, times_of, whole
 from seqpar.buckets.cost_text import bytes_text, table_text
 from seqpar.buckets.relative_fit import relative_fit, unseen
 from seqpar.errors import MeasurementError, OptionError
@@ -199,15 +199,16 @@ class MemoryModel:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> MemoryModel:
         """The model that `to_json` made a dictionary of."""
-        return cls(
-            tuple(map(float, found["coefficients"])),
-            tuple((int(n), int(b)) for n, b in found["sizes"]),
-            tuple(map(int, found["peaks"])),
-            int(found["limit"]),
-            float(found["fraction"]),
-            tuple((int(n), int(b)) for n, b in found["failed"]),
-            tuple(map(str, found["notes"])),
-        )
+        with reading("MemoryModel"):
+            return cls(
+                tuple(map(float, found["coefficients"])),
+                tuple((int(n), int(b)) for n, b in found["sizes"]),
+                tuple(map(int, found["peaks"])),
+                int(found["limit"]),
+                float(found["fraction"]),
+                tuple((int(n), int(b)) for n, b in found["failed"]),
+                tuple(map(str, found["notes"])),
+            )
 
     def __str__(self) -> str:
         terms = [

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -366,6 +367,37 @@ def test_lines_are_printed_without_rich(
     assert out == ""
     assert err.splitlines()[0] == "measure_cost: 1/36 length 64, batch 4"
     assert err.splitlines()[-1].startswith("measure_cost: 36/36")
+
+
+def test_rich_shows_how_far_it_is(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    class Progress:
+        def __init__(self, *columns: Any, console: Any) -> None:
+            told.append(console)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            told.append("closed")
+
+        def add_task(self, name: str, total: int, text: str) -> int:
+            told.append((name, total))
+            return 7
+
+        def update(self, task: int, advance: int, text: str) -> None:
+            told.append(text)
+
+    names = ("BarColumn", "MofNCompleteColumn", "TextColumn", "TimeElapsedColumn")
+    columns = dict.fromkeys(names, lambda *_: None)
+    monkeypatch.setitem(sys.modules, "rich", ModuleType("rich"))
+    monkeypatch.setitem(sys.modules, "rich.progress", SimpleNamespace(Progress=Progress, **columns))
+    monkeypatch.setitem(
+        sys.modules, "rich.console", SimpleNamespace(Console=lambda stderr: {"stderr": stderr})
+    )
+    measured(device, lambda n, b: device.launch(1.0), [64], [4], progress=True, repeats=2)
+    assert told == [{"stderr": True}, ("measure_cost", 3), *["length 64, batch 4"] * 3, "closed"]
 
 
 def test_a_terminal_is_told_unless_it_wants_quiet(

@@ -156,6 +156,12 @@ def test_a_model_and_a_table_come_back_from_json() -> None:
 def test_what_is_no_cost_is_refused() -> None:
     with pytest.raises(OptionError, match="kind='plan' is neither"):
         cost_from_json({"kind": "plan"})
+    with pytest.raises(
+        OptionError, match="CostModel.from_json: the dictionary is damaged .KeyError: 'sizes'"
+    ):
+        cost_from_json({"kind": "cost_model", "coefficients": [1, 0, 0, 0, 0]})
+    with pytest.raises(OptionError, match="CostTable.from_json: the dictionary is damaged"):
+        cost_from_json({"kind": "cost_table", "lengths": 3, "batches": [4], "seconds": [[1.0]]})
 
 
 @pytest.mark.parametrize(
