@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqpar.algorithms.bucketing import bucket_ends, free_bucket_ends
+from seqpar.algorithms.whole_batches import whole_cost
 from seqpar.buckets.batch_sizes import Batching, Memory, batching, count
+from seqpar.buckets.cuts import Cuts, free_cuts, hull_cuts
 from seqpar.buckets.kernels import NAME, Search, problem
 from seqpar.buckets.lengths import Histogram, binned, histogram
 from seqpar.buckets.overflow import fitting, own_boundaries
 from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
 from seqpar.buckets.rivals import RIVALS, Rival
+from seqpar.buckets.whole_batches import whole_cuts
 from seqpar.dispatch.binding import Binding
-from seqpar.dispatch.choice import choose
 from seqpar.dispatch.faces import face
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import NO_WISH, Request, check_wish
@@ -44,6 +45,7 @@ def plan_buckets(
     max_padding: float = 0.1,
     max_buckets: int | None = None,
     ranks_per_step: int = 1,
+    whole_batches: bool = False,
     method: str = "auto",
     backend: str | None = None,
 ) -> BucketPlan:
@@ -78,6 +80,10 @@ def plan_buckets(
         The most buckets that a free choice takes.
     ranks_per_step
         Ranks that take a batch of one shape at each step: whole batches are counted in groups of these (`exact_cost`, `gap`).
+    whole_batches
+        Minimise the cost with whole batches, in which the last one of a bucket costs as much as a full one. It counts where
+        sequences are few for their buckets, batches and ranks. Up to 4096 lengths the optimum (0.5 s), beyond that a search
+        from the optimum without; fewer buckets than `n_buckets` if they cost less.
     method, backend
         Which kernel searches; see `seqpar.explain`.
 
@@ -92,7 +98,7 @@ def plan_buckets(
     """
     call = _checked(
         lengths, n_buckets, cost, shape_price, multiple_of, max_tokens, batch_size, memory, batch_multiple_of,
-        max_length, on_overflow, boundaries, max_padding, max_buckets, ranks_per_step, method, backend,
+        max_length, on_overflow, boundaries, max_padding, max_buckets, ranks_per_step, whole_batches, method, backend,
     )  # fmt: skip
     return _own(call) if call.own is not None else _best(call)
 
@@ -115,6 +121,7 @@ class _Checked(NamedTuple):
     shape_price: float
     max_padding: float
     max_buckets: int | None
+    whole_batches: bool
     request: Request
     facts: dict[str, Any]
     """Fields of the plan that are known already."""
@@ -130,25 +137,26 @@ class _Checked(NamedTuple):
     def groups(self) -> Groups:
         return groups(self.price, self.counts)
 
-    def search(self, found: Groups) -> Search:
-        most = CURVE if self.number is None else max(self.number, CURVE)
-        if self.max_buckets is not None and self.number is None:
-            most = self.max_buckets
-        return Search(min(most, found.ends.size))
+    @property
+    def most(self) -> int:
+        """The largest number of buckets that is looked at."""
+        if self.number is not None:
+            return max(self.number, CURVE)
+        return CURVE if self.max_buckets is None else self.max_buckets
 
     @property
     def binding(self) -> Binding:
         return binding_for(np.ndarray)
 
     def problem(self) -> Problem:
-        found = self.groups()
-        return problem(found.ends.size, self.search(found))
+        groups = self.groups().ends.size
+        return problem(groups, Search(min(self.most, groups)))
 
 
 def _checked(
     lengths: Any, n_buckets: Any, cost: Any, shape_price: Any, multiple_of: Any, max_tokens: Any, batch_size: Any,
     memory: Any, batch_multiple_of: Any, max_length: Any, on_overflow: Any, boundaries: Any, max_padding: Any,
-    max_buckets: Any, ranks_per_step: Any, method: str, backend: str | None,
+    max_buckets: Any, ranks_per_step: Any, whole_batches: bool, method: str, backend: str | None,
 ) -> _Checked:  # fmt: skip
     check_wish(NAME, method, backend, None)
     given = histogram(NAME, lengths)
@@ -169,6 +177,11 @@ def _checked(
     else:
         ends = own
     sizes = rules.sizes(ends)
+    if whole_batches and sizes is None:
+        raise OptionError(
+            f"{NAME}: whole_batches=True counts batches, and no rule says how large one is. "
+            "Give batch_size=, max_tokens= or memory=."
+        )
     return _Checked(
         real=real,
         ends=ends,
@@ -182,6 +195,7 @@ def _checked(
         shape_price=_number("shape_price", shape_price),
         max_padding=_number("max_padding", max_padding),
         max_buckets=most,
+        whole_batches=bool(whole_batches),
         # Not the overlay of `seqpar.options`: it is about arrays, and few of its names mean anything here.
         request=NO_WISH
         if (method, backend) == ("auto", None)
@@ -208,40 +222,47 @@ def _number(what: str, given: Any) -> float:
 
 
 def _best(call: _Checked) -> BucketPlan:
-    found = call.groups()
-    operands = (found.prices, found.before.astype(np.float64))
-    search = call.search(found)
-    choice = choose(problem(found.ends.size, search), call.request)
-    curve, first = choice.kernel.run(np, search, choice.config, operands)
-    curve = curve + call.shape_price * np.arange(1, curve.size + 1)
-    notes: list[str] = []
+    cuts = _cuts(call)
+    curve = cuts.curve + call.shape_price * np.arange(1, cuts.curve.size + 1)
+    notes = list(cuts.notes)
     if call.number is not None:
-        number = min(call.number, found.ends.size)
-        if number < call.number:
+        number = most = min(call.number, curve.size)
+        if most < call.number:
             notes.append(
-                f"{call.number} buckets were asked for, and {number} are as many as differ in length or price"
+                f"{call.number} buckets were asked for, and {most} are as many as differ in length or price"
             )
-        ends = bucket_ends(first, number)
-    elif call.shape_price > 0 and call.max_buckets is None:
-        free = Search(0, call.shape_price)
-        again = choose(problem(found.ends.size, free), call.request)
-        ends = free_bucket_ends(again.kernel.run(np, free, again.config, operands)[1])
+        if call.whole_batches:
+            number = int(np.argmin(curve[:most])) + 1
+            notes += [f"{number} buckets cost less than {most} in whole batches"] * (number < most)
+        ends = cuts.ends(number)
+    elif call.shape_price > 0 and call.max_buckets is None and not call.whole_batches:
+        ends = free_cuts(call.groups(), call.shape_price, call.request)
     elif call.shape_price > 0:
-        ends = bucket_ends(first, int(np.argmin(curve)) + 1)
+        ends = cuts.ends(int(np.argmin(curve)) + 1)
     else:
-        ends = _little_padding(call, found, first, notes)
-    return _plan(call, found.ends[ends], curve, notes, choice.kernel.label)
+        ends = _little_padding(call, cuts, notes)
+    return _plan(call, np.asarray(ends), curve, notes, cuts.method)
 
 
-def _little_padding(call: _Checked, found: Groups, first: Array, notes: list[str]) -> list[int]:
+def _cuts(call: _Checked) -> Cuts:
+    found = call.groups()
+    if not call.whole_batches:
+        return hull_cuts(found, call.most, call.request)
+    assert call.sizes is not None
+    before = np.concatenate([[0], np.cumsum(call.counts)])
+    group = call.sizes * call.facts["ranks_per_step"]
+    return whole_cuts(call.price, group, before, call.most, lambda: hull_cuts(found, call.most, call.request))
+
+
+def _little_padding(call: _Checked, cuts: Cuts, notes: list[str]) -> list[int]:
     """The fewest buckets with as little padding as is allowed."""
     ends: list[int] = []
-    for number in range(1, len(first) + 1):
-        ends = bucket_ends(first, number)
-        if _padding(call.ends[found.ends[ends]], call.real) <= call.max_padding:
+    for number in range(1, cuts.curve.size + 1):
+        ends = cuts.ends(number)
+        if _padding(call.ends[ends], call.real) <= call.max_padding:
             return ends
     notes.append(
-        f"no {len(first)} buckets have padding of at most {call.max_padding:g}; give n_buckets or shape_price for more"
+        f"no {cuts.curve.size} buckets have padding of at most {call.max_padding:g}; give n_buckets or shape_price for more"
     )
     return ends
 
@@ -263,10 +284,7 @@ def _plan(call: _Checked, chosen: Array, curve: Array, notes: list[str], method:
     price, sizes = call.price[chosen], None if call.sizes is None else call.sizes[chosen]
     ranks = call.facts["ranks_per_step"]
     shapes = call.shape_price * chosen.size
-    exact = None
-    if sizes is not None:
-        group = sizes * ranks
-        exact = float((-(-counts // group) * group * price).sum()) + shapes
+    exact = None if sizes is None else float(whole_cost(price, sizes * ranks, counts).sum()) + shapes
     facts = {**call.facts, "notes": (*call.facts.get("notes", ()), *notes)}
     return BucketPlan(
         boundaries=tuple(call.ends[chosen].tolist()),
@@ -279,6 +297,7 @@ def _plan(call: _Checked, chosen: Array, curve: Array, notes: list[str], method:
         predicted_cost=float((counts * price).sum()) + shapes,
         exact_cost=exact,
         curve=tuple(curve.tolist()),
+        whole_batches=call.whole_batches,
         rivals={
             name: rival for name, choose_ in RIVALS.items() if (rival := _rival(call, choose_, chosen.size))
         },
@@ -303,7 +322,11 @@ def _rival(call: _Checked, choose_: Callable[[Array, Array, int], Array], number
         return None
     counts = _summed(where, call.real.counts, ends.size)
     price = prices(NAME, call.cost, ends, sizes)
-    total = float((counts * price).sum()) + call.shape_price * ends.size
+    if call.whole_batches and sizes is not None:
+        total = float(whole_cost(price, sizes * call.facts["ranks_per_step"], counts).sum())
+    else:
+        total = float((counts * price).sum())
+    total += call.shape_price * ends.size
     return Rival(tuple(ends.tolist()), total, _padding(ends, call.real))
 
 
