@@ -21,8 +21,12 @@ class Workload(NamedTuple):
     draws: int
 
     @property
+    def law(self) -> str:
+        return f"lognormal({self.mean:g}, {self.deviation:g}) in [{self.least}, {self.most}]"
+
+    @property
     def name(self) -> str:
-        return f"lognormal({self.mean:g}, {self.deviation:g}) in [{self.least}, {self.most}], {self.draws:,} draws"
+        return f"{self.law}, {self.draws:,} draws"
 
 
 SPEECH = Workload(5.0, 1.0, 16, 1024, 200_000)
