@@ -1,5 +1,8 @@
 """The examples run, and show what they say."""
 
+import math
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -46,3 +49,19 @@ def test_the_command_prints_differences_and_times() -> None:
     assert "40 steps one after the other: 0." in text
     assert "numpy: associative_scan 0." in text
     assert "largest difference" in text
+
+
+def test_bucketed_training_in_two_processes_learns() -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, str(EXAMPLES / "bucketed_training.py"), "--processes", "2"]
+    command += ["--epochs", "3", "--samples", "400", "--buckets", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if sys.platform == "linux":  # a machine whose own name leads nowhere has this interface all the same
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=300)
+    assert "3 buckets" in done.stdout
+    losses = [
+        float(loss) for loss in re.findall(r"^epoch \d: loss (\d\.\d+), right", done.stdout, re.MULTILINE)
+    ]
+    assert len(losses) == 3
+    assert losses[2] < losses[0] < 2 * math.log(4)
