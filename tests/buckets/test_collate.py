@@ -145,6 +145,17 @@ def test_what_a_plan_truncates_is_cut_in_every_part_and_in_the_mask() -> None:
     assert padded[1].tolist() == [list(range(8))] * 2 and mask.all()
 
 
+def test_a_sampler_counts_the_steps_that_are_left_when_samples_are_cut() -> None:
+    lengths = [3, 9, 20, 14, 13]
+    cutting = seqpar.plan_buckets(
+        lengths, 1, multiple_of=8, max_length=13, on_overflow="truncate", batch_size=8
+    )
+    assert cutting.boundaries == (16,)
+    (of,) = seqpar.BucketSampler(cutting, lengths, seed=0)
+    _, mask, _ = cutting.collate(cutting.wrap([np.ones(n) for n in lengths]).__getitems__(of))
+    assert of.tokens == mask.sum() == 3 + 9 + 3 * 13
+
+
 def test_wrapping_keeps_length_samples_and_facts() -> None:
     xs = [array(i, n) for i, n in enumerate(LENGTHS)]
     data = PLAN.wrap(xs)

@@ -175,6 +175,23 @@ def test_jax_compiles_nothing_for_new_lengths_on_the_cpu() -> None:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+def test_jax_arrays_that_the_host_cannot_see_are_put_in_place_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jax = pytest.importorskip("jax")
+    from seqpar_jax import ragged
+
+    monkeypatch.setattr(ragged, "_on_host", lambda x: False)
+    given = sequences([3, 0, 5], (2,))
+    arrays = [jax.device_put(x, jax.devices()[0]) for x in given]
+    batch = seqpar.pad_batch(arrays, boundary=6, batch_size=4, value=np.nan)
+    np.testing.assert_array_equal(batch.padded, padded(given, 6, 4, np.nan))
+    assert batch.padded.committed
+    packed = seqpar.pack_batch(arrays, capacity=6)
+    for x, y in zip(given, packed.unpack(packed.packed), strict=True):
+        np.testing.assert_array_equal(y, x)
+
+
 def test_arrays_stay_on_the_device_they_are_on() -> None:
     jax = pytest.importorskip("jax")
     device = jax.devices()[0]
