@@ -36,10 +36,10 @@ def measure_cost(
 ) -> CostModel:
     """Time a step at a few lengths and batch sizes, and fit T(length, batch) to it, for `cost=` of `seqpar.plan_buckets`.
 
-    The first call of each size is timed apart, since compilers compile in it: `model.shape_price` is what it took more. Calls
-    follow until they are steady, then `repeats` rounds through all sizes, of which the medians count. Three lengths and two
-    batch sizes, up to the longest and largest in use, show all terms of the formula. A size that runs out of memory is left
-    out, which `model.notes` say.
+    The first call of each size is timed apart, since compilers compile in it: `model.shape_price` is what it took more, to be
+    given to `plan_buckets` divided by the number of epochs. Calls follow until they are steady, then `repeats` rounds through
+    all sizes, of which the medians count. Three lengths and two batch sizes, up to the longest and largest in use, show
+    all terms of the formula. A size that runs out of memory is left out, which `model.notes` say.
 
     Parameters
     ----------

@@ -175,9 +175,9 @@ class MemoryModel:
     ) -> VerifiedPlan:
         """Run a step of every bucket, longest first, and lower the batch sizes that run out of memory.
 
-        Such a one is halved until it fits, and then raised to within 5 % of what does not, in multiples of `multiple_of`. The
-        result is a pair: `plan`, the same one if everything fits, and `tried`, (length, batch, fits) in this order. The step,
-        its inputs and how to wait for it are as in `seqpar.fit_memory`.
+        Such a one is halved until it fits, and then raised to within 5 % of what does not, in multiples of `multiple_of`. Only
+        running out of memory counts, not `limit`. The result is a pair: `plan`, the same one if everything fits, and
+        `tried`, (length, batch, fits) in this order. The step, its inputs and how to wait for it are as in `seqpar.fit_memory`.
         """
         from seqpar.buckets.memory_verification import verify
 

@@ -101,7 +101,7 @@ def _with_sizes(plan: BucketPlan, sizes: tuple[int, ...]) -> BucketPlan:
         return plan
     counts, batches = np.array(plan.counts), np.array(sizes)
     price = np.array(plan.prices)
-    if plan.cost is not None:
+    if callable(plan.cost):
         price = prices(NAME, plan.cost, np.array(plan.boundaries), batches)
     shapes = plan.shape_price * plan.n_buckets
     group = batches * plan.ranks_per_step

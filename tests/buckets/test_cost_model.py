@@ -198,3 +198,12 @@ def test_a_plan_by_a_model_is_the_plan_by_the_function_it_was_fitted_to() -> Non
     by_function = seqpar.plan_buckets(lengths, 5, cost=recurrent, max_tokens=20_000)
     assert by_model.boundaries == by_function.boundaries
     assert by_model.predicted_cost == pytest.approx(by_function.predicted_cost, rel=1e-9)
+
+
+def test_a_plan_keeps_its_cost_in_its_file() -> None:
+    model = fitted(first_calls=dict.fromkeys(GRID, 1.0))
+    for cost in (model, model.table()):
+        plan = seqpar.plan_buckets([100, 130, 700, 1000], 2, cost=cost, batch_size=16)
+        again = seqpar.BucketPlan.from_json(plan.to_json())
+        assert again == plan
+        assert again.cost == cost
