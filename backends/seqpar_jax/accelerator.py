@@ -26,7 +26,7 @@ def memory_of(where: Any) -> "AllocatorMemory | None":
         where = jax.local_devices()[0]
     if isinstance(where, jax.Array):
         # Of an array on several devices each has a part, all alike as a rule.
-        where = min(where.sharding.addressable_devices, key=lambda device: device.id)
+        where = where.addressable_shards[0].device
     return None if where.platform == "cpu" else AllocatorMemory(where)
 
 
