@@ -1,16 +1,15 @@
 """`seqpar.plan_buckets`: the best lengths to pad sequences to."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqpar.algorithms.whole_batches import whole_cost
-from seqpar.buckets.batch_sizes import Batching, Memory, batching, count
+from seqpar.buckets.batch_sizes import Batching, Memory, amount, batching, count
 from seqpar.buckets.cuts import Cuts, free_cuts, hull_cuts
 from seqpar.buckets.kernels import NAME, Search, problem
-from seqpar.buckets.lengths import Histogram, binned, histogram
+from seqpar.buckets.lengths import Histogram, binned, histogram, padding, summed
 from seqpar.buckets.overflow import fitting, own_boundaries
 from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
@@ -128,11 +127,11 @@ class _Checked(NamedTuple):
 
     @property
     def counts(self) -> Array:
-        return _summed(self.at, self.real.counts, self.ends.size)
+        return summed(self.at, self.real.counts, self.ends.size)
 
     @property
     def tokens(self) -> Array:
-        return _summed(self.at, self.real.counts * self.real.lengths, self.ends.size)
+        return summed(self.at, self.real.counts * self.real.lengths, self.ends.size)
 
     def groups(self) -> Groups:
         return groups(self.price, self.counts)
@@ -192,8 +191,8 @@ def _checked(
         sizes=sizes,
         batching=rules,
         number=number,
-        shape_price=_number("shape_price", shape_price),
-        max_padding=_number("max_padding", max_padding),
+        shape_price=amount(NAME, "shape_price", shape_price),
+        max_padding=amount(NAME, "max_padding", max_padding),
         max_buckets=most,
         whole_batches=bool(whole_batches),
         # Not the overlay of `seqpar.options`: it is about arrays, and few of its names mean anything here.
@@ -209,16 +208,6 @@ def _checked(
             "histogram": binned(real),
         },
     )
-
-
-def _number(what: str, given: Any) -> float:
-    try:
-        value = float(given)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise OptionError(f"{NAME}: {what}={given!r} is not a finite number of zero or more. Give one.")
-    return value
 
 
 def _best(call: _Checked) -> BucketPlan:
@@ -259,17 +248,12 @@ def _little_padding(call: _Checked, cuts: Cuts, notes: list[str]) -> list[int]:
     ends: list[int] = []
     for number in range(1, cuts.curve.size + 1):
         ends = cuts.ends(number)
-        if _padding(call.ends[ends], call.real) <= call.max_padding:
+        if padding(call.ends[ends], call.real) <= call.max_padding:
             return ends
     notes.append(
         f"no {cuts.curve.size} buckets have padding of at most {call.max_padding:g}; give n_buckets or shape_price for more"
     )
     return ends
-
-
-def _padding(boundaries: Array, real: Histogram) -> float:
-    padded = boundaries[np.searchsorted(boundaries, real.lengths)].astype(np.float64)
-    return 1.0 - real.tokens / float(padded @ real.counts)
 
 
 def _own(call: _Checked) -> BucketPlan:
@@ -279,8 +263,8 @@ def _own(call: _Checked) -> BucketPlan:
 
 def _plan(call: _Checked, chosen: Array, curve: Array, notes: list[str], method: str) -> BucketPlan:
     bucket = np.searchsorted(chosen, np.arange(call.ends.size))
-    counts = _summed(bucket, call.counts, chosen.size)
-    tokens = _summed(bucket, call.tokens, chosen.size)
+    counts = summed(bucket, call.counts, chosen.size)
+    tokens = summed(bucket, call.tokens, chosen.size)
     price, sizes = call.price[chosen], None if call.sizes is None else call.sizes[chosen]
     ranks = call.facts["ranks_per_step"]
     shapes = call.shape_price * chosen.size
@@ -320,21 +304,14 @@ def _rival(call: _Checked, choose_: Callable[[Array, Array, int], Array], number
     sizes = call.batching.sizes(ends)
     if sizes is not None and not sizes.all():
         return None
-    counts = _summed(where, call.real.counts, ends.size)
+    counts = summed(where, call.real.counts, ends.size)
     price = prices(NAME, call.cost, ends, sizes)
     if call.whole_batches and sizes is not None:
         total = float(whole_cost(price, sizes * call.facts["ranks_per_step"], counts).sum())
     else:
         total = float((counts * price).sum())
     total += call.shape_price * ends.size
-    return Rival(tuple(ends.tolist()), total, _padding(ends, call.real))
-
-
-def _summed(where: Array, what: Array, size: int) -> Array:
-    """Sums of whole numbers by place, exactly."""
-    found = np.zeros(size, np.int64)
-    np.add.at(found, where, what)
-    return found
+    return Rival(tuple(ends.tolist()), total, padding(ends, call.real))
 
 
 def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,5 +1,6 @@
 """How many sequences of a length make a batch: a fixed number, a budget of steps, what fits in memory, or the least of those."""
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -82,3 +83,14 @@ def count(name: str, what: str, given: Any, least: int = 1) -> int:
     if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)) or given < least:
         raise OptionError(f"{name}: {what}={given!r} is not a whole number of at least {least}. Give one.")
     return int(given)
+
+
+def amount(name: str, what: str, given: Any) -> float:
+    """A finite number of zero or more, or an error."""
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise OptionError(f"{name}: {what}={given!r} is not a finite number of zero or more. Give one.")
+    return value

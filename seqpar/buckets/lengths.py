@@ -54,6 +54,19 @@ def histogram(name: str, lengths: Any) -> Histogram:
     return found
 
 
+def padding(boundaries: Array, given: Histogram) -> float:
+    """The share of padded steps that no sequence has, where each is padded to the first boundary that holds it."""
+    padded = boundaries[np.searchsorted(boundaries, given.lengths)].astype(np.float64)
+    return 1.0 - given.tokens / float(padded @ given.counts)
+
+
+def summed(where: Array, what: Array, size: int) -> Array:
+    """Sums of whole numbers by place, exactly."""
+    found = np.zeros(size, np.int64)
+    np.add.at(found, where, what)
+    return found
+
+
 def binned(given: Histogram, bins: int = 100) -> tuple[tuple[int, int], ...]:
     """Up to which length how many sequences, in at most so many bins: of equal ratio where lengths differ much, else equal."""
     first, last = max(1, int(given.lengths[0])), int(given.lengths[-1])
