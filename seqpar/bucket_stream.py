@@ -72,7 +72,11 @@ class BucketStream:
     -----
     *Order.* A bucket is drawn at random among full groups, and its samples among those that wait. Which ones follows from the
     seed, the epoch and the lengths alone. A sample waits for about nine buffers at most, then its group is completed with
-    shorter samples. Fillers come at the end of the stream only.
+    shorter samples, or it rides in a longer bucket. Fillers come at the end of the stream only.
+
+    *PyTorch.* ``class Streamed(seqpar.BucketStream, torch.utils.data.IterableDataset): pass`` is all that a data loader asks for:
+    ``DataLoader(Streamed(samples, ...), batch_size=None, collate_fn=seqpar.BucketStream.collate)``. Worker processes do not tell
+    the stream how far they came: call `set_epoch` before each epoch.
 
     *Passes.* ``for`` goes on where the stream stands: behind a `break`, or an error of the iterable, nothing is lost or comes
     twice. Behind the end of a pass the next one begins with a new `iter(iterable)`, the next epoch, and the plan in force.

@@ -73,10 +73,13 @@ class Queues:
 
     def group(self) -> Group:
         """A full group. The buffer holds as many samples as the largest one has, so that there always is one."""
-        if self._overdue:
+        while self._overdue:
             bucket = self._overdue[0]
             if self._completed(bucket) is not None:
-                return self._overdue_group(bucket)
+                return self._taken(bucket, self._old(bucket))
+            # Too few of them, and no shorter ones: they ride in the next longer bucket.
+            self._overdue = sorted({bucket + 1, *self._overdue[1:]})
+            self._queues[bucket + 1] += self._old(bucket, len(self._queues[bucket]))
         bucket = self._full_bucket()
         if bucket < 0:
             waste = {b: w for b in range(len(self._queues)) if (w := self._completed(b)) is not None}
@@ -90,17 +93,16 @@ class Queues:
             return self._taken(bucket, [])
         left = [b for b, queue in enumerate(self._queues) if queue]
         if not promote:
-            return self._rest(left[int(self._random() * len(left))], 0)
+            return self._rest(left[int(self._random() * len(left))])
         # As a sampler with all lengths does: what is beyond the last full group rides in the next longer bucket.
-        bucket, riders = left[0], 0
+        bucket = left[0]
         while bucket + 1 < len(self._queues):
-            riders = len(self._queues[bucket])
             self._queues[bucket + 1] += self._queues[bucket]
             self._queues[bucket] = []
             bucket += 1
             if len(self._queues[bucket]) >= self._groups[bucket]:
-                return self._taken(bucket, [])._replace(promoted=riders)
-        return self._rest(bucket, riders)
+                return self._taken(bucket, [])
+        return self._rest(bucket)
 
     def _full_bucket(self) -> int:
         """Drawn among all full groups, -1 if there is none."""
@@ -124,31 +126,32 @@ class Queues:
             missing -= riders
         return None if missing > 0 else waste / (self._groups[bucket] * price) if price else 0.0
 
-    def _overdue_group(self, bucket: int) -> Group:
+    def _old(self, bucket: int, most: int | None = None) -> list[Waiting]:
+        """Take the overdue samples out of a queue, as many as a group has, the oldest ones."""
         queue = self._queues[bucket]
         queue.sort(key=lambda one: one.number)
-        old = min(bisect_left(queue, self._since, key=lambda one: one.number), self._groups[bucket])
-        first, self._queues[bucket] = queue[:old], queue[old:]
-        if _oldest(self._queues[bucket]) >= self._since:
-            self._overdue.pop(0)
-        return self._taken(bucket, first)
+        old = bisect_left(queue, self._since, key=lambda one: one.number)
+        taken = min(old, self._groups[bucket] if most is None else most)
+        self._queues[bucket] = queue[taken:]
+        if taken == old and most is None:
+            self._overdue.remove(bucket)
+        return queue[:taken]
 
     def _taken(self, bucket: int, members: list[Waiting]) -> Group:
         """A full group with these members, the rest drawn from the bucket and, where it has too few, from shorter ones."""
-        size = self._groups[bucket]
-        members += self._drawn(bucket, size - len(members))
-        own = len(members)
-        shorter = bucket - 1
+        size, source = self._groups[bucket], bucket
         while len(members) < size:
-            members += self._drawn(shorter, size - len(members))
-            shorter -= 1
-        self.held -= size
-        return Group(bucket, members, size - own)
+            members += self._drawn(source, size - len(members))
+            source -= 1
+        return self._counted(bucket, members)
 
-    def _rest(self, bucket: int, promoted: int) -> Group:
-        members = self._drawn(bucket, len(self._queues[bucket]))
+    def _rest(self, bucket: int) -> Group:
+        return self._counted(bucket, self._drawn(bucket, len(self._queues[bucket])))
+
+    def _counted(self, bucket: int, members: list[Waiting]) -> Group:
         self.held -= len(members)
-        return Group(bucket, members, promoted)
+        shorter = self._boundaries[bucket - 1] if bucket else -1
+        return Group(bucket, members, sum(one.length <= shorter for one in members))
 
     def _drawn(self, bucket: int, most: int) -> list[Waiting]:
         queue, random = self._queues[bucket], self._random

@@ -35,7 +35,7 @@ def stream_of(lengths, **options) -> seqpar.BucketStream:
     multiple_of=st.sampled_from([1, 4]),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_sample_comes_out_once_in_a_batch_that_holds_it(
     lengths, buckets, batch_size, ranks, spare, replan_every, remainder, multiple_of, seed
 ) -> None:
@@ -187,16 +187,18 @@ def test_a_buffer_too_small_for_all_buckets_promotes_and_never_fills_before_the_
     assert not any(fillers[: -len(stream.plan.boundaries)])
 
 
-def test_no_sample_waits_for_more_than_ten_buffers() -> None:
-    # Of the long ones a batch would be full after 16,000 samples.
-    lengths = [900 if i % 500 == 0 else 10 + i % 90 for i in range(20_000)]
-    stream = stream_of(lengths, n_buckets=4, batch_size=32, buffer=400)
+@pytest.mark.parametrize("rare", [900, 1])
+def test_no_sample_waits_for_more_than_ten_buffers(rare: int) -> None:
+    # Of the rare ones a batch would be full after 16,000 samples; short ones cannot be joined by shorter ones.
+    lengths = [rare if i % 500 == 0 else 50 + i % 90 for i in range(20_000)]
+    plan = seqpar.plan_buckets(lengths, boundaries=[1, 70, 100, 139, 900], batch_size=32)
+    stream = seqpar.BucketStream(lengths, length=int, plan=plan, buffer=400, seed=0)
     waited = 0
     for samples in stream:
         read = samples.state["read"]
         waited = max(waited, read - 1 - min(samples.batch.real))
     assert waited == stream.metrics().longest_wait
-    assert waited <= 10 * 400
+    assert 8 * 400 < waited <= 10 * 400
 
 
 @pytest.mark.parametrize("remainder", ["fill", "promote"])
