@@ -4,8 +4,7 @@ A padded batch is a line whose rows are cut off it, each with one sequence at it
 bindings fill such a line from its pieces (`laid_out`) and cut the pieces out again (`cut_out`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from seqpar.dispatch.problem import Array
 
@@ -20,8 +19,17 @@ def gaps(lengths: Sequence[int], starts: Sequence[int], size: int) -> list[int]:
     return found
 
 
-def parts(pieces: Sequence[Array], starts: Sequence[int], size: int, blank: Any) -> list[Array]:
-    """The line as a list of arrays to concatenate, where blank(n) makes an array of n steps that hold no sequence."""
+def parts(
+    pieces: Sequence[Array],
+    starts: Sequence[int],
+    size: int,
+    blank: Callable[[int], Array],
+    head: Callable[[Array, int], Array] = lambda x, steps: x[:steps, ...],
+) -> list[Array]:
+    """The line as a list of arrays to concatenate, where blank(n) makes an array of n steps that hold no sequence.
+
+    `head` is how its first steps are taken, where the framework has a quicker way than the standard's.
+    """
     lengths = [piece.shape[0] for piece in pieces]
     between = gaps(lengths, starts, size)
     # Slices of one array cost less than an array for each gap.
@@ -29,8 +37,8 @@ def parts(pieces: Sequence[Array], starts: Sequence[int], size: int, blank: Any)
     line = []
     for gap, piece in zip(between, pieces, strict=False):
         if gap:
-            line.append(empty[:gap, ...])
+            line.append(head(empty, gap))
         line.append(piece)
     if between[-1] or not line:
-        line.append(empty[: between[-1], ...])
+        line.append(head(empty, between[-1]))
     return line
