@@ -153,9 +153,8 @@ class BucketSampler:
                 f"{NAME}: all {len(given)} samples are longer than the plan allows, and it drops those. Plan with their lengths."
             )
         bounds = np.asarray(plan.boundaries)
-        served = np.minimum(given, bounds[buckets])
-        if served.ndim == 1:  # what is cut is cut to the limit, which may be less than the last boundary
-            served = np.minimum(served, plan.limit)
+        # What is cut is cut to the limit, which may be less than the last boundary.
+        served = np.minimum(np.minimum(given, plan.limit), bounds[buckets])
         self._lengths = served.reshape(len(given), -1).sum(1)
         self._capacity = [size * self.ranks_per_step for size in plan.batch_sizes]
         layout, self.remainder = self._laid_out(buckets, remainder, randomness)

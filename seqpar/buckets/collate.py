@@ -115,11 +115,12 @@ class Collator:
 
     def _held(self, given: Ragged, boundary: int, side: int) -> Ragged:
         plan: Any = self.plan
-        if isinstance(plan.boundaries[0], tuple):
-            last, limit = max(pair[side] for pair in plan.boundaries), boundary
-        else:
-            last, limit = plan.boundaries[-1], plan.limit
-        return held(given, boundary, last, limit if plan.on_overflow == "truncate" else None)
+        cuts = plan.on_overflow == "truncate"
+        if not isinstance(plan.boundaries[0], tuple):
+            return held(given, boundary, plan.boundaries[-1], plan.limit if cuts else None)
+        # Each side is cut to its own limit, in whichever bucket the other one puts the pair.
+        limit = plan.limit[side]
+        return held(given.cut(limit) if cuts and max(given.lengths) > limit else given, boundary, None, None)
 
     def _weight(self, batch: Batch | None) -> float:
         if self.normalise is None:

@@ -258,14 +258,17 @@ def test_samples_of_torch_and_jax_stay_theirs_and_numbers_join_them() -> None:
 
 
 def test_pairs_of_lengths_are_padded_on_both_sides() -> None:
-    pairs: Any = replace(PLAN, boundaries=((4, 2), (10, 6)), batch_sizes=(2, 2))
+    pairs: Any = replace(PLAN, boundaries=((4, 2), (10, 6)), batch_sizes=(2, 2), limit=(10, 6))
     given = [{"source": array(i, n, 2), "target": array(i, n // 2), "id": i} for i, n in enumerate(LENGTHS)]
     of = Batch([2, -1], bucket=1, boundary=(10, 6), samples=1, tokens=13)
     for options in ({}, {"sequence": {"source": "input", "target": "output"}}):
         padded, masks, weights = pairs.collator(**options)(pairs.wrap(given).__getitems__(of))
         assert padded["source"].shape == (2, 10, 2) and padded["target"].shape == (2, 6)
         assert [mask.sum(1).tolist() for mask in masks] == [[9, 0], [4, 0]] and weights.tolist() == [1, 0]
-    with pytest.raises(OptionError, match="without their batch|come without"):
+    cutting = replace(pairs, limit=(7, 6), on_overflow="truncate")
+    _, masks, _ = cutting.collate(cutting.wrap(given).__getitems__(of))
+    assert [mask.sum(1).tolist() for mask in masks] == [[7, 0], [4, 0]]
+    with pytest.raises(OptionError, match="come without their batch"):
         pairs.collate(given[:1])
     with pytest.raises(OptionError, match="3 parts of a sample have steps, and the plan has pairs"):
         pairs.collate([{"a": array(0, 3), "b": array(1, 3), "c": array(2, 3)}])

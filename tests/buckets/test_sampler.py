@@ -234,6 +234,7 @@ class PlanOfPairs:
 
     boundaries = ((4, 9), (9, 4), (9, 9))
     batch_sizes = (2, 2, 2)
+    limit = (9, 9)
     prices = (13.0, 13.0, 18.0)
     n_buckets = 3
     key = 1
