@@ -72,21 +72,7 @@ def bucket_or_pack(
     packed: Any = None,
     lengths: Any = None,
 ) -> PackChoice:
-    """`BucketPlan.bucket_or_pack`.
-
-    Parameters
-    ----------
-    cost
-        What a batch costs, as in `plan_buckets`; by default what the plan was made for.
-    capacity
-        Steps of a packed row; by default the longest boundary.
-    rows
-        Rows of a packed batch; by default the plan's batch size at the longest boundary.
-    packed
-        What a packed batch costs, where it was measured by itself; by default the same as a padded one of its shape.
-    lengths
-        The lengths that the plan was made for. Without them the number of rows is estimated from the mean in each bucket.
-    """
+    """`BucketPlan.bucket_or_pack`."""
     if isinstance(plan.boundaries[0], tuple):
         raise OptionError(
             f"{NAME}: the plan has pairs of lengths, which are not packed. Plan each side by itself."

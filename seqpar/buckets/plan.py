@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,9 @@ from seqpar.buckets.rivals import Rival
 from seqpar.errors import OptionError
 
 if TYPE_CHECKING:
+    from seqpar.buckets.collate import Collated, Collator
     from seqpar.buckets.pack_choice import PackChoice
+    from seqpar.buckets.samples import BatchedDataset
 
 Array = Any
 
@@ -119,33 +120,122 @@ class BucketPlan:
         """The next longer bucket, -1 behind the longest."""
         return bucket + 1 if bucket + 1 < self.n_buckets else -1
 
-    def wrap(self, dataset: Any) -> Any:
-        """A dataset whose batches hold fillers and know their bucket: for a data loader, together with `collate`."""
+    def wrap(self, dataset: Any) -> "BatchedDataset":
+        """A dataset whose batches hold fillers and know their bucket: for a data loader, together with `collate`.
+
+        `dataset` is map-style, or a list. The result fetches for `__getitems__(batch)` the real samples of a `Batch`, together if
+        the dataset has `__getitems__`, and gives None for fillers.
+
+        Examples
+        --------
+        >>> import numpy as np, seqpar
+        >>> strokes = [np.full(length, 1.0) for length in (2, 4, 3, 7)]
+        >>> lengths = [len(stroke) for stroke in strokes]
+        >>> plan = seqpar.plan_buckets(lengths, 2, batch_size=2)
+        >>> data = plan.wrap(strokes)
+        >>> for batch in seqpar.BucketSampler(plan, lengths, seed=0, shuffle=False):
+        ...     padded, mask, weights = plan.collate(data.__getitems__(batch))
+        ...     print(padded.shape, mask.sum(), weights)
+        (2, 4) 6 [1. 1.]
+        (2, 4) 3 [1. 0.]
+        (2, 7) 7 [1. 0.]
+
+        PyTorch does the same by itself::
+
+            loader = torch.utils.data.DataLoader(
+                plan.wrap(dataset), batch_sampler=sampler, collate_fn=plan.collate, num_workers=4
+            )
+        """
         from seqpar.buckets.collate import wrap
 
         return wrap(self, dataset)
 
-    def collate(self, samples: Any) -> tuple[Any, Array, Array]:
-        """Samples of one batch as (padded, mask, weights), in the shape of their bucket."""
+    def collate(self, samples: Any) -> "Collated":
+        """Samples of one batch as (padded, mask, weights), in the shape of their bucket.
+
+        Samples are arrays ``(length, ...)`` of any framework, or tuples, named tuples and dicts of such. Parts with at least one
+        axis are sequences, equally long within a sample; numbers are stacked, and anything else is listed. Fillers have
+        weight 0. Where that is not what the samples are, `collator` takes choices.
+        """
         from seqpar.buckets.collate import collate
 
         return collate(self, samples)
 
-    def collator(self, **options: Any) -> Callable[[Any], tuple[Any, Array, Array]]:
-        """`collate` with choices: `sequence=` which parts of a sample have steps, `value=` of the padding, `normalise=`."""
+    def collator(self, sequence: Any = None, value: Any = 0, normalise: str | None = None) -> "Collator":
+        """`collate` with choices, as a function of the samples.
+
+        Parameters
+        ----------
+        sequence
+            Which parts of a sample have steps: True or False for each, in the containers of a sample, or one for all below. Parts
+            of a dict that are left out are judged by the rule. For pairs of lengths: "input", "output" or False.
+        value
+            What padding and fillers are filled with: one number, or likewise one for each part.
+        normalise
+            ``"samples"`` or ``"tokens"``: the weight of a sample is `ranks / total`, with the samples or steps of all batches in
+            its group. Then the mean over the batches of a group, on whichever ranks they are, of ``sum(weights * losses)`` for
+            losses of samples, or ``sum(weights[:, None] * where(mask, losses, 0))`` for losses of steps, is exactly the global
+            mean. `DistributedDataParallel` takes that mean over ranks; gradients that a rank accumulates over its batches of a
+            group are to be divided by their number.
+
+        Examples
+        --------
+        >>> import numpy as np, seqpar
+        >>> plan = seqpar.plan_buckets([2, 3], 1, batch_size=3)
+        >>> collate = plan.collator(sequence={"pen": False}, value={"letters": -1})
+        >>> samples = [{"letters": np.arange(n), "pen": np.ones(2), "writer": n} for n in (2, 3)]
+        >>> padded, mask, weights = collate(samples)
+        >>> padded["letters"]
+        array([[ 0,  1, -1],
+               [ 0,  1,  2],
+               [-1, -1, -1]])
+        >>> padded["pen"].shape, padded["writer"], weights
+        ((3, 2), array([2, 3, 0]), array([1., 1., 0.], dtype=float32))
+        """
         from seqpar.buckets.collate import collator
 
-        return collator(self, **options)
+        return collator(self, sequence, value, normalise)
 
-    def bucket_or_pack(self, cost: Cost | None = None, **options: Any) -> "PackChoice":
-        """Whether these buckets or sequences laid end to end cost less."""
+    def bucket_or_pack(
+        self,
+        cost: Cost | None = None,
+        *,
+        capacity: int | None = None,
+        rows: int | None = None,
+        packed: Cost | None = None,
+        lengths: Any = None,
+    ) -> "PackChoice":
+        """Whether these buckets or sequences laid end to end (`seqpar.pack_batch`) cost less.
+
+        Parameters
+        ----------
+        cost
+            What a batch costs, as in `plan_buckets`; by default what the plan was made for.
+        capacity
+            Steps of a packed row; by default the longest boundary.
+        rows
+            Rows of a packed batch; by default the plan's batch size at the longest boundary.
+        packed
+            What a packed batch costs, where that was measured by itself; by default what a padded one of its shape does.
+        lengths
+            The lengths that the plan was made for. Without them the number of rows is estimated from the mean in each bucket.
+
+        Examples
+        --------
+        >>> import seqpar
+        >>> lengths = [3, 5, 4, 8, 4]
+        >>> plan = seqpar.plan_buckets(lengths, 2)
+        >>> print(plan.bucket_or_pack(lengths=lengths))
+        Pack: an epoch takes 24 steps packed in rows of 8 steps (0.0 % padding), against 28 steps in buckets (14.3 % padding);
+        packing leaves less padding.
+        """
         from seqpar.buckets.pack_choice import bucket_or_pack
 
-        return bucket_or_pack(self, cost, **options)
+        return bucket_or_pack(self, cost, capacity=capacity, rows=rows, packed=packed, lengths=lengths)
 
     def __repr__(self) -> str:
         sizes = "" if self.batch_sizes is None else f", batch_sizes={_few(self.batch_sizes)}"
-        return f"BucketPlan({_few(self.boundaries)}{sizes}, padding={self.padding:.2%})"
+        return f"{type(self).__name__}({_few(self.boundaries)}{sizes}, padding={self.padding:.2%})"
 
     def __str__(self) -> str:
         from seqpar.buckets.plan_table import table
