@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from seqpar.buckets.loss import normalised_loss
     from seqpar.buckets.memory_fitting import fit_memory
     from seqpar.buckets.memory_model import MemoryModel
+    from seqpar.buckets.pack_choice import PackChoice
     from seqpar.buckets.packing import PackedBatch, pack_batch
     from seqpar.buckets.padding import PaddedBatch, pad_batch
+    from seqpar.buckets.pair_plan import PairPlan
     from seqpar.buckets.plan import BucketPlan
     from seqpar.lstsq_accumulator import LstsqAccumulator
     from seqpar.tall.cross_validation import CrossValidation
@@ -64,8 +66,10 @@ __all__ = [  # noqa: RUF022 (QR is a class, and sorted as one)
     "MatrixRecurrence",
     "MemoryModel",
     "NewtonConfig",
+    "PackChoice",
     "PackedBatch",
     "PaddedBatch",
+    "PairPlan",
     "QR",
     "QRInfo",
     "QRWithInfo",
@@ -109,8 +113,10 @@ _LATER = {
     "ImplicitQ": "seqpar.tall.implicit",
     "LstsqAccumulator": "seqpar.lstsq_accumulator",
     "MemoryModel": "seqpar.buckets.memory_model",
+    "PackChoice": "seqpar.buckets.pack_choice",
     "PackedBatch": "seqpar.buckets.packing",
     "PaddedBatch": "seqpar.buckets.padding",
+    "PairPlan": "seqpar.buckets.pair_plan",
     "RidgePath": "seqpar.tall.ridge_path",
     "fit_memory": "seqpar.buckets.memory_fitting",
     "measure_cost": "seqpar.buckets.cost_measuring",
