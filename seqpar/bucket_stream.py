@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqpar.buckets.batch import FILLER, Batch
-from seqpar.buckets.lengths import histogram
 from seqpar.buckets.permutation import key_of
 from seqpar.buckets.sampler_options import integer, one_of
 from seqpar.buckets.stream_batch import StreamBatch, collate, collator
@@ -53,7 +52,8 @@ class BucketStream:
     plan
         The plan to begin with, rather than one for the first buffer.
     seed, rank, world_size, ranks_per_step, remainder
-        As for `seqpar.BucketSampler`. Every rank reads the same iterable and takes its own batches of each group.
+        As for `seqpar.BucketSampler`. Every rank reads the same iterable and takes its own batches of each group:
+        where ``state_dict()["lengths"]``, a checksum of the lengths read, differs between ranks, their iterables do.
     workers
         In a data loader with several worker processes each of them has a copy of the stream. "error" refuses to give everything
         out several times. "share": each reads the whole of the iterable and gives out its share, so that batches come in
@@ -234,7 +234,7 @@ class BucketStream:
         start = None
         if read.start:
             own = self._given is not None and self._given.boundaries == read.start
-            start = self._given if own else self._planning.of(read.start, histogram(name, read.start))
+            start = self._given if own else self._planning.unseen(read.start)
         self._plans = Plans(self._planning, start, read.epoch, read.shapes)
         self._pass = None
         self._leave(read.epoch)

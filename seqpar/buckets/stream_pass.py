@@ -15,7 +15,7 @@ from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.stream_metrics import Counts
 from seqpar.buckets.stream_plans import NAME, Planning, Plans, check_group
 from seqpar.buckets.stream_queues import PATIENCE, Queues, Waiting
-from seqpar.errors import DtypeError, OptionError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError
 
 RECENT = 10
 """Plans are made from this many times the buffer of lengths, the last ones that were read."""
@@ -115,6 +115,10 @@ class Pass:
                 self._ended = True
                 break
             try:
+                if sample is None:
+                    raise ArrayTypeError(
+                        f"{NAME}: sample {self.read} is None, which stands for a filler. Leave it out."
+                    )
                 length = length_of(sample)
                 if type(length) is not int or length < 0:
                     length = self._whole(length)
@@ -186,7 +190,7 @@ class Pass:
         assert plan.batch_sizes is not None
         ranks = self._planning.ranks
         self._queues.arrange(plan.boundaries, [size * ranks for size in plan.batch_sizes], plan.prices)
-        self._longest = plan.limit
+        self._longest = self._planning.limit(plan.limit, plan)
 
     def _counted(self, bucket: int, members: list[Waiting], promoted: int) -> StreamGroup:
         plan, counts = self._plans.present, self.counts

@@ -79,7 +79,7 @@ class Planning:
             )
         if self.fixed:
             return plan
-        own = self.of(plan.boundaries, histogram(NAME, plan.boundaries))
+        own = self.unseen(plan.boundaries)
         if plan.batch_sizes is None:
             return own
         if plan.batch_sizes != own.batch_sizes:
@@ -106,6 +106,11 @@ class Planning:
     def of(self, boundaries: Sequence[int], given: Histogram) -> BucketPlan:
         """The plan of these boundaries for lengths."""
         return self._plan(given, boundaries=boundaries, max_length=self.max_length)
+
+    def unseen(self, boundaries: Sequence[int]) -> BucketPlan:
+        """The plan of these boundaries when no lengths are known: one for each of them."""
+        most = boundaries[-1] if self.max_length is None else self.max_length
+        return self.of(boundaries, histogram(NAME, np.minimum(boundaries, most)))
 
     def among(self, shapes: Iterable[int], number: int, given: Histogram) -> BucketPlan:
         """The best plan whose boundaries are among these, of which one at least holds all lengths."""

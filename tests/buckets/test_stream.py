@@ -265,6 +265,11 @@ def test_a_sample_that_does_not_say_its_length_is_refused(sample) -> None:
         list(seqpar.BucketStream([sample], batch_size=1, seed=0))
 
 
+def test_none_is_no_sample() -> None:
+    with pytest.raises(ArrayTypeError, match="sample 1 is None, which stands for a filler"):
+        list(stream_of([3, None], length=lambda sample: 3, batch_size=2))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -64,6 +64,16 @@ def test_the_state_of_the_stream_is_that_of_its_last_batch() -> None:
     assert [facts(samples) for samples in again] == [b for b in uninterrupted() if b[2]["epoch"] == 1]
 
 
+def test_a_second_pass_goes_on_with_boundaries_beyond_the_greatest_length() -> None:
+    options = {"max_length": 100, "multiple_of": 64, "on_overflow": "drop"}
+    whole = stream(**options)
+    list(whole)
+    second = [facts(samples) for samples in whole]
+    again = stream(**options)
+    again.load_state_dict(second[20][-1])
+    assert [facts(samples) for samples in again] == second[21:]
+
+
 def test_a_loaded_state_is_the_state_until_iteration_begins() -> None:
     state = uninterrupted()[50][-1]
     again = stream()
