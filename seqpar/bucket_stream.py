@@ -37,8 +37,9 @@ class BucketStream:
         A function from a sample to its number of steps. By default ``shape[0]`` of an array and `len` of anything else but
         tuples and mappings, where it cannot be told which part has the steps.
     buffer
-        The most samples that are held at a time. Less than a largest group is an error; with fewer than the groups of all
-        buckets together, samples ride in longer buckets now and then (`metrics().promoted`).
+        The most samples that are held at a time. Boundaries so short that a group of them has more are not chosen, and if there
+        is no other one, that is an error. With less than the groups of all buckets together, samples ride in longer buckets
+        now and then (`metrics().promoted`).
     n_buckets, cost, multiple_of, max_padding, max_length, batch_size, max_tokens, memory, batch_multiple_of, on_overflow
         As for `seqpar.plan_buckets`. A rule for batch sizes is needed, or a `plan` with batch sizes, which then stays.
     cut

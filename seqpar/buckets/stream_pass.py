@@ -83,7 +83,7 @@ class Pass:
             )
         if self._plans.present is None:
             self._reviewed = self.read
-            self._arrange(self._plans.first(self._recent, self._at))
+            self._arrange(self._plans.first(self._recent, self._ended, self._at))
         elif not self._planning.fixed and self.read - self._reviewed >= self._replan_every:
             self._reviewed = self.read
             found = self._plans.review(self._recent, self._queues.longest, self._at)

@@ -98,10 +98,32 @@ class Planning:
         most = length if self.max_length is None else min(length, self.max_length)
         return min(most, self.rules.longest(step, _up(most, step)))
 
-    def free(self, given: Histogram) -> BucketPlan:
-        """The best plan for lengths."""
+    def free(self, given: Histogram, whole: bool = False) -> BucketPlan:
+        """The best plan for lengths, with groups that the buffer holds unless they are those of the `whole` stream."""
         most = None if self.n_buckets is not None or self.max_shapes is None else min(self.max_shapes, CURVE)
-        return self._plan(given, n_buckets=self.n_buckets, max_buckets=most, max_length=self.max_length)
+        choice = {"n_buckets": self.n_buckets, "max_buckets": most, "max_length": self.max_length}
+        least = 0 if whole else self._least(int(given.lengths[-1]))
+        if least <= given.lengths[0]:
+            return self._plan(given, **choice)
+        lifted = histogram(NAME, (np.maximum(given.lengths, least), given.counts))
+        return self.of(self._plan(lifted, **choice).boundaries, given)
+
+    def _least(self, longest: int) -> int:
+        """The least boundary of which the buffer holds a group, 0 if it does not even hold one of the longest."""
+        step = self.multiple_of
+        low, high = 1, _up(longest, step) // step
+        while low < high:
+            middle = (low + high) // 2
+            if self._group(middle * step) <= self.buffer:
+                high = middle
+            else:
+                low = middle + 1
+        return min(low * step, longest) if self._group(low * step) <= self.buffer else 0
+
+    def _group(self, boundary: int) -> int:
+        sizes = self.rules.sizes(np.asarray([boundary]))
+        assert sizes is not None
+        return int(sizes[0]) * self.ranks
 
     def of(self, boundaries: Sequence[int], given: Histogram) -> BucketPlan:
         """The plan of these boundaries for lengths."""
@@ -168,9 +190,9 @@ class Plans:
         found.present, found.history, found.reviews = self.present, list(self.history), self.reviews
         return found
 
-    def first(self, lengths: Iterable[int], at: tuple[int, int, int]) -> BucketPlan:
-        """The plan for a full buffer, or for the whole of a shorter stream."""
-        return self._adopt(self._planning.free(_coarse(lengths)), at, "first", 0.0)
+    def first(self, lengths: Iterable[int], whole: bool, at: tuple[int, int, int]) -> BucketPlan:
+        """The plan for a full buffer, or for the `whole` of a shorter stream."""
+        return self._adopt(self._planning.free(_coarse(lengths), whole), at, "first", 0.0)
 
     def longer(self, length: int, lengths: Iterable[int], at: tuple[int, int, int]) -> BucketPlan | None:
         """A plan that holds a longer sample too, or None if that is one shape too many."""

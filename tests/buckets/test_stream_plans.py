@@ -183,3 +183,14 @@ def test_what_the_plans_were_and_why_is_kept() -> None:
     assert stream.plans[0].why == "first" and stream.plans[0].read == 500
     assert stream.plans[1].why == "longer" and stream.plans[1].read == 2_000
     assert stream.plans[-1].plan is stream.plan
+
+
+def test_boundaries_of_which_the_buffer_holds_no_group_are_not_chosen() -> None:
+    lengths = [*range(1, 101)] * 20
+    options = {"batch_size": None, "max_tokens": 1_000, "n_buckets": 4, "world_size": 2}
+    used = boundaries(stream_of(lengths, buffer=100, **options))
+    # Two ranks with 50 samples of 20 steps each, or fewer longer ones.
+    assert min(used) >= 20
+    # A stream that ends before the buffer is full may have any.
+    whole = stream_of(lengths, buffer=2_001, **options)
+    assert min(boundaries(whole)) == seqpar.plan_buckets(lengths, 4).boundaries[0]
