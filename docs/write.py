@@ -6,8 +6,8 @@
 Parts: "capabilities", the table of kernels; "api", the reference of every public name from its docstring; "zoo", every cell with
 its parameters and equations; "figures",
 promised and measured, "others", what was measured beside them, "evidence" and "peers", what each way of solving a nonlinear
-recurrence came to, and "cells" and "sizes", what recurrent networks take and what everybody else's take, from the records under
-benchmarks/results.
+recurrence came to, "cells" and "sizes", what recurrent networks take and what everybody else's take, and "buckets", "savings",
+"strokes" and "ranks", what plans of buckets save, from the records under benchmarks/results.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 import seqpar
 from seqpar.cells import Cell
 from seqpar.cells.program import Parameter
-from seqpar_bench import capabilities
+from seqpar_bench import buckets_tables, capabilities
 from seqpar_bench.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -346,6 +346,30 @@ def sizes() -> str:
     return markdown(header, rows)
 
 
+def buckets() -> str:
+    """Padding of the best boundaries and of others."""
+    return markdown(*buckets_tables.padding(_rows("padding")))
+
+
+def savings() -> str:
+    """Buckets for the least time against buckets for the least padding."""
+    return markdown(*buckets_tables.savings(_rows("time against padding")))
+
+
+def strokes() -> str:
+    """Training on made-up handwriting, and its pictures."""
+    pictures = [
+        f"![Loss by epoch and by time, and what an epoch takes](../{path.relative_to(ROOT).as_posix()})"
+        for path in sorted((ROOT / "benchmarks" / "results").glob("*/buckets_strokes.png"))
+    ]
+    return "\n\n".join([markdown(*buckets_tables.strokes(_rows("pen strokes"))), *pictures])
+
+
+def ranks() -> str:
+    """Eight ranks that wait for each other."""
+    return markdown(*buckets_tables.ranks(_rows("eight ranks")))
+
+
 def _rows(table: str) -> Iterator[dict[str, Any]]:
     for path in _records():
         yield from json.loads(path.read_text()).get("tables", {}).get(table, [])
@@ -369,6 +393,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "peers": peers,
     "cells": cells,
     "sizes": sizes,
+    "buckets": buckets,
+    "savings": savings,
+    "strokes": strokes,
+    "ranks": ranks,
     "zoo": zoo,
 }
 

@@ -1,4 +1,4 @@
-"""Figure 1 of `plan_buckets`: the reference optima with what other choices of boundaries pad, and all choices tried one by one."""
+"""Figure 1 of `plan_buckets`: the reference optima, what other choices of boundaries pad, and all choices tried one by one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ def optima(record: Record, rounds: int) -> None:
             )
     record.tables["padding"] = rows
     record.tables["random batches"] = [
-        {"workload": workload.name, "batch": size, "padding": round(100 * _random(samples(workload), size), 2)}
+        {
+            "workload": workload.name,
+            "batch": size,
+            "padding": round(100 * _random(samples(workload), size), 2),
+        }
         for workload, size in zip(WORKLOADS, BATCHES_OF, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""The lengths that figures of `plan_buckets` are measured on: two lognormal workloads, drawn in one order, as histograms or samples."""
+"""The lengths that figures of `plan_buckets` are measured on: two lognormal workloads, as histograms or as samples."""
 
 from __future__ import annotations
 

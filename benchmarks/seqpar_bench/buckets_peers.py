@@ -1,7 +1,7 @@
-"""What plans are held against: all choices there are, one by one; and the same optimum from a table of all pairs of lengths, in NumPy.
+"""What plans are held against: all choices there are, one by one; and the optimum from a table of all pairs of lengths, in NumPy.
 
-Both are written from the definition and share nothing with seqpar: a sample goes to the smallest boundary that holds it, and costs
-what a sample costs there.
+Both are written from the definition and share nothing with seqpar: a sample goes to the smallest boundary that holds it, and
+costs what a sample costs there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def brute_force(
     lengths: Array, counts: Array, price: Array, buckets: int, extra: float = 0.0
 ) -> tuple[float, tuple[int, ...]]:
     """The least cost of at most so many buckets, and the positions where they end: every choice is tried."""
-    return min((cost_of(lengths, counts, price, ends, extra), ends) for ends in _choices(len(lengths), buckets))
+    return min(
+        (cost_of(lengths, counts, price, ends, extra), ends) for ends in _choices(len(lengths), buckets)
+    )
 
 
 def _choices(distinct: int, buckets: int) -> Iterator[tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Made-up online handwriting: characters written with a pen, as steps (dx, dy, pen up), to be told apart by a recurrent network.
 
-A class of characters is one to three smooth strokes. Whoever writes one shifts, slants and bends it, and writes fast or slowly: the
-number of steps is lognormal, so a few characters are many times as long as most. Everything follows from a seed.
+A class of characters is one to three smooth strokes. Whoever writes one turns, slants and bends it, and writes fast or slowly:
+the number of steps is lognormal, so a few characters are many times as long as most. Everything follows from a seed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 
 Array = Any
 CLASSES, HARMONICS = 12, 4
-LEAST, MOST = 8, 512
+LEAST, MOST = 8, 400
 """Steps of a character."""
 TYPICAL, SPREAD = 28.0, 0.75
 """Steps of one stroke, the median over writers; and the deviation of the logarithm of how slowly they write."""
-BENT, SHAKY = 0.25, 0.02
+BENT, SHAKY = 0.4, 0.02
 """How far curves of one class differ from one another, and single points from their curve, in sizes of a character."""
 
 
@@ -55,9 +55,9 @@ def _one(curves: Array, rng: np.random.Generator) -> Array:
     """A character of these curves in somebody's hand."""
     strokes = len(curves)
     bent = curves + _curves(rng, strokes, BENT)
-    angle, slant, size = 0.2 * rng.standard_normal(), 0.2 * rng.standard_normal(), np.exp(0.2 * rng.standard_normal())
+    angle, slant, size = 0.2 * rng.standard_normal(3)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    bent = bent @ (size * turn @ np.array([[1.0, 0.0], [slant, 1.0]]))
+    bent = bent @ (np.exp(size) * turn @ np.array([[1.0, 0.0], [slant, 1.0]]))
     total = int(np.clip(np.rint(TYPICAL * strokes * np.exp(SPREAD * rng.standard_normal())), LEAST, MOST))
     points, ups = [], []
     for stroke, count in zip(bent, _shares(total, strokes), strict=True):

@@ -31,7 +31,8 @@ def planning(record: Record, rounds: int) -> None:
     found = _child(str(rounds))
     for case, (workload, number, limit) in zip(found["cases"], LIMITS, strict=True):
         times = {who: Samples(tuple(seconds)) for who, seconds in case["seconds"].items()}
-        text = f"{workload.name}, {case['distinct']:,} distinct lengths, {number} buckets: time of a plan from a histogram, one core"
+        what = f"{workload.name}, {case['distinct']:,} distinct lengths, {number} buckets"
+        text = f"{what}: time of a plan from a histogram, one core"
         group = f"2 {workload.name}, {number} buckets"
         record.add(
             [Figure("2", text, 1e3 * times["plan_buckets"].median, limit, "at most", "ms", group)],
@@ -67,7 +68,8 @@ def _child(what: str, **environment: str) -> Any:
 
 def measure(rounds: int) -> dict[str, Any]:
     """Seconds of plans, and of the same optimum in NumPy."""
-    cases, numpy_ways = [], {}
+    cases = []
+    numpy_ways: dict[str, Thunk] = {}
     for workload, number, _ in LIMITS:
         given = histogram(workload)
         lengths = samples(workload)

@@ -27,7 +27,7 @@ LEAST, MOST = 0.98, 0.5
 
 
 def eight_ranks(record: Record, rounds: int) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for workload in WORKLOADS:
         lengths = samples(workload)[:DATA]
         for who in WHO:

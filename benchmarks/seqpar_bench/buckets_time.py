@@ -21,7 +21,10 @@ from seqpar_bench.record import Figure, Record
 
 Array = Any
 Plans = dict[str, seqpar.BucketPlan]
-SIZES = [(16, 512), (16, 64), (64, 128), (64, 16), (256, 32), (256, 4), (1024, 8), (1024, 2), (4096, 8), (4096, 1), (16384, 2)]  # fmt: skip
+SIZES = [
+    *((16, 512), (16, 64), (64, 128), (64, 16), (256, 32), (256, 4)),
+    *((1024, 8), (1024, 2), (4096, 8), (4096, 1), (16384, 2)),
+]
 """(length, batch) that are timed for the model."""
 BUCKETS = 8
 BUDGET = {SPEECH: 8192, TEXT: 32768}
@@ -116,9 +119,7 @@ def whole_epochs(who: str, plans: Plans, lengths: Array, rounds: int) -> dict[st
             for name, batch in zip(plans, batches, strict=True):
                 if batch is not None:
                     own = [data[i] for i in batch.real]
-                    x, mask, _, _ = seqpar.pad_batch(
-                        own, boundary=batch.boundary, batch_size=len(batch)
-                    )
+                    x, mask, _, _ = seqpar.pad_batch(own, boundary=batch.boundary, batch_size=len(batch))
                     spent[name] += _seconds(trainings[name], x, mask, batch.tokens)
         for name, seconds in spent.items():
             found[name].append(seconds)

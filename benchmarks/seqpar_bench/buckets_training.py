@@ -1,4 +1,4 @@
-"""A step of training on a padded batch, as figures of `plan_buckets` time it: a GRU of torch.nn, or our kernel with its parameters.
+"""A step of training on a padded batch, as figures of `plan_buckets` time it: torch.nn.GRU, or our kernel with its parameters.
 
 PyTorch is kept on one thread: at these sizes a second one gains little, and threads that spin after a step would be timed with
 the next one.
@@ -67,9 +67,7 @@ class Training:
 
 def measured_cost(training: Training, sizes: list[tuple[int, int]], repeats: int) -> seqpar.CostModel:
     """The time of a step as seqpar fits it to a few."""
-    return seqpar.measure_cost(
-        training.step, sizes, inputs=training.inputs, repeats=repeats, progress=False
-    )
+    return seqpar.measure_cost(training.step, sizes, inputs=training.inputs, repeats=repeats, progress=False)
 
 
 def sequences(lengths: Array) -> list[Array]:

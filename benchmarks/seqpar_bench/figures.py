@@ -1,6 +1,7 @@
 """Measure every promised figure of an operation in one run and write it down.
 
-    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence | cells | qr]
+    python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence | cells | qr |
+                                    buckets]
 
 prints a table of promised and measured and writes benchmarks/results/<machine>/<operation>.json. What cannot run
 is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
@@ -15,6 +16,12 @@ from pathlib import Path
 
 from seqpar_bench import (
     accuracy,
+    buckets,
+    buckets_batches,
+    buckets_planning,
+    buckets_ranks,
+    buckets_strokes,
+    buckets_time,
     cells,
     cells_cases,
     cells_memory,
@@ -81,6 +88,13 @@ OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
         "3": (tall.least_squares, tall.accuracy),
         "4": (tall_stream.streamed,),
         "extra": (tall.other_sizes,),
+    },
+    "buckets": {
+        "1": (buckets.optima, buckets.every_choice),
+        "2": (buckets_planning.planning,),
+        "3": (buckets_time.least_time, buckets_strokes.strokes),
+        "4": (buckets_ranks.eight_ranks,),
+        "extra": (buckets_batches.sampling, buckets_batches.padding, buckets_batches.packing),
     },
 }
 ASKED = {"more"}
