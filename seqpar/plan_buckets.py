@@ -1,35 +1,26 @@
-"""`seqpar.plan_buckets`: the best lengths to pad sequences to."""
+"""`seqpar.plan_buckets`: the best lengths to pad sequences to.
+
+What it does is in `seqpar.buckets.planning`, which is loaded with the first plan.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from seqpar.algorithms.whole_batches import whole_cost
-from seqpar.buckets.batch_sizes import Batching, Memory, amount, batching, count
-from seqpar.buckets.cuts import Cuts, free_cuts, hull_cuts
-from seqpar.buckets.kernels import NAME, Search, problem
-from seqpar.buckets.lengths import Histogram, binned, histogram, padding, summed
-from seqpar.buckets.overflow import fitting, own_boundaries
-from seqpar.buckets.plan import BucketPlan
-from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
-from seqpar.buckets.rivals import RIVALS, Rival
-from seqpar.buckets.whole_batches import whole_cuts
-from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import face
-from seqpar.dispatch.frameworks import binding_for
-from seqpar.dispatch.options import NO_WISH, Request, check_wish
-from seqpar.dispatch.problem import Problem
-from seqpar.errors import OptionError
 
-Array = Any
+if TYPE_CHECKING:
+    from seqpar.buckets.batch_sizes import Memory
+    from seqpar.buckets.plan import BucketPlan
+
 CURVE = 32
 """Numbers of buckets that the curve always covers, and the most that a free choice without a price takes."""
 
 
 def plan_buckets(
     lengths: Any,
-    n_buckets: int | None = None,
+    n_buckets: int | tuple[int, int] | None = None,
     *,
     cost: Any = "padding",
     shape_price: float = 0.0,
@@ -38,9 +29,9 @@ def plan_buckets(
     batch_size: int | None = None,
     memory: Memory | None = None,
     batch_multiple_of: int = 1,
-    max_length: int | None = None,
+    max_length: int | tuple[int, int] | None = None,
     on_overflow: str = "error",
-    boundaries: Sequence[int] | None = None,
+    boundaries: Sequence[Any] | None = None,
     max_padding: float = 0.1,
     max_buckets: int | None = None,
     ranks_per_step: int = 1,
@@ -56,10 +47,12 @@ def plan_buckets(
     ----------
     lengths
         Number of steps of each sequence: a list or a 1-D integer array of any framework, read on the host; or a histogram, as a
-        tuple `(lengths, counts)`.
+        tuple `(lengths, counts)`. Or pairs (input, output), as an (N, 2) array: the result is then a `seqpar.PairPlan`, whose
+        boundaries are pairs, its search is a heuristic (`seqpar.buckets.pair_search`), `cost` is a function of (length_in,
+        length_out, batch), and budgets of steps are about both lengths together.
     n_buckets
         How many buckets. None: with a `shape_price` the number that costs least, without one the smallest number whose
-        padding is at most `max_padding`, 32 at most.
+        padding is at most `max_padding`, 32 at most. Of pairs (Q1, Q2) as well: Q1 buckets of inputs with Q2 of outputs in each.
     cost
         What is minimised: "padding", the number of padded steps; or the time of a step as a function of (length, batch), as
         `seqpar.measure_cost` makes it, or as a mapping `{(length, batch): time}` with a full grid.
@@ -95,232 +88,25 @@ def plan_buckets(
     >>> plan_buckets([3, 5, 5, 8, 90, 100], 2, max_tokens=400, multiple_of=16).batch_sizes
     (25, 3)
     """
-    call = _checked(
-        lengths, n_buckets, cost, shape_price, multiple_of, max_tokens, batch_size, memory, batch_multiple_of,
-        max_length, on_overflow, boundaries, max_padding, max_buckets, ranks_per_step, whole_batches, method, backend,
+    from seqpar.buckets.planning import planned
+
+    return planned(
+        lengths, n_buckets, method, backend, cost=cost, shape_price=shape_price, multiple_of=multiple_of,
+        max_tokens=max_tokens, batch_size=batch_size, memory=memory, batch_multiple_of=batch_multiple_of,
+        max_length=max_length, on_overflow=on_overflow, boundaries=boundaries, max_padding=max_padding,
+        max_buckets=max_buckets, ranks_per_step=ranks_per_step, whole_batches=whole_batches,
     )  # fmt: skip
-    return _own(call) if call.own is not None else _best(call)
-
-
-class _Checked(NamedTuple):
-    """Arguments without errors, and the lengths as they are padded."""
-
-    real: Histogram
-    """After cutting and leaving out."""
-    ends: Array
-    """Boundaries to choose from."""
-    at: Array
-    """For each distinct length which of them is the first that holds it."""
-    own: Array | None
-    cost: Cost
-    price: Array
-    sizes: Array | None
-    batching: Batching
-    number: int | None
-    shape_price: float
-    max_padding: float
-    max_buckets: int | None
-    whole_batches: bool
-    request: Request
-    facts: dict[str, Any]
-    """Fields of the plan that are known already."""
-
-    @property
-    def counts(self) -> Array:
-        return summed(self.at, self.real.counts, self.ends.size)
-
-    @property
-    def tokens(self) -> Array:
-        return summed(self.at, self.real.counts * self.real.lengths, self.ends.size)
-
-    def groups(self) -> Groups:
-        return groups(self.price, self.counts)
-
-    @property
-    def most(self) -> int:
-        """The largest number of buckets that is looked at."""
-        if self.number is not None:
-            return max(self.number, CURVE)
-        return CURVE if self.max_buckets is None else self.max_buckets
-
-    @property
-    def binding(self) -> Binding:
-        return binding_for(np.ndarray)
-
-    def problem(self) -> Problem:
-        groups = self.groups().ends.size
-        return problem(groups, Search(min(self.most, groups)))
-
-
-def _checked(
-    lengths: Any, n_buckets: Any, cost: Any, shape_price: Any, multiple_of: Any, max_tokens: Any, batch_size: Any,
-    memory: Any, batch_multiple_of: Any, max_length: Any, on_overflow: Any, boundaries: Any, max_padding: Any,
-    max_buckets: Any, ranks_per_step: Any, whole_batches: bool, method: str, backend: str | None,
-) -> _Checked:  # fmt: skip
-    check_wish(NAME, method, backend, None)
-    given = histogram(NAME, lengths)
-    rules = batching(NAME, batch_size, max_tokens, memory, batch_multiple_of)
-    step = count(NAME, "multiple_of", multiple_of)
-    ranks = count(NAME, "ranks_per_step", ranks_per_step)
-    number = None if n_buckets is None else count(NAME, "n_buckets", n_buckets)
-    most = None if max_buckets is None else count(NAME, "max_buckets", max_buckets)
-    cap = None if max_length is None else count(NAME, "max_length", max_length)
-    if on_overflow not in ("error", "truncate", "drop"):
-        raise OptionError(f"{NAME}: on_overflow={on_overflow!r} is not 'error', 'truncate' or 'drop'.")
-    function = read_cost(NAME, cost)
-    own = None if boundaries is None else own_boundaries(boundaries, number, step)
-    real, facts = fitting(given, rules, step, cap, on_overflow, own)
-    if own is None:
-        padded = np.maximum(-(-real.lengths // step), 1) * step
-        ends = padded[np.append(padded[1:] > padded[:-1], True)]
-    else:
-        ends = own
-    sizes = rules.sizes(ends)
-    if whole_batches and sizes is None:
-        raise OptionError(
-            f"{NAME}: whole_batches=True counts batches, and no rule says how large one is. "
-            "Give batch_size=, max_tokens= or memory=."
-        )
-    return _Checked(
-        real=real,
-        ends=ends,
-        at=np.searchsorted(ends, real.lengths),
-        own=own,
-        cost=function,
-        price=prices(NAME, function, ends, sizes),
-        sizes=sizes,
-        batching=rules,
-        number=number,
-        shape_price=amount(NAME, "shape_price", shape_price),
-        max_padding=amount(NAME, "max_padding", max_padding),
-        max_buckets=most,
-        whole_batches=bool(whole_batches),
-        # Not the overlay of `seqpar.options`: it is about arrays, and few of its names mean anything here.
-        request=NO_WISH
-        if (method, backend) == ("auto", None)
-        else Request(method, backend, source="explicit"),
-        facts={
-            **facts,
-            "limit": int(ends[-1]) if cap is None else min(cap, int(ends[-1])),
-            "ranks_per_step": ranks,
-            "multiple_of": step,
-            "on_overflow": on_overflow,
-            "histogram": binned(real),
-        },
-    )
-
-
-def _best(call: _Checked) -> BucketPlan:
-    cuts = _cuts(call)
-    curve = cuts.curve + call.shape_price * np.arange(1, cuts.curve.size + 1)
-    notes = list(cuts.notes)
-    if call.number is not None:
-        number = most = min(call.number, curve.size)
-        if most < call.number:
-            notes.append(
-                f"{call.number} buckets were asked for, and {most} are as many as differ in length or price"
-            )
-        if call.whole_batches:
-            number = int(np.argmin(curve[:most])) + 1
-            notes += [f"{number} buckets cost less than {most} in whole batches"] * (number < most)
-        ends = cuts.ends(number)
-    elif call.shape_price > 0 and call.max_buckets is None and not call.whole_batches:
-        ends = free_cuts(call.groups(), call.shape_price, call.request)
-    elif call.shape_price > 0:
-        ends = cuts.ends(int(np.argmin(curve)) + 1)
-    else:
-        ends = _little_padding(call, cuts, notes)
-    return _plan(call, np.asarray(ends), curve, notes, cuts.method)
-
-
-def _cuts(call: _Checked) -> Cuts:
-    found = call.groups()
-    if not call.whole_batches:
-        return hull_cuts(found, call.most, call.request)
-    assert call.sizes is not None
-    before = np.concatenate([[0], np.cumsum(call.counts)])
-    group = call.sizes * call.facts["ranks_per_step"]
-    return whole_cuts(call.price, group, before, call.most, lambda: hull_cuts(found, call.most, call.request))
-
-
-def _little_padding(call: _Checked, cuts: Cuts, notes: list[str]) -> list[int]:
-    """The fewest buckets with as little padding as is allowed."""
-    ends: list[int] = []
-    for number in range(1, cuts.curve.size + 1):
-        ends = cuts.ends(number)
-        if padding(call.ends[ends], call.real) <= call.max_padding:
-            return ends
-    notes.append(
-        f"no {cuts.curve.size} buckets have padding of at most {call.max_padding:g}; give n_buckets or shape_price for more"
-    )
-    return ends
-
-
-def _own(call: _Checked) -> BucketPlan:
-    """The plan of boundaries that the user gave."""
-    return _plan(call, np.arange(call.ends.size), np.zeros(0), [], "given")
-
-
-def _plan(call: _Checked, chosen: Array, curve: Array, notes: list[str], method: str) -> BucketPlan:
-    bucket = np.searchsorted(chosen, np.arange(call.ends.size))
-    counts = summed(bucket, call.counts, chosen.size)
-    tokens = summed(bucket, call.tokens, chosen.size)
-    price, sizes = call.price[chosen], None if call.sizes is None else call.sizes[chosen]
-    ranks = call.facts["ranks_per_step"]
-    shapes = call.shape_price * chosen.size
-    exact = None if sizes is None else float(whole_cost(price, sizes * ranks, counts).sum()) + shapes
-    facts = {**call.facts, "notes": (*call.facts.get("notes", ()), *notes)}
-    return BucketPlan(
-        boundaries=tuple(call.ends[chosen].tolist()),
-        counts=tuple(counts.tolist()),
-        tokens=tuple(tokens.tolist()),
-        batch_sizes=None if sizes is None else tuple(sizes.tolist()),
-        prices=tuple(price.tolist()),
-        cost=call.cost,
-        shape_price=call.shape_price,
-        predicted_cost=float((counts * price).sum()) + shapes,
-        exact_cost=exact,
-        curve=tuple(curve.tolist()),
-        whole_batches=call.whole_batches,
-        rivals={
-            name: rival for name, choose_ in RIVALS.items() if (rival := _rival(call, choose_, chosen.size))
-        },
-        method=method,
-        **facts,
-    )
-
-
-def _rival(call: _Checked, choose_: Callable[[Array, Array, int], Array], number: int) -> Rival | None:
-    """What boundaries chosen in another way cost, or None if a batch of them does not fit."""
-    step = call.facts["multiple_of"]
-    raw = np.minimum(
-        choose_(call.real.lengths, call.real.counts, number).astype(np.int64), call.real.lengths[-1]
-    )
-    raw[-1] = call.real.lengths[-1]  # which a float may not hold exactly
-    ends = np.unique(np.maximum(-(-raw // step), 1) * step)
-    where = np.searchsorted(ends, call.real.lengths)
-    used = np.unique(where)
-    ends, where = ends[used], np.searchsorted(used, where)
-    sizes = call.batching.sizes(ends)
-    if sizes is not None and not sizes.all():
-        return None
-    counts = summed(where, call.real.counts, ends.size)
-    price = prices(NAME, call.cost, ends, sizes)
-    if call.whole_batches and sizes is not None:
-        total = float(whole_cost(price, sizes * call.facts["ranks_per_step"], counts).sum())
-    else:
-        total = float((counts * price).sum())
-    total += call.shape_price * ends.size
-    return Rival(tuple(ends.tolist()), total, padding(ends, call.real))
 
 
 def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """For `seqpar.explain`."""
     import inspect
 
+    from seqpar.buckets.planning import checked
+
     bound = inspect.signature(plan_buckets).bind(*args, **kwargs)
     bound.apply_defaults()
-    return _checked(**bound.arguments)
+    return checked(**bound.arguments)
 
 
 face(plan_buckets, _prepare)

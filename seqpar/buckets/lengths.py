@@ -86,6 +86,15 @@ def is_histogram(lengths: Any) -> bool:
     )
 
 
+def are_pairs(lengths: Any) -> bool:
+    """Are these pairs of lengths, or a histogram of pairs?"""
+    if is_histogram(lengths):
+        return np.ndim(lengths[0]) == 2
+    if isinstance(lengths, (list, tuple)):
+        return len(lengths) > 0 and np.ndim(lengths[0]) == 1 and len(lengths[0]) == 2
+    return np.ndim(lengths) == 2 and np.shape(lengths)[1] == 2
+
+
 def numbers(name: str, what: str, given: Any) -> Array:
     """Whole numbers of zero or more as a 1-D NumPy array of int64."""
     values = on_host(name, what, given)

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import math
 import os
 import secrets
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from seqpar.buckets.pair_plan import PairPlan
 from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.rivals import Rival
 from seqpar.errors import OptionError
 
-KIND = "seqpar.BucketPlan"
+KINDS: dict[str, type[BucketPlan]] = {"seqpar.BucketPlan": BucketPlan, "seqpar.PairPlan": PairPlan}
 VERSION = 1
 """Of the format. A later seqpar reads earlier ones."""
 COST_IS_LOST = "the cost was a function, which a file cannot hold"
@@ -21,11 +25,15 @@ def to_json(plan: BucketPlan) -> str:
     """One object with the fields of the plan, "kind" and "version"."""
     fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
     fields["rivals"] = {name: rival._asdict() for name, rival in plan.rivals.items()}
+    # JSON has no infinity, which is what too few buckets for a budget of pairs cost.
+    fields["curve"] = [cost if math.isfinite(cost) else None for cost in plan.curve]
     # Fields by name and nothing that depends on the order of a set: equal plans give equal text.
     fields["cost"], lost = _cost(plan.cost)
     if lost and COST_IS_LOST not in plan.notes:
         fields["notes"] = (*plan.notes, COST_IS_LOST)
-    return json.dumps({"kind": KIND, "version": VERSION, **fields}, indent=1, allow_nan=False)
+    return json.dumps(
+        {"kind": f"seqpar.{type(plan).__name__}", "version": VERSION, **fields}, indent=1, allow_nan=False
+    )
 
 
 def from_json(text: str, where: str = "BucketPlan.from_json") -> BucketPlan:
@@ -34,7 +42,8 @@ def from_json(text: str, where: str = "BucketPlan.from_json") -> BucketPlan:
         found = json.loads(text)
     except ValueError as error:
         raise OptionError(f"{where}: this is no JSON: {error}. Give what BucketPlan.save wrote.") from error
-    if not isinstance(found, dict) or found.pop("kind", None) != KIND:
+    kind = KINDS.get(str(found.pop("kind", None))) if isinstance(found, dict) else None
+    if kind is None:
         raise OptionError(f"{where}: this is JSON, but no plan. Give what BucketPlan.save wrote.")
     version = found.pop("version", None)
     if not isinstance(version, int) or version < 1:
@@ -45,7 +54,7 @@ def from_json(text: str, where: str = "BucketPlan.from_json") -> BucketPlan:
             f"{VERSION}). Update seqpar, or plan again."
         )
     try:
-        return _read(found)
+        return _read(kind, found)
     except OptionError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -84,8 +93,8 @@ def _cost(cost: Any) -> tuple[Any, bool]:
     return (found, False) if isinstance(found, dict) and "kind" in found else (None, True)
 
 
-def _read(found: dict[str, Any]) -> BucketPlan:
-    known = {field.name for field in dataclasses.fields(BucketPlan)}
+def _read(kind: type[BucketPlan], found: dict[str, Any]) -> BucketPlan:
+    known = {field.name for field in dataclasses.fields(kind)}
     if odd := sorted(set(found) - known):
         raise ValueError(f"it has {', '.join(map(repr, odd))}")
     cost = found["cost"]
@@ -96,19 +105,20 @@ def _read(found: dict[str, Any]) -> BucketPlan:
     elif cost is not None and not isinstance(cost, str):
         raise TypeError(f"cost={cost!r}")
     rivals = {
-        str(name): Rival(_lengths(rival["boundaries"]), float(rival["cost"]), float(rival["padding"]))
+        str(name): Rival(_lengths(kind, rival["boundaries"]), float(rival["cost"]), float(rival["padding"]))
         for name, rival in found["rivals"].items()
     }
     sizes = found["batch_sizes"]
-    plan = BucketPlan(
+    plan = kind(
         **{
             **found,
-            "boundaries": _lengths(found["boundaries"]),
+            "boundaries": _lengths(kind, found["boundaries"]),
             "counts": _whole(found["counts"]),
             "tokens": _whole(found["tokens"]),
             "batch_sizes": None if sizes is None else _whole(sizes),
             "prices": tuple(map(float, found["prices"])),
-            "curve": tuple(map(float, found["curve"])),
+            "curve": tuple(math.inf if cost is None else float(cost) for cost in found["curve"]),
+            "limit": _lengths(kind, [found["limit"]])[0],
             "histogram": tuple(_whole(pair) for pair in found["histogram"]),
             "notes": tuple(map(str, found["notes"])),
             "rivals": rivals,
@@ -119,8 +129,14 @@ def _read(found: dict[str, Any]) -> BucketPlan:
     return plan
 
 
-def _lengths(given: Any) -> tuple[Any, ...]:
-    return _whole(given)
+def _lengths(kind: type[BucketPlan], given: Any) -> tuple[Any, ...]:
+    """Boundaries: numbers, or pairs of them."""
+    if kind is not PairPlan:
+        return _whole(given)
+    found = tuple(_whole(pair) for pair in given)
+    if any(len(pair) != 2 for pair in found):
+        raise ValueError("its boundaries are not pairs")
+    return found
 
 
 def _whole(given: Any) -> tuple[int, ...]:
@@ -145,8 +161,10 @@ def _check(plan: BucketPlan) -> None:
         )
     if any(low >= high for low, high in zip(plan.boundaries, plan.boundaries[1:], strict=False)):
         raise ValueError("its boundaries do not rise")
-    for name in ("limit", "ranks_per_step", "multiple_of"):
+    for name in ("ranks_per_step", "multiple_of"):
         if type(getattr(plan, name)) is not int or getattr(plan, name) < 1:
             raise ValueError(f"{name}={getattr(plan, name)!r}")
+    if not np.max(plan.limit) > 0:
+        raise ValueError(f"limit={plan.limit!r}")
     if plan.on_overflow not in ("error", "truncate", "drop"):
         raise ValueError(f"on_overflow={plan.on_overflow!r}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Array = Any
 REAL, EDGE = "#1f6f8b", "#d98f3c"
-MARKS = {"uniform": "s", "quantile": "D", "equal_duration": "^", "powers_of_two": "v"}
+MARKS = {"uniform": "s", "quantile": "D", "equal_duration": "^", "powers_of_two": "v", "equal_mass": "^"}
 WIDE = 8
 """Lengths of which the longest has so many times the steps of the shortest are drawn on a logarithmic axis."""
 MOST_LABELS = 16
@@ -32,7 +32,7 @@ def plot(plan: "BucketPlan", path: str | Path | None = None) -> Any:
     curve = len(plan.curve) > 1
     figure = Figure(figsize=(10.5 if curve else 6.5, 3.9), dpi=130, layout="constrained")
     axes = figure.subplots(1, 2 if curve else 1, squeeze=False, width_ratios=[3, 2] if curve else None)[0]
-    _buckets(plan, axes[0])
+    (_pairs if isinstance(plan.boundaries[0], tuple) else _buckets)(plan, axes[0])
     if curve:
         _curve(plan, axes[1])
     if path is not None:
@@ -78,6 +78,45 @@ def _buckets(plan: "BucketPlan", axes: Any) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
+def _pairs(plan: "BucketPlan", axes: Any) -> None:
+    """Each bucket as the rectangle of its pairs, the darker the more of it is padding, with its share of the samples."""
+    boundaries: Any = plan.boundaries
+    lows: dict[int, int] = {}
+    firsts = sorted({first for first, _ in boundaries})
+    starts = dict(zip(firsts, [0, *firsts], strict=False))
+    for (first, second), n, tokens in zip(boundaries, plan.counts, plan.tokens, strict=True):
+        left, low = starts[first], lows.get(first, 0)
+        part = 1 - tokens / (n * (first + second)) if n else 0.0
+        axes.bar(
+            left,
+            second - low,
+            first - left,
+            low,
+            align="edge",
+            color=EDGE,
+            alpha=0.1 + 0.8 * part,
+            edgecolor=REAL,
+        )
+        if plan.n_buckets <= MOST_LABELS:
+            axes.text(
+                (left + first) / 2,
+                (low + second) / 2,
+                f"{n / plan.samples:.0%}",
+                ha="center",
+                va="center",
+                fontsize=7,
+            )
+        lows[first] = second
+    axes.set_xlim(0, boundaries[-1][0] * 1.01)
+    axes.set_ylim(0, max(second for _, second in boundaries) * 1.01)
+    axes.set_xlabel("input length")
+    axes.set_ylabel("output length; share of the samples")
+    axes.set_title(
+        f"{plan.samples:,} sequences, {plan.n_buckets} buckets, {plan.padding:.2%} padding", fontsize=9
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _apart(bounds: Array, places: Array, first: float) -> list[float]:
     """Those that can have a label each: the last, and going down those far enough from the one before."""
     shown, last = [bounds[-1]], places[-1]
@@ -91,7 +130,13 @@ def _apart(bounds: Array, places: Array, first: float) -> list[float]:
 def _curve(plan: "BucketPlan", axes: Any) -> None:
     """What every number of buckets costs at least, the one that was taken, and the rivals."""
     numbers, best = np.arange(1, len(plan.curve) + 1), min(plan.objective, *plan.curve) or 1.0
-    axes.plot(numbers, np.asarray(plan.curve) / best, color=REAL, linewidth=1.6, label="the optimum")
+    axes.plot(
+        numbers,
+        np.asarray(plan.curve) / best,
+        color=REAL,
+        linewidth=1.6,
+        label="the least found" if isinstance(plan.boundaries[0], tuple) else "the optimum",
+    )
     axes.plot(
         [plan.n_buckets], [plan.objective / best], "o", color=REAL, markersize=8, label="this plan", zorder=2
     )

@@ -1,5 +1,6 @@
 """A `BucketPlan` as people read it: a row for each bucket, what they cost in all, and what other choices would have cost."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def _others(plan: "BucketPlan") -> Iterator[str]:
     if not ours:
         return
     numbers = sorted({n for n in (q // 2, q - 1, q + 1, 2 * q) if 1 <= n <= len(curve) and n != q})
+    numbers = [n for n in numbers if math.isfinite(curve[n - 1])]
     if numbers:
         yield _list("other numbers of buckets: ", [f"{n} {curve[n - 1] / ours - 1:+.1%}" for n in numbers])
     if plan.rivals:
