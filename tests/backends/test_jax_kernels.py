@@ -4,7 +4,12 @@ Here for the linear recurrence; the conformance suite runs the kernels of the ot
 """
 
 import itertools
+import os
+import subprocess
+import sys
+import textwrap
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -242,3 +247,25 @@ def test_growth_that_dies_again_is_within_the_error_bound_over_a_long_time(way: 
     given, how, expected, bound = growth_that_dies()
     h = seqpar.matrix_recurrence(*map(jnp.asarray, given), columns=True, backend=way[0], method=way[1], **how)
     oracle.assert_within(np.asarray(h), expected, bound)
+
+
+def test_numbers_are_right_as_xla_compiles_by_default() -> None:
+    """In a process of its own, which has none of the switches that make XLA quick in tests (conftest.py)."""
+    code = """
+        import test_jax_kernels as tests
+        for way in tests.WAYS[1:]:
+            for flags in tests.FLAGS[::4]:
+                tests.test_every_flag_is_within_the_error_bound(way, flags)
+            tests.test_the_backward_of_every_xla_method_is_within_the_error_bound(way, tests.FLAGS[-1])
+            tests.test_growth_that_dies_again_is_within_the_error_bound_over_a_long_time(way)
+    """
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": path, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ B = jnp.asarray(np.random.default_rng(1).normal(size=(2, 9, 3)), jnp.float32)
 
 
 METHODS = ["sequential", "chunked", "tree"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimised() -> Iterator[None]:
+    """What compiling costs, and makes, is wanted with all optimisations, which conftest.py switches off."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def program(function: Any, *args: Any) -> str:
