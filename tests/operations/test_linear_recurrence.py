@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from functools import cache
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
@@ -289,17 +290,23 @@ def test_long_memory_is_as_accurate_as_the_plain_loop(backend: str, method: str,
     assert own <= 2 * np.abs(loop - exact).max()
 
 
+@cache
+def gates_that_hardly_forget(gate: str, constant: bool, convex: bool, steps: int) -> tuple[Any, Any, Any]:
+    """Operands, and their states by the definition, which take longer to find than those of any kernel."""
+    forget = np.float64(1e-7)
+    raw = np.log1p(-forget) if gate == "log" else np.log1p(-forget) - np.log(forget)
+    a = np.full((steps, 3), raw, np.float32)
+    b = np.ones((steps, 3), np.float32) if constant else numbers((steps, 3), "float32")
+    return a, b, oracle.walk(a, b, axis=0, gate=gate, convex=convex)[0]
+
+
 @pytest.mark.parametrize("backend, method", FORCED)
 @pytest.mark.parametrize("gate", ["log", "logit"])
 @pytest.mark.parametrize("constant", [True, False], ids=["constant", "random"])
 def test_gates_remember_a_million_steps(backend: str, method: str, gate: str, constant: bool) -> None:
     steps = 4096 if backend == "reference" and method == "sequential" else 131072
-    forget = np.float64(1e-7)
-    raw = np.log1p(-forget) if gate == "log" else np.log1p(-forget) - np.log(forget)
-    a = np.full((steps, 3), raw, np.float32)
-    b = np.ones((steps, 3), np.float32) if constant else numbers((steps, 3), "float32")
     for convex in (False, True):
-        exact = oracle.walk(a, b, axis=0, gate=gate, convex=convex)[0]
+        a, b, exact = gates_that_hardly_forget(gate, constant, convex, steps)
         h = seqpar.linear_recurrence(a, b, gate=gate, convex=convex, backend=backend, method=method)
         assert np.abs(h - exact).max() <= 1e-6 * np.abs(exact).max()
 
