@@ -43,7 +43,7 @@ def read_pairs(lengths: Any) -> tuple[Array, Array]:
         raise OptionError(f"{NAME}: lengths is empty. Give the lengths of at least one sample.")
     if not given.any():
         raise OptionError(f"{NAME}: all {len(given)} pairs are zero. Give numbers of steps.")
-    if float(given.sum(axis=1).astype(np.float64) @ counts) >= 2.0**62:
+    if float((given.sum(axis=1).astype(np.float64) * counts).sum()) >= 2.0**62:
         raise OptionError(
             f"{NAME}: the sequences have more than 2**62 steps in all. Give counts in larger units."
         )

@@ -217,7 +217,7 @@ def _tightened(boundaries: Array, given: Pairs, pricing: Pricing) -> Array:
 
 def _padding(boundaries: Array, given: Pairs) -> float:
     where = first_that_holds(tuple(map(tuple, boundaries.tolist())), given.padded)
-    padded = boundaries.sum(axis=1)[where].astype(np.float64) @ given.counts
+    padded = (boundaries.sum(axis=1)[where].astype(np.float64) * given.counts).sum()
     return 1.0 - int(given.tokens.sum()) / float(padded)
 
 
@@ -268,8 +268,10 @@ def _rival(given: Pairs, choices: list[Array], pricing: Pricing, extra: float) -
         _, where = np.unique(where, return_inverse=True)
         ends = np.zeros((int(where.max()) + 1, 2), np.int64)
         np.maximum.at(ends, where, given.padded)
-        total = float(pricing.prices(ends) @ summed(where, given.counts, len(ends))) + extra * len(ends)
-        padded = float(ends.sum(axis=1)[where].astype(np.float64) @ given.counts)
+        total = float((pricing.prices(ends) * summed(where, given.counts, len(ends))).sum()) + extra * len(
+            ends
+        )
+        padded = float((ends.sum(axis=1)[where].astype(np.float64) * given.counts).sum())
         boundaries: Any = tuple(sorted((int(a), int(b)) for a, b in ends.tolist()))
         found.append(Rival(boundaries, total, 1.0 - int(given.tokens.sum()) / padded))
     best = min(found, key=lambda rival: rival.cost)

@@ -48,9 +48,10 @@ class BucketPlan:
     exact_cost: float | None
     """The same with whole batches, in groups of `ranks_per_step`; None without batch sizes."""
     curve: tuple[float, ...]
-    """`curve[q - 1]` is the least cost that q buckets reach; empty for boundaries that were given."""
+    """`curve[q - 1]` is the least cost that q buckets reach."""
     rivals: dict[str, Rival]
-    """The same number of buckets chosen in other ways: uniform, quantile, equal_duration; and powers_of_two, however many."""
+    """The same number of buckets chosen in other ways: uniform, quantile, equal_duration; and powers_of_two, however many.
+    For boundaries that were given, the optimum as well."""
     limit: int
     """The longest sequence that is served whole: the last boundary, or `max_length`."""
     ranks_per_step: int = 1

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 Array = Any
 REAL, EDGE = "#1f6f8b", "#d98f3c"
-MARKS = {"uniform": "s", "quantile": "D", "equal_duration": "^", "powers_of_two": "v", "equal_mass": "^"}
+MARKS = {
+    "optimum": "*",
+    "uniform": "s",
+    "quantile": "D",
+    "equal_duration": "^",
+    "powers_of_two": "v",
+    "equal_mass": "^",
+}
 WIDE = 8
 """Lengths of which the longest has so many times the steps of the shortest are drawn on a logarithmic axis."""
 MOST_LABELS = 16

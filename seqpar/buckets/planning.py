@@ -1,6 +1,7 @@
 """What `seqpar.plan_buckets` does: read and check what it was given, search, and put the plan together."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,10 @@ def planned(lengths: Any, n_buckets: Any, method: str, backend: str | None, **ru
         check_wish(NAME, method, backend, None)
         return plan_pairs(lengths, n_buckets, request=_request(method, backend), **rules)
     call = checked(lengths, n_buckets, method, backend, **rules)
-    return _own(call) if call.own is not None else _best(call)
+    if call.own is None:
+        return _best(call)
+    free = {**rules, "boundaries": None, "max_length": call.facts["limit"]}
+    return _own(call, _best(checked(lengths, len(call.own), method, backend, **free)))
 
 
 class Checked(NamedTuple):
@@ -196,9 +200,11 @@ def _little_padding(call: Checked, cuts: Cuts, notes: list[str]) -> list[int]:
     return ends
 
 
-def _own(call: Checked) -> BucketPlan:
-    """The plan of boundaries that the user gave."""
-    return _plan(call, np.arange(call.ends.size), np.zeros(0), [], "given")
+def _own(call: Checked, best: BucketPlan) -> BucketPlan:
+    """The plan of boundaries that the user gave, with the best one of as many buckets among its rivals."""
+    plan = _plan(call, np.arange(call.ends.size), np.asarray(best.curve), [], "given")
+    optimum = Rival(best.boundaries, best.objective, best.padding)
+    return replace(plan, rivals={"optimum": optimum, **plan.rivals})
 
 
 def _plan(call: Checked, chosen: Array, curve: Array, notes: list[str], method: str) -> BucketPlan:

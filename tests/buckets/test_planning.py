@@ -297,7 +297,18 @@ def test_boundaries_of_ones_own_are_priced_and_kept() -> None:
     assert plan.batch_sizes == (20, 4, 2)
     assert plan.predicted_cost == 2 * 10 + 2 * 100
     assert plan.method == "given"
-    assert plan.rivals
+    best = plan_buckets([3, 5, 90, 100], 3, max_tokens=200)
+    assert plan.rivals["optimum"] == (best.boundaries, best.predicted_cost, best.padding)
+    assert plan.curve == best.curve
+    assert set(plan.rivals) == {"optimum", *best.rivals}
+
+
+def test_the_optimum_beside_boundaries_of_ones_own_has_the_same_sequences() -> None:
+    plan = plan_buckets([3, 5, 90, 100], boundaries=[16, 64], multiple_of=16, on_overflow="truncate")
+    best = plan_buckets([3, 5, 64, 64], 2, multiple_of=16)
+    assert plan.rivals["optimum"].cost == best.predicted_cost
+    assert plan.truncated == 2
+    assert "optimum" in str(plan)
 
 
 def test_whole_batches_are_counted_in_groups_of_all_ranks() -> None:
