@@ -92,15 +92,14 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         sampler.load_state_dict(state["sampler"])
-    # The weight of a sequence is RANKS / (sequences of all four batches), so that their mean loss is that of all sequences;
-    # the weight of a filler is 0.
+    # The weight of a sequence is processes / (sequences of all four batches), so that losses, added up in a process and averaged
+    # over them, are the mean loss of all sequences; the weight of a filler is 0.
     collate = plan.collator(normalise="samples")
     loader = DataLoader(
         plan.wrap(data),
         batch_sampler=sampler,
         collate_fn=lambda samples: (*collate(samples), samples.batch),
     )
-    share = RANKS // processes
     losses: list[float] = []
     while sampler.epoch < epochs and len(losses) != stop:
         epoch, start = sampler.epoch, time.perf_counter()
@@ -109,7 +108,7 @@ def train(
             # Gradients of the batches of a group add up; with those of the last one all processes take their mean.
             with nullcontext() if batch.last else model.no_sync():
                 logits = model(x, mask)
-                loss = (weights * cross_entropy(logits, label, reduction="none")).sum() / share
+                loss = (weights * cross_entropy(logits, label, reduction="none")).sum()
                 loss.backward()
             own[-1] += loss.detach()
             real = weights > 0

@@ -273,6 +273,7 @@ class BucketSampler:
             samples=end - start,
             tokens=tokens[i],
             ranks=self.ranks_per_step,
+            world_size=self.world_size,
             last=given % self.ranks_per_step == 0,
             given=given,
         )

@@ -319,6 +319,7 @@ class BucketStream:
             samples=len(group.members),
             tokens=group.tokens,
             ranks=self.ranks_per_step,
+            world_size=self.world_size,
             last=self.step % self.ranks_per_step == 0,
             given=self.step,
         )

@@ -23,6 +23,8 @@ class Batch(list[int]):
     """Steps of those samples, without padding: what a mean over steps divides by."""
     ranks: int
     """Batches in a group."""
+    world_size: int
+    """Processes that share the group: each has `ranks / world_size` batches of it."""
     last: bool
     """Is it the last one of its group on this rank, so that the optimiser takes its step behind it?"""
     given: int
@@ -39,6 +41,7 @@ class Batch(list[int]):
         samples: int,
         tokens: int,
         ranks: int = 1,
+        world_size: int = 1,
         last: bool = True,
         given: int = 0,
     ) -> None:
@@ -50,6 +53,7 @@ class Batch(list[int]):
         self.samples = samples
         self.tokens = tokens
         self.ranks = ranks
+        self.world_size = world_size
         self.last = last
         self.given = given
 

@@ -60,11 +60,11 @@ class Collator:
     For pairs of lengths it says "input", "output" or False; the rule is that the first sequence is the input and the second
     one the output. `value` is what places without a sample are filled with: one number, or likewise one for each part.
 
-    `normalise="samples"` or `"tokens"` makes the weight of a sample `ranks / total`, where the batch says how many samples, or
-    steps, all `ranks` batches of its group have together. Then `sum(weights * losses)`, for losses of samples, or
-    `sum(weights[:, None] * where(mask, losses, 0))`, for losses of steps, has exactly the global mean as its mean over the
-    batches of the group, whichever rank has them: what `DistributedDataParallel` makes of one batch a rank, and of several
-    if each is divided by their number, as usual for gradients that are accumulated.
+    `normalise="samples"` or `"tokens"` makes the weight of a sample `world_size / total`, where the batch says how many samples,
+    or steps, all batches of its group have together. Then `sum(weights * losses)`, for losses of samples, or
+    `sum(weights[:, None] * where(mask, losses, 0))`, for losses of steps, added up over the batches that a process has of the
+    group, has the global mean as its mean over processes: what `DistributedDataParallel` makes of gradients that a process
+    accumulates, whoever has which batch.
     """
 
     plan: BucketPlan
@@ -131,7 +131,7 @@ class Collator:
                 "their batch, which knows it. Fetch them through plan.wrap(dataset), by the batches of a seqpar.BucketSampler."
             )
         total = batch.samples if self.normalise == "samples" else batch.tokens
-        return batch.ranks / total if total else 0.0  # without a step there is no loss of a step
+        return batch.world_size / total if total else 0.0  # without a step there is no loss of a step
 
 
 def _agreeing(parts: list[Column], found: list[Ragged | None], side: int) -> Ragged:

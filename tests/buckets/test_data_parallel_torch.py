@@ -143,7 +143,7 @@ DRIVER = """
                 losses = model(x)
                 if normalise:
                     each = weights[:, None] * torch.where(mask, losses, 0)
-                    loss = each.sum() / (example.RANKS // processes)
+                    loss = each.sum()
                 else:
                     loss = seqpar.normalised_loss(losses, weights, mask, total=batch.tokens, ranks=processes)
                 loss.backward()
