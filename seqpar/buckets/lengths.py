@@ -160,4 +160,7 @@ def _first_fraction(values: Array) -> str:
     if values.dtype.kind == "f":
         odd = values[~(values == np.floor(values)) | np.isinf(values)]
         return str(odd.flat[0]) if odd.size else ""
-    return repr(values.flat[0]) if values.dtype.kind not in "b" else ""
+    if values.dtype.kind == "b":
+        return ""
+    odd = [x for x in values.flat if not isinstance(x, (int, np.integer))]
+    return repr((odd or [values.flat[0]])[0])

@@ -62,7 +62,7 @@ def plan_pairs(
 
 
 def _own(boundaries: Any, step: int) -> Array:
-    found = pairs(NAME, "boundaries", list(boundaries))
+    found = pairs(NAME, "boundaries", boundaries)
     listed = [tuple(pair) for pair in found.tolist()]
     if not listed or listed != sorted(set(listed)) or not found.all():
         raise OptionError(

@@ -40,7 +40,7 @@ def from_json(text: str, where: str = "BucketPlan.from_json") -> BucketPlan:
     """The plan of which `to_json` made a text."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise OptionError(f"{where}: this is no JSON: {error}. Give what BucketPlan.save wrote.") from error
     kind = KINDS.get(str(found.pop("kind", None))) if isinstance(found, dict) else None
     if kind is None:

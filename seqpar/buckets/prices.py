@@ -57,7 +57,14 @@ def prices(name: str, cost: Cost, boundaries: Array, sizes: Array | None) -> Arr
     if times is not None:
         found = np.asarray(times(boundaries, sizes), np.float64)
     else:
-        found = np.asarray([float(cost(int(b), int(n))) for b, n in zip(boundaries, sizes, strict=True)])
+        given = [cost(int(b), int(n)) for b, n in zip(boundaries, sizes, strict=True)]
+        try:
+            found = np.asarray([float(time) for time in given])
+        except (TypeError, ValueError) as error:
+            raise ArrayTypeError(
+                f"{name}: cost(length={int(boundaries[0])}, batch={int(sizes[0])}) is {given[0]!r}, and a cost is a number. "
+                "Return the time of a step."
+            ) from error
     wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
     if wrong.size:
         i = int(wrong[0])
