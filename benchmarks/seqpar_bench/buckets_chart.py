@@ -28,6 +28,7 @@ def draw(record: Row, out: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     rows = record["tables"][TABLE]
     shades = plt.get_cmap("viridis")(np.linspace(0.92, 0.05, len(rows) - 1))
@@ -45,7 +46,11 @@ def draw(record: Row, out: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     by_epoch.set(xlabel="epochs", ylabel="validation loss (nats)")
-    by_time.set(xlabel="seconds of training (log scale)", xscale="log")
+    by_time.set(xlabel="seconds of training", xscale="log")
+    for axis in (by_epoch.yaxis, by_time.yaxis, by_time.xaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     by_epoch.legend(fontsize=7, frameon=False)
 
     names, times = [_label(row) for row in rows][::-1], [row["seconds of an epoch"] for row in rows][::-1]

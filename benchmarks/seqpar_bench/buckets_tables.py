@@ -49,7 +49,9 @@ def savings(rows: Iterable[Row]) -> Table:
 def _saved(row: Row) -> tuple[str, str]:
     if row["least"] == "padding":
         return "", ""
-    return f"{100 * row['saving predicted']:.1f} %", f"{100 * row['saving measured']:.1f} %"
+    # Without a minus before a zero.
+    predicted, measured = (round(100 * row[f"saving {how}"], 1) + 0.0 for how in ("predicted", "measured"))
+    return f"{predicted:.1f} %", f"{measured:.1f} %"
 
 
 def strokes(rows: Iterable[Row]) -> Table:
