@@ -51,6 +51,15 @@ class _Spec(Operation):
         """The shape of the states."""
         return tuple(n if m == 1 else m for m, n in zip(coefficients.shape, b.shape, strict=True))
 
+    def plausible(self, spec: Walk, name: str, meta: Abstract, random: Any) -> Any:
+        from seqpar.dispatch.plausible import between
+
+        if name != "a":
+            return super().plausible(spec, name, meta, random)
+        # Coefficients that remember ten to a thousand steps, however they are given.
+        low, high = {"log": (-0.1, -0.001), "logit": (2.0, 7.0)}.get(spec.gate, (0.9, 0.999))
+        return between(random, meta, low, high)
+
     def problem(
         self, spec: Walk, operands: Sequence[Abstract | None]
     ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
@@ -74,6 +83,11 @@ class _LinearRecurrence(_Spec, Recurrence):
     operands = ("a", "b", "h0", "resets")
     fused_backward = "linear_recurrence_backward"
     definition = staticmethod(algorithm.sequential)
+
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import linear_recurrences
+
+        return linear_recurrences()
 
     def input_cotangent(self, xp: Any, spec: Walk, coefficients: Array, lam: Array) -> Array:
         return complement(xp, widened(xp, coefficients, lam), spec.gate) * lam if spec.convex else lam

@@ -12,6 +12,7 @@ A reset selects: the plain walk drops k, the adjoint walk sets k to zero. Nothin
 as they are, the torch binding conjugates around them. A state is a column: canonical operands are A (..., n, n), b (..., n, k).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,15 @@ class _Spec(Operation):
         lead = (n if m == 1 else m for m, n in zip(coefficients.shape[:-2], b.shape[:-2], strict=True))
         return (*lead, *b.shape[-2:])
 
+    def plausible(self, spec: MatrixWalk, name: str, meta: Abstract, random: Any) -> Any:
+        found = super().plausible(spec, name, meta, random)
+        # Of this size products of them fall off slowly, by 0.9 a step.
+        return found * (0.9 / meta.shape[-1] ** 0.5) if name == "A" else found
+
+    def multiplications(self, spec: MatrixWalk, operands: Sequence[Abstract | None]) -> float:
+        shape, _, _ = self.problem(spec, operands)
+        return float(math.prod(shape) * shape[-2])
+
     def problem(
         self, spec: MatrixWalk, operands: Sequence[Abstract | None]
     ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
@@ -83,6 +93,11 @@ class _MatrixRecurrence(_Spec, Recurrence):
     operands = ("A", "b", "h0", "resets")
     fused_backward = "matrix_recurrence_backward"
     definition = staticmethod(algorithm.sequential)
+
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import matrix_recurrences
+
+        return matrix_recurrences()
 
     def reads(self, spec: MatrixWalk, wanted: Sequence[bool]) -> tuple[Sequence[bool], Sequence[bool]]:
         of_A = wanted[0]

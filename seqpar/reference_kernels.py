@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from seqpar.dispatch.knobs import knob, powers_of_two
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 
 __all__ = [
@@ -50,7 +51,7 @@ class SequentialKernel(ReferenceKernel):
 class ChunkedLoop:
     """Steps per chunk of the chunked reference algorithm; None takes about the square root of the length."""
 
-    chunk: int | None = None
+    chunk: int | None = knob(None, tries=(None, *powers_of_two(16, 1 << 12)), below="time")
 
 
 class ChunkedKernel(ReferenceKernel):
@@ -63,7 +64,7 @@ class ChunkedKernel(ReferenceKernel):
 class Leaves:
     """Steps that each leaf of the tree walks one after the other."""
 
-    leaf: int = 8
+    leaf: int = knob(8, tries=powers_of_two(2, 64), below="time")
 
 
 class TreeKernel(ReferenceKernel):

@@ -30,13 +30,15 @@ class Rigor:
     """How carefully is measured."""
 
     evaluations: int
-    """Points that are tried where the budget names no number. A space with no more eligible points is tried whole."""
+    """Points that are tried of a larger space, where the budget names neither number nor seconds."""
     batch: int
     """New points that are measured side by side."""
     rounds: tuple[int, ...]
     """Rounds of a new point, and then of those that each halving leaves."""
     final: int
-    """Rounds of winner against default. Twelve with no other result decide nothing below 2 % (`final.py`)."""
+    """Rounds of winner against default."""
+    whole: int
+    """Spaces with up to so many eligible points are tried whole, unless the budget names fewer."""
     keep: float = 1 / 3
     """The part of the candidates that each halving leaves."""
     least_gain: float = 0.02
@@ -46,9 +48,9 @@ class Rigor:
 # Halving by 2, 3, 5, 10 rounds, a third each: 0.15 % mean regret from 264 samples of 64 candidates under a drifting
 # clock, where medians of 25 samples each gave 0.54 % from 1,600 (simulation; tests/autotune/test_halving.py has it).
 RIGORS = {
-    "quick": Rigor(evaluations=24, batch=8, rounds=(1, 2, 4), final=15),
-    "default": Rigor(evaluations=100, batch=8, rounds=(2, 3, 5, 10), final=25),
-    "exhaustive": Rigor(evaluations=400, batch=12, rounds=(2, 3, 5, 10, 20), final=51),
+    "quick": Rigor(evaluations=24, batch=8, rounds=(2, 3, 5), final=15, whole=32),
+    "default": Rigor(evaluations=120, batch=8, rounds=(2, 3, 5, 10), final=25, whole=300),
+    "exhaustive": Rigor(evaluations=400, batch=12, rounds=(2, 3, 5, 10, 20), final=51, whole=1000),
 }
 
 

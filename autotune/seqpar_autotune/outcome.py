@@ -10,7 +10,9 @@ from .space import Point
 from .verdict import Verdict
 
 Why: TypeAlias = Literal["exhausted", "budget", "time", "good_enough", "interrupted"]
-"""Why a search ended: every point was tried; as many as allowed; for as long; near enough to the physical limit; Ctrl-C."""
+"""Why a search stopped trying new points: every point was tried; as many as allowed; for as long; near enough to the physical limit; Ctrl-C."""
+
+Phase: TypeAlias = Literal["explore", "halve", "final"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Outcome:
 class Progress:
     """Where a search stands after a round: for displays, and for whoever stores times as they come."""
 
-    phase: Literal["explore", "halve", "final"]
+    phase: Phase
     measured: tuple[Measured, ...]
     """The points of this round."""
     best: Measured | None

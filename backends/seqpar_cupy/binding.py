@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import cupy
 import numpy as np
 
-from seqpar.dispatch.plain_bindings import ArrayAPIBinding
+from seqpar.dispatch.plain_bindings import ArrayAPIBinding, laid_by_strides
 from seqpar.dispatch.problem import Array, Layout
+from seqpar.dispatch.profile import HardwareProfile
 from seqpar_cupy import accelerator
 
 if TYPE_CHECKING:
@@ -63,6 +64,19 @@ class CupyBinding(ArrayAPIBinding):
         with self._on(like):
             return cupy.asarray(x)
 
+    def placed(
+        self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
+    ) -> Array:
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            return laid_by_strides(cupy, x, np.dtype(ml_dtypes.bfloat16), shape, strides)
+        return laid_by_strides(cupy, x, np.dtype(dtype), shape, strides)
+
+    def on_host(self, x: Array) -> Any:
+        found = cupy.asnumpy(x)
+        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
+
     def laid_out(
         self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
     ) -> Array:
@@ -87,6 +101,9 @@ class CupyBinding(ArrayAPIBinding):
 
     def device_memory(self, where: Any) -> accelerator.PoolMemory | None:
         return accelerator.memory_of(where)
+
+    def profile(self, device: str) -> HardwareProfile | None:
+        return accelerator.profile(device)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return accelerator.is_out_of_memory(error)

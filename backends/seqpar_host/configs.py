@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from seqpar.dispatch.knobs import knob, powers_of_two
+
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialConfig:
@@ -12,7 +14,7 @@ class SequentialConfig:
 class ChunkedConfig:
     """Time cut into chunks that are walked at once, for a few long rows on four cores or more."""
 
-    chunk: int = 1 << 16
+    chunk: int = knob(1 << 16, tries=powers_of_two(1 << 10, 1 << 20), below="time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,4 +24,4 @@ class CellShootingConfig:
     None: as the beginning of each sequence shows how fast it forgets where it started, or in order if it does not.
     """
 
-    chunk: int | None = None
+    chunk: int | None = knob(None, tries=(None, *powers_of_two(8, 1 << 14)), below="time")

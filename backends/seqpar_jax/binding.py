@@ -20,6 +20,7 @@ from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation, operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
+from seqpar.dispatch.profile import HardwareProfile
 from seqpar.errors import NotEligibleError
 from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.recurrence import Recurrence, Solved, Step
@@ -94,6 +95,19 @@ class JaxBinding:
         devices = self.device_of(like)
         return jnp.asarray(x) if devices is None else jax.device_put(x, next(iter(devices)))
 
+    def placed(
+        self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
+    ) -> Array:
+        if np.dtype(getattr(jnp, dtype)).itemsize > 4 and dtype not in ("complex64",):
+            # Whoever describes double precision had it: without this mode JAX would make it single precision, and a warning.
+            jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+        where = next(d for d in jax.local_devices() if lowering.device_kind(d.platform) == device)
+        return jax.device_put(np.broadcast_to(np.asarray(x, getattr(jnp, dtype)), shape), where)
+
+    def on_host(self, x: Array) -> Any:
+        found = np.asarray(x)
+        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
+
     def laid_out(
         self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
     ) -> Array:
@@ -126,6 +140,9 @@ class JaxBinding:
 
     def device_memory(self, where: Any) -> accelerator.AllocatorMemory | None:
         return accelerator.memory_of(where)
+
+    def profile(self, device: str) -> HardwareProfile | None:
+        return accelerator.profile(device)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return accelerator.is_out_of_memory(error)

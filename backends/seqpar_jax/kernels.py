@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from seqpar.algorithms.arrays import state_dtype
+from seqpar.dispatch.knobs import knob, powers_of_two
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar_jax import loops
 from seqpar_jax.loops import Recurrence, steps_of
@@ -21,14 +22,14 @@ from seqpar_jax.precision import enable_x64
 class ChunkedLoops:
     """Steps per chunk; None takes about the square root of the length."""
 
-    chunk: int | None = None
+    chunk: int | None = knob(None, tries=(None, *powers_of_two(8, 1 << 14)), below="time")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeLoops:
     """Steps per leaf of the tree; None takes about the logarithm of the length."""
 
-    leaf: int | None = None
+    leaf: int | None = knob(None, tries=(None, *powers_of_two(2, 256)), below="time")
 
 
 class XlaKernel(Kernel):

@@ -19,6 +19,7 @@ from seqpar.dispatch.line import gaps, parts
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Layout
+from seqpar.dispatch.profile import HardwareProfile
 from seqpar.errors import ArrayTypeError
 from seqpar.solving.recurrence import Leaves, Recurrence, Solved, Step
 from seqpar.solving.stepping import Stepper
@@ -118,6 +119,17 @@ class TorchBinding:
     def from_numpy(self, x: Any, like: Tensor) -> Tensor:
         return torch.from_numpy(x).to(like.device)
 
+    def placed(
+        self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
+    ) -> Tensor:
+        made = torch.empty_strided(shape, strides, dtype=DTYPES[dtype], device=device)
+        made.as_strided(x.shape, strides).copy_(torch.from_numpy(x))
+        return made
+
+    def on_host(self, x: Tensor) -> Any:
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
     def laid_out(
         self, pieces: Sequence[Tensor], starts: Sequence[int], size: int, value: Any, like: Tensor
     ) -> Tensor:
@@ -161,6 +173,9 @@ class TorchBinding:
 
     def device_memory(self, where: Any) -> accelerator.AcceleratorMemory | None:
         return accelerator.memory_of(where)
+
+    def profile(self, device: str) -> HardwareProfile | None:
+        return accelerator.profile(device)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return accelerator.is_out_of_memory(error)

@@ -65,6 +65,11 @@ class _Gradients(WalkOperation):
     # Gradients of weights are sums over all devices.
     in_parts = False
 
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import cell_gradients
+
+        return cell_gradients()
+
     def abstract(self, spec: CellWalk, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         x, weights = operands[0], operands[3]
         assert x is not None and weights is not None

@@ -28,6 +28,12 @@ class _Cell(WalkOperation):
     results = ("states", "sweeps")
     differentiable = (True, True, False, True)
     fused_backward = "cell_backward"
+    of_method = ("sweeps",)
+
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import cells
+
+        return cells()
 
     def abstract(self, spec: CellWalk, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         shape = self.shape_of(operands)

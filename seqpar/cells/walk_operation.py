@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqpar.cells.walk import CellWalk
@@ -51,6 +51,35 @@ class WalkOperation(Operation):
         lead = len(shape) - 2
         own = [i if i < lead and n == shape[i] else None for i, n in enumerate(meta.shape)]
         return tuple(own)
+
+    def resized(
+        self, spec: CellWalk, operands: Sequence[Abstract | None], sizes: Mapping[int, int]
+    ) -> tuple[Abstract | None, ...]:
+        steps = len(self.shape_of(operands)) - 2
+        behind = {"x": 1, "resets": 0, "states": 1, "g": 1, "stored": 1}
+
+        def of_time(name: str, meta: Abstract | None) -> Abstract | None:
+            if meta is None or name not in behind or steps not in sizes:
+                return meta
+            at = len(meta.shape) - 1 - behind[name]
+            return meta._replace(shape=(*meta.shape[:at], sizes[steps], *meta.shape[at + 1 :]))
+
+        found = super().resized(spec, operands, sizes)
+        return tuple(of_time(name, meta) for name, meta in zip(self.operands, found, strict=True))
+
+    def plausible(self, spec: CellWalk, name: str, meta: Abstract, random: Any) -> Any:
+        from seqpar.dispatch.plausible import between
+
+        if name == "weights":
+            # As PyTorch starts its cells.
+            bound = spec.state**-0.5
+            return between(random, meta, -bound, bound)
+        if name in ("states", "h0"):
+            return between(random, meta, -0.9, 0.9)
+        return super().plausible(spec, name, meta, random)
+
+    def multiplications(self, spec: CellWalk, operands: Sequence[Abstract | None]) -> float:
+        return float(math.prod(self.shape_of(operands)[:-1]) * spec.weights)
 
     def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
         return time, len(shape) - 1

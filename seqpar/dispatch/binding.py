@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from seqpar.algorithms.linear_algebra import LinearAlgebra
     from seqpar.dispatch.device_memory import DeviceMemory
     from seqpar.dispatch.group import Group
+    from seqpar.dispatch.profile import HardwareProfile
 
 
 class Binding(Protocol):
@@ -60,6 +61,17 @@ class Binding(Protocol):
     def from_numpy(self, x: Any, like: Array) -> Array:
         """A NumPy array as an array of this framework, on the device of `like`."""
 
+    def placed(
+        self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
+    ) -> Array:
+        """An array made from nothing but a description: numbers of NumPy, cast and repeated along axes where x has size one.
+
+        `strides` in elements, 0 along axes that are to be repeated without memory; frameworks without strides have them row-major.
+        """
+
+    def on_host(self, x: Array) -> Any:
+        """The numbers of an array as a NumPy array, those of kinds that NumPy does not have by itself in float32."""
+
     def laid_out(
         self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
     ) -> Array:
@@ -97,6 +109,9 @@ class Binding(Protocol):
 
     def device_memory(self, where: Any) -> "DeviceMemory | None":
         """The memory of an array's device, of a device of the framework, or with None of the one in use; None for the host's."""
+
+    def profile(self, device: str) -> "HardwareProfile | None":
+        """What results measured on a kind of device are filed under: the one in use, its tools; None where there is none to ask."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Does an error say that memory did not suffice, on the host or a device? Builtin MemoryError goes without saying."""

@@ -5,10 +5,13 @@ own differentiable form of the operation. So every order of derivative closes, i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from seqpar.algorithms.arrays import sum_to
+
+if TYPE_CHECKING:
+    from seqpar.dispatch.preset import Preset
 
 Array = Any
 
@@ -86,6 +89,8 @@ class Operation(ABC):
     place, which a compiler knows how to split."""
     wished_for: ClassVar[bool] = True
     """Whether `seqpar.options` means its kernels. Not where it is a part of a call whose kernels are another operation's."""
+    of_method: ClassVar[tuple[str, ...]] = ()
+    """Results that say how something was computed, or depend on it: two right methods may differ in them."""
     fused_backward: ClassVar[str | None] = None
     """Name of the operation that computes the whole first-order vjp in one pass, if there is one."""
 
@@ -155,6 +160,34 @@ class Operation(ABC):
     def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
         """Axes of the problem that cannot be split, because their positions depend on each other."""
         return (time,)
+
+    def resized(
+        self, spec: Any, operands: Sequence[Abstract | None], sizes: Mapping[int, int]
+    ) -> tuple[Abstract | None, ...]:
+        """The operands of the same problem with other sizes along some of its axes, for the tuner."""
+        shape, time, _ = self.problem(spec, operands)
+
+        def other(name: str, meta: Abstract) -> Abstract:
+            axes = self.axes(shape, time, name, meta)
+            own = zip(axes, meta.shape, strict=True)
+            return meta._replace(shape=tuple(n if i is None else sizes.get(i, n) for i, n in own))
+
+        pairs = zip(self.operands, operands, strict=True)
+        return tuple(None if meta is None else other(name, meta) for name, meta in pairs)
+
+    def plausible(self, spec: Any, name: str, meta: Abstract, random: Any) -> Any:
+        """Numbers of NumPy as an operand has them in use, for the tuner: no state may overflow, no mask be all or nothing."""
+        from seqpar.dispatch.plausible import marks, normal
+
+        return marks(random, meta) if meta.dtype == "bool" else normal(random, meta)
+
+    def presets(self) -> Sequence["Preset"]:
+        """Representative problems, for the tuner. Those of a fused backward pass follow from them."""
+        return ()
+
+    def multiplications(self, spec: Any, operands: Sequence[Abstract | None]) -> float:
+        """Multiplications with additions that no method can do without, where there are enough to matter beside reading memory."""
+        return 0.0
 
     @abstractmethod
     def jvp(

@@ -16,6 +16,7 @@ from seqpar.dispatch.line import gaps, parts
 from seqpar.dispatch.operation import Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout
+from seqpar.dispatch.profile import HardwareProfile, host_profile, minor, version
 from seqpar.errors import NotEligibleError, OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ class ArrayAPIBinding:
     def from_numpy(self, x: Any, like: Array) -> Array:
         return self.namespace(like).asarray(x, device=self.device_of(like))
 
+    def placed(
+        self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
+    ) -> Array:
+        raise NotEligibleError(
+            f"seqpar: arrays of {self.framework} are not made from descriptions. Tune with NumPy, PyTorch, JAX or CuPy."
+        )
+
+    def on_host(self, x: Array) -> Any:
+        return np.asarray(x)
+
     def laid_out(
         self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
     ) -> Array:
@@ -136,6 +147,9 @@ class ArrayAPIBinding:
     def device_memory(self, where: Any) -> "DeviceMemory | None":
         return None
 
+    def profile(self, device: str) -> HardwareProfile | None:
+        return host_profile(((self.framework, minor(version(self.framework))),)) if device == "cpu" else None
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return False
 
@@ -169,6 +183,9 @@ class NumpyBinding(ArrayAPIBinding):
     def device_of(self, x: Array) -> Any:
         return "cpu"
 
+    def profile(self, device: str) -> HardwareProfile | None:
+        return host_profile() if device == "cpu" else None
+
     def cast(self, x: Array, dtype: str) -> Array:
         return x.astype(_numpy_dtype(dtype, x))
 
@@ -195,6 +212,20 @@ class NumpyBinding(ArrayAPIBinding):
     def from_numpy(self, x: Any, like: Array) -> Array:
         return x
 
+    def placed(
+        self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
+    ) -> Array:
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            kind = np.dtype(ml_dtypes.bfloat16)
+        else:
+            kind = np.dtype(dtype)
+        return laid_by_strides(np, x, kind, shape, strides)
+
+    def on_host(self, x: Array) -> Any:
+        return x.astype(np.float32) if x.dtype.name == "bfloat16" else x
+
     def laid_out(
         self, pieces: Sequence[Array], starts: Sequence[int], size: int, value: Any, like: Array
     ) -> Array:
@@ -218,6 +249,21 @@ class NumpyBinding(ArrayAPIBinding):
 
     def full(self, number: complex, shape: tuple[int, ...], dtype: str, like: Array) -> Array:
         return np.full(shape, number, _numpy_dtype(dtype, like))
+
+
+def laid_by_strides(
+    library: Any, x: Any, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> Array:
+    """The numbers of x in new memory of NumPy or CuPy, at these strides in elements."""
+    size = dtype.itemsize
+    extent = 1 + sum((n - 1) * abs(stride) for n, stride in zip(shape, strides, strict=True))
+    memory = library.zeros(max(extent, 0) if 0 not in shape else 0, dtype)
+    given = np.shape(x)
+    steps = [size * abs(stride) for stride in strides]
+    library.lib.stride_tricks.as_strided(memory, given, steps)[...] = library.asarray(x)
+    made = library.lib.stride_tricks.as_strided(memory, shape, steps)
+    # As x[::-1] has them: the first number lies last in memory.
+    return made[tuple(slice(None, None, -1 if stride < 0 else 1) for stride in strides)]
 
 
 def _numpy_dtype(name: str, like: Array) -> Any:

@@ -9,7 +9,8 @@ one. `ran` says by a number of `seqpar.tall.ran` what ran for each matrix. m = 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seqpar.algorithms import matrices
@@ -43,6 +44,35 @@ class Tall(Operation):
     def whole(self, shape: Sequence[int], time: int) -> tuple[int, ...]:
         return time, time + 1
 
+    def resized(
+        self, spec: Any, operands: Sequence[Abstract | None], sizes: Mapping[int, int]
+    ) -> tuple[Abstract | None, ...]:
+        shape, time, _ = self.problem(spec, operands)
+        fewer = shape[time] - sizes.get(time, shape[time])
+        # A seed has rows of its own, which count among those of the problem.
+        behind = {"a": 1, "b": 1, "weights": 0}
+
+        def of_rows(name: str, meta: Abstract | None) -> Abstract | None:
+            if meta is None or name not in behind:
+                return meta
+            at = len(meta.shape) - 1 - behind[name]
+            return meta._replace(shape=(*meta.shape[:at], meta.shape[at] - fewer, *meta.shape[at + 1 :]))
+
+        found = super().resized(spec, operands, sizes)
+        return tuple(of_rows(name, meta) for name, meta in zip(self.operands, found, strict=True))
+
+    def plausible(self, spec: Any, name: str, meta: Abstract, random: Any) -> Any:
+        from seqpar.dispatch.plausible import between, triangular
+
+        if name == "weights":
+            return between(random, meta, 0.5, 1.5)
+        return triangular(random, meta) if name == "seed" else super().plausible(spec, name, meta, random)
+
+    def multiplications(self, spec: Any, operands: Sequence[Abstract | None]) -> float:
+        shape, _, _ = self.problem(spec, operands)
+        # Householder's R, and as much again for Q.
+        return float(math.prod(shape) * shape[-1] * (2 if "q" in self.results else 1))
+
     def transpose(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"{self.name} is not linear in any of its operands")
 
@@ -74,6 +104,12 @@ class _QR(Tall):
     operands = ("a",)
     results = ("q", "r", "ran")
     differentiable = (True,)
+    of_method = ("ran",)
+
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import factorisations
+
+        return factorisations()
 
     def abstract(self, spec: Factorisation, operands: Sequence[Abstract | None]) -> tuple[Abstract, ...]:
         (a,) = operands
@@ -138,6 +174,12 @@ class _RFactor(Tall):
     operands = ("a", "b", "weights", "seed")
     results = ("r", "ran")
     differentiable = (True, True, True, True)
+    of_method = ("ran",)
+
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import r_factors
+
+        return r_factors()
 
     def sizes(self, operands: Sequence[Abstract | None]) -> tuple[tuple[int, ...], int, int]:
         """Leading axes, rows and columns of what is factorised."""
