@@ -183,15 +183,17 @@ class Space:
 
 def _from_the_middle(branch: Branch) -> Iterator[Point]:
     """Points of a branch, those near the middle of all knobs first."""
-    orders = [
-        sorted(range(len(knob.values)), key=lambda i, n=len(knob.values): abs(2 * i - n + 1))  # type: ignore[misc]
-        for knob in branch.knobs
-    ]
+    orders = [_outwards(len(knob.values)) for knob in branch.knobs]
     # By the sum of places in the order, found by growing: a product sorted as a whole may not fit into memory.
     longest = sum(len(order) - 1 for order in orders)
     for total in range(longest + 1):
         for places in _compositions(total, [len(order) - 1 for order in orders]):
             yield branch.point([order[i] for order, i in zip(orders, places, strict=True)])
+
+
+def _outwards(count: int) -> list[int]:
+    """0 to count - 1, from the middle outwards."""
+    return sorted(range(count), key=lambda i: abs(2 * i - count + 1))
 
 
 def _compositions(total: int, limits: Sequence[int]) -> Iterator[tuple[int, ...]]:
