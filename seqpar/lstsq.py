@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.execute import problem_of
-from seqpar.dispatch.faces import face
+from seqpar.dispatch.faces import Replay, face
 from seqpar.dispatch.options import NO_WISH, Request, check_wish, requested
 from seqpar.dispatch.problem import Array, Problem
 from seqpar.dispatch.registry import add_reference
@@ -222,6 +222,10 @@ class PreparedLstsq(NamedTuple):
         """That of the R factor, where the work is."""
         a, b, _, weights = self.form.operands
         return problem_of(self.binding, R_FACTOR, Factorisation(), (a, b, weights, None))
+
+    def replay(self) -> Replay:
+        a, b, _, weights = self.form.operands
+        return Replay(self.binding, R_FACTOR, Factorisation(), (a, b, weights, None))
 
     def vjp(
         self, function: Callable[..., Any], primals: Sequence[Any], options: dict[str, Any]

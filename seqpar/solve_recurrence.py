@@ -19,7 +19,7 @@ from seqpar.dispatch.faces import face
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import Request, laid_over
 from seqpar.dispatch.problem import Array
-from seqpar.errors import ConvergenceError, OptionError
+from seqpar.errors import ConvergenceError, NotEligibleError, OptionError
 from seqpar.recurrence_solution import RecurrenceSolution
 from seqpar.solving.asked import asked
 from seqpar.solving.bindings import solver_of
@@ -326,6 +326,12 @@ class _Prepared(NamedTuple):
 
     def explanation(self) -> RecurrenceExplanation:
         return explanation(*self.call, refused=self.refused)
+
+    def replay(self) -> Any:
+        raise NotEligibleError(
+            f"{NAME}: its work is in a function of yours, which no description holds. Time the call itself with the methods and "
+            "configs in question, or give a cell of seqpar.cells, whose walk can be made again."
+        )
 
 
 def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

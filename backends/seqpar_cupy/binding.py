@@ -43,6 +43,9 @@ class CupyBinding(ArrayAPIBinding):
     def layout(self, x: Array) -> Layout | None:
         return Layout(x.shape, x.strides, x.dtype.name) if _aligned(x) else None
 
+    def posed_on(self, device: str) -> tuple[bool, bool]:
+        return True, False
+
     def readable(self, x: Array) -> Array:
         if _aligned(x):
             return x

@@ -65,6 +65,9 @@ class JaxBinding:
         # Eager calls too are compiled programs, whose kernel is chosen while they are lowered.
         return True
 
+    def posed_on(self, device: str) -> tuple[bool, bool]:
+        return device in lowering.ADDRESSABLE, True
+
     def deferred(self, x: Array) -> bool:
         return False
 

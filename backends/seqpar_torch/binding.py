@@ -99,6 +99,9 @@ class TorchBinding:
         size = x.element_size()
         return Layout(tuple(x.shape), tuple([size * stride for stride in x.stride()]), NAMES[x.dtype])
 
+    def posed_on(self, device: str) -> tuple[bool, bool]:
+        return True, False
+
     def readable(self, x: Tensor) -> Tensor:
         return x
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from seqpar.cells.form import Form, form_of
-from seqpar.cells.operation import BACKWARD
+from seqpar.cells.operation import BACKWARD, CELL
 from seqpar.cells.solving import Given, arguments, problem_of, route_of
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import choose, for_backward
 from seqpar.dispatch.execute import execute
 from seqpar.dispatch.explain import Explanation
+from seqpar.dispatch.faces import Replay
 from seqpar.dispatch.options import NO_WISH
 from seqpar.dispatch.problem import Array
 from seqpar.errors import ArrayTypeError
@@ -58,6 +59,16 @@ class PreparedCell(NamedTuple):
         return CellExplanation(
             problem, choose(problem, route.request), f"{lines} ({form.spec.spaces}), {where}"
         )
+
+    def replay(self) -> Replay:
+        """The walk, where a kernel takes it; a program of a cell is all text."""
+        binding, form = self._form()
+        if route_of(self.given) is None:
+            replay: Replay = self.otherwise(()).replay()
+            return replay
+        given = self.given
+        operands = form.operands(binding, given["x"], given["h0"], given["resets"], given["params"])
+        return Replay(binding, CELL, form.spec, operands)
 
     def _refusals(self, binding: Binding, form: Form) -> tuple[str, ...]:
         if not form.walks:

@@ -39,6 +39,9 @@ class Binding(Protocol):
 
     def traced(self, x: Array) -> bool: ...
 
+    def posed_on(self, device: str) -> tuple[bool, bool]:
+        """`addressable` and `traced` of the problems that arrays with numbers pose on a kind of device, present or not."""
+
     def deferred(self, x: Array) -> bool:
         """Are the numbers of x computed later, whenever somebody asks for them, and its sizes perhaps unknown until then?"""
 

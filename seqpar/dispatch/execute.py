@@ -48,14 +48,27 @@ def problem_of(
 ) -> Problem:
     """The problem that a call on these arrays poses."""
     metas = [abstract(binding, x) for x in operands]
-    shape, axis, words = operation.problem(spec, metas)
     present = [x for x in operands if x is not None]
-    traced = any(binding.traced(x) for x in present)
     layouts = [binding.layout(x) for x in present]
-    return Problem(
+    traced = any(binding.traced(x) for x in present)
+    return posed(operation, spec, metas, layouts, binding.framework, binding.device(present[0]), traced)
+
+
+def posed(
+    operation: Operation,
+    spec: Any,
+    metas: Sequence[Abstract | None],
+    layouts: Sequence[Layout | None],
+    framework: str,
+    device: str,
+    traced: bool,
+) -> Problem:
+    """The same from nothing but descriptions: of all operands, and of the memory of those that are there."""
+    shape, axis, words = operation.problem(spec, metas)
+    problem = Problem(
         operation=operation.name,
-        framework=binding.framework,
-        device=binding.device(present[0]),
+        framework=framework,
+        device=device,
         shape=shape,
         axis=axis,
         dtypes=tuple(None if m is None else m.dtype for m in metas),
@@ -64,6 +77,7 @@ def problem_of(
         addressable=all(layout is not None for layout in layouts),
         traced=traced,
     )
+    return operation.as_posed(problem)
 
 
 def _layout_class(shape: tuple[int, ...], axis: int, layouts: Sequence[Layout | None]) -> Any:

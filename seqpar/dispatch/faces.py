@@ -19,6 +19,18 @@ class Prepared(Protocol):
     @property
     def request(self) -> Request: ...
     def problem(self) -> Problem: ...
+    def replay(self) -> "Replay":
+        """Raises `NotEligibleError` where a description does not hold all that the call needs, as a function of the user's."""
+        ...
+
+
+class Replay(NamedTuple):
+    """What of a call can be made again without its numbers: one call of an operation, in which the work is."""
+
+    binding: Binding
+    operation: Operation
+    spec: Any
+    operands: tuple[Array | None, ...]
 
 
 class Call(NamedTuple):
@@ -36,6 +48,9 @@ class Call(NamedTuple):
 
     def problem(self) -> Problem:
         return problem_of(self.binding, self.operation, self.spec, self.operands)
+
+    def replay(self) -> Replay:
+        return Replay(self.binding, self.operation, self.spec, self.operands)
 
 
 _prepares: dict[Callable[..., Any], Callable[..., Prepared]] = {}

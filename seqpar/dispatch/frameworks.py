@@ -21,21 +21,6 @@ def binding_for(kind: type) -> Binding:
     return _bindings[_framework_of(kind)]
 
 
-def binding_named(framework: str) -> Binding:
-    """The binding of a framework that a description names; the framework is imported."""
-    with _lock:
-        if framework in _bindings:
-            return _bindings[framework]
-        for backend in backends().values():
-            if backend.binding is not None and framework in backend.frameworks:
-                return _bindings.setdefault(backend.frameworks[0], _load_binding(backend))
-        if framework == "numpy":
-            return _bindings.setdefault("numpy", NumpyBinding())
-    raise ArrayTypeError(
-        f"seqpar: framework={framework!r} has no binding here. Give numpy, or one that `seqpar info` lists."
-    )
-
-
 def loaded_bindings() -> Iterator[Binding]:
     """The bindings of frameworks that this process has imported: of what runs in a function whose arrays nobody shows."""
     for backend in tuple(backends().values()):
@@ -66,7 +51,9 @@ def binding_named(framework: str, load: bool = False) -> Binding | None:
             if load or framework in sys.modules:
                 try:
                     return _bindings.setdefault(framework, _load_binding(backend))
-                except Exception:  # not installed, or broken: whoever has arrays of it is told by `binding_for`
+                except (
+                    Exception
+                ):  # not installed, or broken: whoever has arrays of it is told by `binding_for`
                     return None
     return None
 

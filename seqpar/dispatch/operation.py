@@ -12,6 +12,7 @@ from seqpar.algorithms.arrays import sum_to
 
 if TYPE_CHECKING:
     from seqpar.dispatch.preset import Preset
+    from seqpar.dispatch.problem import Problem
 
 Array = Any
 
@@ -149,6 +150,10 @@ class Operation(ABC):
     ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
         """Shape, time axis and option words of the problem."""
 
+    def as_posed(self, problem: "Problem") -> "Problem":
+        """The problem with what is told of it from the arrays as calls of the operation tell it, where that is less."""
+        return problem
+
     def axes(self, shape: Sequence[int], time: int, name: str, meta: Abstract) -> tuple[int | None, ...]:
         """For each axis of an operand or result the axis of the problem that it is; None where it is of its own.
 
@@ -174,6 +179,10 @@ class Operation(ABC):
 
         pairs = zip(self.operands, operands, strict=True)
         return tuple(None if meta is None else other(name, meta) for name, meta in pairs)
+
+    def least(self, spec: Any, operands: Sequence[Abstract | None]) -> int:
+        """The shortest time at which kernels have what they have at any length to do, for the tuner."""
+        return 1
 
     def plausible(self, spec: Any, name: str, meta: Abstract, random: Any) -> Any:
         """Numbers of NumPy as an operand has them in use, for the tuner: no state may overflow, no mask be all or nothing."""

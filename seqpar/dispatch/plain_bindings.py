@@ -63,6 +63,9 @@ class ArrayAPIBinding:
     def traced(self, x: Array) -> bool:
         return False
 
+    def posed_on(self, device: str) -> tuple[bool, bool]:
+        return False, False
+
     def deferred(self, x: Array) -> bool:
         return False
 
@@ -182,6 +185,9 @@ class NumpyBinding(ArrayAPIBinding):
 
     def device_of(self, x: Array) -> Any:
         return "cpu"
+
+    def posed_on(self, device: str) -> tuple[bool, bool]:
+        return True, False
 
     def profile(self, device: str) -> HardwareProfile | None:
         return host_profile() if device == "cpu" else None
