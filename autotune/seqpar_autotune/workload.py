@@ -7,7 +7,7 @@ it. The numbers are made anew, as they are in use (`Operation.plausible`). Nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.execute import abstract, posed
 from seqpar.dispatch.faces import prepare
 from seqpar.dispatch.frameworks import binding_named
-from seqpar.dispatch.operation import Abstract, Operation, operations
+from seqpar.dispatch.operation import Abstract, Operation, all_operations, operations
 from seqpar.dispatch.problem import Array, Layout, Problem
-from seqpar.errors import ArrayTypeError, NotEligibleError, OptionError, unknown_name
+from seqpar.errors import NotEligibleError, OptionError, unknown_name
 
 
 class Operand(NamedTuple):
@@ -132,13 +132,7 @@ class Workload:
     @property
     def binding(self) -> Binding:
         """That of its framework, which is imported."""
-        found = binding_named(self.framework, load=True)
-        if found is None:
-            raise ArrayTypeError(
-                f"Workload: framework={self.framework!r} cannot be used here. Install it, or tune for another one; "
-                "`seqpar info` says what there is."
-            )
-        return found
+        return binding_named(self.framework)
 
     @cached_property
     def problem(self) -> Problem:
@@ -153,7 +147,7 @@ class Workload:
 
         binding, rules, spec = self.binding, self.rules, self.static
         found: list[Array | None] = []
-        for i, (name, operand) in enumerate(zip(names_of(rules, self.operands), self.operands, strict=True)):
+        for i, (name, operand) in enumerate(zip(rules.names(self.operands), self.operands, strict=True)):
             if operand is None:
                 found.append(None)
                 continue
@@ -254,32 +248,10 @@ def recordable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Workl
 
 def operation_named(name: str) -> Operation:
     """An operation of any module of seqpar."""
-    if name not in operations:
-        load_operations()
-    if name not in operations:
-        raise unknown_name("Workload", "operation", name, set(operations))
-    return operations[name]
-
-
-def load_operations() -> Mapping[str, Operation]:
-    """Every operation there is: those of modules that are loaded when they are first used as well."""
-    import seqpar.associative_scan
-    import seqpar.buckets.kernels
-    import seqpar.lstsq
-    import seqpar.matrix_recurrence
-    import seqpar.qr
-    import seqpar.solve_recurrence
-    import seqpar.tall.implicit  # noqa: F401
-
-    return operations
-
-
-def names_of(rules: Operation, operands: Sequence[Any]) -> Iterator[str]:
-    """What the operation calls each operand; where it takes any number, all of them by the one name it has."""
-    if len(rules.operands) == len(operands):
-        yield from rules.operands
-    else:
-        yield from rules.operands * len(operands)
+    known = operations if name in operations else all_operations()
+    if name not in known:
+        raise unknown_name("Workload", "operation", name, set(known))
+    return known[name]
 
 
 def itemsize(dtype: str) -> int:

@@ -21,6 +21,21 @@ def binding_for(kind: type) -> Binding:
     return _bindings[_framework_of(kind)]
 
 
+def binding_named(framework: str) -> Binding:
+    """The binding of a framework that a description names; the framework is imported."""
+    with _lock:
+        if framework in _bindings:
+            return _bindings[framework]
+        if framework == "numpy":
+            return _bindings.setdefault("numpy", NumpyBinding())
+        for backend in backends().values():
+            if backend.binding is not None and framework in backend.frameworks:
+                return _bindings.setdefault(backend.frameworks[0], _load_binding(backend))
+    raise ArrayTypeError(
+        f"seqpar: framework={framework!r} has no binding here. Give numpy, or one that `seqpar info` lists."
+    )
+
+
 def loaded_bindings() -> Iterator[Binding]:
     """The bindings of frameworks that this process has imported: of what runs in a function whose arrays nobody shows."""
     for backend in tuple(backends().values()):
@@ -38,24 +53,14 @@ def loaded_bindings() -> Iterator[Binding]:
         yield _bindings[name]
 
 
-def binding_named(framework: str, load: bool = False) -> Binding | None:
-    """The binding of a framework by name; None where it cannot be had, or would import the framework and may not."""
+def binding_at_hand(framework: str) -> Binding | None:
+    """The binding of a framework by name, None where it would have to be imported first, or cannot be."""
     with _lock:
-        if framework == "numpy":
-            return _bindings.setdefault("numpy", NumpyBinding())
         if framework in _bindings:
             return _bindings[framework]
-        for backend in backends().values():
-            if backend.binding is None or backend.frameworks[0] != framework:
-                continue
-            if load or framework in sys.modules:
-                try:
-                    return _bindings.setdefault(framework, _load_binding(backend))
-                except (
-                    Exception
-                ):  # not installed, or broken: whoever has arrays of it is told by `binding_for`
-                    return None
-    return None
+    if framework == "numpy":
+        return binding_named("numpy")
+    return next((found for found in loaded_bindings() if found.framework == framework), None)
 
 
 def _framework_of(kind: type) -> str:
