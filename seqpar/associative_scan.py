@@ -16,7 +16,7 @@ from seqpar.associative_scan_operation import NAME, Combine, Scan, problem_of
 from seqpar.associative_scan_reference import KERNELS, ScanLeaves
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import choose
-from seqpar.dispatch.faces import face
+from seqpar.dispatch.faces import Replay, face
 from seqpar.dispatch.options import Request, check_wish, requested
 from seqpar.dispatch.problem import Kernel, Problem, wrong_counts
 from seqpar.dispatch.registry import add_reference
@@ -188,7 +188,16 @@ class _Prepared(NamedTuple):
 
     binding: Binding
     request: Request
-    problem: Callable[[], Problem]
+    call: _Checked
+
+    def problem(self) -> Problem:
+        return self.call.problem()
+
+    def replay(self) -> Replay:
+        from seqpar.associative_scan_description import ASSOCIATIVE_SCAN
+
+        ASSOCIATIVE_SCAN.encode(self.call.scan)  # refuses functions of the user's
+        return Replay(self.binding, ASSOCIATIVE_SCAN, self.call.scan, tuple(self.call.elements()))
 
 
 def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> _Prepared:
@@ -198,7 +207,7 @@ def _prepare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> _Prepar
     wish = given.pop("method"), given.pop("backend"), given.pop("config")
     check_wish(NAME, *wish)
     call = _checked(**given)
-    return _Prepared(call.binding, requested(*wish), call.problem)
+    return _Prepared(call.binding, requested(*wish), call)
 
 
 add_reference(KERNELS)

@@ -82,12 +82,7 @@ class Scan(NamedTuple):
 
 def problem_of(binding: Binding, scan: Scan, leaves: Leaves) -> Problem:
     """The problem that a scan over these leaves poses: of its largest leaf, with the dtypes of all."""
-    sizes = [math.prod(x.shape) for x in leaves]
-    largest = sizes.index(max(sizes))
-    shape, axis = tuple(leaves[largest].shape), scan.time.axes[largest]
-    function = scan.combine.function
-    name = function.name if isinstance(function, Monoid) else ""
-    words = (("reverse",) if scan.time.reverse else ()) + ((f"combine={name}",) if name else ())
+    shape, axis, words = facts_of(scan, [tuple(x.shape) for x in leaves])
     return Problem(
         operation=NAME,
         framework=binding.framework,
@@ -100,3 +95,13 @@ def problem_of(binding: Binding, scan: Scan, leaves: Leaves) -> Problem:
         addressable=False,
         traced=any(binding.traced(x) for x in leaves),
     )
+
+
+def facts_of(scan: Scan, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+    """Shape and time axis of the largest leaf, and option words."""
+    sizes = [math.prod(shape) for shape in shapes]
+    largest = sizes.index(max(sizes))
+    function = scan.combine.function
+    name = function.name if isinstance(function, Monoid) else ""
+    words = (("reverse",) if scan.time.reverse else ()) + ((f"combine={name}",) if name else ())
+    return shapes[largest], scan.time.axes[largest], words

@@ -14,12 +14,12 @@ from typing import Any
 
 from seqpar.dispatch import registry, store
 from seqpar.dispatch.knobs import knobs
+from seqpar.dispatch.operation import all_operations
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Kernel, Problem, refusal
 from seqpar.errors import NotEligibleError, OptionError
 
 from .space import Branch, Knob, Point, Space
-from .workload import load_operations
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def warm_points(problem: Problem) -> list[Point]:
 
 def kernels_of(problem: Problem) -> tuple[Kernel, ...]:
     """Every kernel of the problem's operation for its framework, those of operations that are loaded late as well."""
-    load_operations()
+    all_operations()
     return registry.kernels(problem.operation, problem.framework)
 
 

@@ -17,6 +17,7 @@ from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
 from seqpar.buckets.rivals import RIVALS, Rival
 from seqpar.buckets.whole_batches import whole_cuts
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.faces import Replay
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.options import NO_WISH, Request, check_wish
 from seqpar.dispatch.problem import Problem
@@ -88,6 +89,13 @@ class Checked(NamedTuple):
     def problem(self) -> Problem:
         groups = self.groups().ends.size
         return problem(groups, Search(min(self.most, groups)))
+
+    def replay(self) -> Replay:
+        from seqpar.buckets.description import PLAN_BUCKETS
+
+        found = self.groups()
+        search = Search(min(self.most, found.ends.size))
+        return Replay(self.binding, PLAN_BUCKETS, search, (found.prices, found.before.astype(np.float64)))
 
 
 def checked(

@@ -34,6 +34,28 @@ operations: dict[str, "Operation"] = {}
 """Every operation by name, as bindings find them when all they were given is a string."""
 
 
+MODULES = (
+    "associative_scan_description",
+    "buckets.description",
+    "linear_recurrence",
+    "lstsq",
+    "matrix_recurrence",
+    "qr",
+    "solve_recurrence",
+    "tall.implicit",
+)
+"""Those of seqpar that register operations, some of them loaded when they are first used."""
+
+
+def all_operations() -> Mapping[str, "Operation"]:
+    """Every operation there is, those that nobody has used yet as well."""
+    from importlib import import_module
+
+    for module in MODULES:
+        import_module(f"seqpar.{module}")
+    return operations
+
+
 def register(operation: "Operation") -> None:
     """Make an operation known to bindings under its name."""
     operations[operation.name] = operation
@@ -150,6 +172,10 @@ class Operation(ABC):
     ) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
         """Shape, time axis and option words of the problem."""
 
+    def names(self, operands: Sequence[Any]) -> Sequence[str]:
+        """What each operand is called: `operands`, where there are always as many."""
+        return self.operands
+
     def as_posed(self, problem: "Problem") -> "Problem":
         """The problem with what is told of it from the arrays as calls of the operation tell it, where that is less."""
         return problem
@@ -177,7 +203,7 @@ class Operation(ABC):
             own = zip(axes, meta.shape, strict=True)
             return meta._replace(shape=tuple(n if i is None else sizes.get(i, n) for i, n in own))
 
-        pairs = zip(self.operands, operands, strict=True)
+        pairs = zip(self.names(operands), operands, strict=True)
         return tuple(None if meta is None else other(name, meta) for name, meta in pairs)
 
     def least(self, spec: Any, operands: Sequence[Abstract | None]) -> int:
