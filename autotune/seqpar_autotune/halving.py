@@ -29,7 +29,8 @@ def halve(
 ) -> list[Point]:
     """The candidates that lasted, best first.
 
-    `plan`: rounds of each stage. `ratio`: time over the default's, as known now. `run`: makes one round. `may_run`: is there time for so many samples?
+    `plan`: rounds of each stage. `ratio`: time over the default's, as known now. `run`: makes one round. `may_run`: is there
+    time for so many samples?
     """
     order = sorted(candidates, key=ratio)
     for count in plan:

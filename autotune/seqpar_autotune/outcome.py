@@ -10,7 +10,7 @@ from .space import Point
 from .verdict import Verdict
 
 Why: TypeAlias = Literal["exhausted", "budget", "time", "good_enough", "interrupted"]
-"""Why a search stopped trying new points: every point was tried; as many as allowed; for as long; near enough to the physical limit; Ctrl-C."""
+"""Why a search tries no more new points: none are left; as many as allowed; for as long; near the physical limit; Ctrl-C."""
 
 Phase: TypeAlias = Literal["explore", "halve", "final"]
 

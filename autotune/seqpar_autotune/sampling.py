@@ -86,13 +86,13 @@ class Trials:
         """Up to so many points that nobody had; fewer mean that none is left."""
         with quiet():
             self._look()
-            found = []
+            found: list[Point] = []
             while len(found) < count and (point := self._next()) is not None:
                 found.append(point)
             return found
 
     def tell(self, measured: Measured, *, dropped: bool = False) -> None:
-        """What came of a point that was claimed. One that was dropped after its first rounds counts as a bound, not as a value."""
+        """What came of a point that was claimed. One dropped after its first rounds counts as a bound, not as a value."""
         trial = self._open.pop(measured.point, None)
         if trial is None:
             return
@@ -134,12 +134,9 @@ class Trials:
             self._study.set_user_attr(f"seed of {socket.gethostname()}:{os.getpid()}", seed)
 
     def _next(self) -> Point | None:
-        if self._shared and self._study.get_trials(
-            deepcopy=False, states=(self._optuna.trial.TrialState.WAITING,)
-        ):
-            # Somebody's who was stopped between naming and taking it.
-            if (point := self._taken(self._study.ask())) is not None:
-                return point
+        # Named by somebody who was stopped before taking it.
+        if self._shared and self._waiting() and (point := self._taken(self._study.ask())) is not None:
+            return point
         # What another process gives back becomes fresh again: nothing is taken off the list.
         for fresh in filter(self._fresh, self._queue):
             if (point := self._take(fresh)) is not None:
@@ -157,6 +154,10 @@ class Trials:
             if (point := self._take(fresh)) is not None:
                 return point
         return None
+
+    def _waiting(self) -> bool:
+        states = (self._optuna.trial.TrialState.WAITING,)
+        return bool(self._study.get_trials(deepcopy=False, states=states))
 
     def _fresh(self, point: Point) -> bool:
         return not self._had(point.key) and self._space.eligible(point)
@@ -182,7 +183,9 @@ class Trials:
                 trial.set_user_attr(name, value)
             # Two processes that named one point at the same time both see it now: it is whose trial came first.
             if any(
-                other.number < trial.number and other.user_attrs.get("point") == point.key and self._holds(other)
+                other.number < trial.number
+                and other.user_attrs.get("point") == point.key
+                and self._holds(other)
                 for other in self._study.get_trials(deepcopy=False)
             ):
                 why = DUPLICATE
@@ -214,7 +217,9 @@ class Trials:
         axes = range(len(branch.knobs))
         for distance in (1, 2, 3):
             ring = set()
-            for steps in itertools.combinations_with_replacement([(k, s) for k in axes for s in (-1, 1)], distance):
+            for steps in itertools.combinations_with_replacement(
+                [(k, s) for k in axes for s in (-1, 1)], distance
+            ):
                 moved = list(indices)
                 for axis, step in steps:
                     moved[axis] += step
@@ -284,7 +289,11 @@ class Trials:
             value=measured.ratio if measured.verdict is Verdict.OK else None,
             params=parameters,
             distributions=kinds,
-            user_attrs={**_labels(measured.point), "verdict": str(measured.verdict), "message": measured.message},
+            user_attrs={
+                **_labels(measured.point),
+                "verdict": str(measured.verdict),
+                "message": measured.message,
+            },
         )
         self._study.add_trial(told)
         self._mine.add(measured.point.key)
@@ -316,4 +325,3 @@ def _read(trial: Any) -> Measured:
     verdict = Verdict(trial.user_attrs["verdict"])
     ratio = trial.value if verdict is Verdict.OK else None
     return Measured(_point(trial), verdict, (), ratio, trial.user_attrs.get("message", ""), elsewhere=True)
-

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from seqpar.errors import unknown_name
+
 from .budget import Budget, Rigor, rigor_of
 from .halving import FAR, halve
 from .outcome import Final, Measured, Outcome, Phase, Progress, Why
@@ -20,8 +22,7 @@ from .sampling import LISTED, Trials
 from .space import Point, Space
 from .verdict import Verdict
 
-FINALISTS = 3
-"""So many candidates may fail in the final, one after the other, before the default stays."""
+NUMERICS = ("any", "deterministic")
 
 
 def search(
@@ -43,26 +44,66 @@ def search(
 ) -> Outcome:
     """The best point of `space` by the times that `evaluate` gives, or its default.
 
-    `warm`: points to try first, as shipped tables or neighbouring sizes suggest them. `known`: measurements of this very problem
-    from earlier: failures are not tried again, the best are measured again. `limit`: seconds that physics allows; exploring ends when
-    that over the best time reaches `good_enough`. `storage`: see `open_storage`; processes that give the same one, and the same name of
-    a `study`, share the exploring, and each ends with its own halving and final. Without it, equal seeds and times give equal outcomes.
+    Without a storage, equal seeds and times give equal outcomes.
+
+    Parameters
+    ----------
+    budget, rigor
+        How long, and how carefully: a `Rigor`, or a name in `RIGORS`.
+    numerics
+        "deterministic" leaves out methods that give other bits in every run.
+    storage, study
+        See `open_storage`. Processes that give the same storage and the same name of a study share the exploring; each ends
+        with a halving and a final of its own.
+    warm
+        Points to try first, as shipped tables or neighbouring sizes suggest them.
+    known
+        Measurements of this very problem from earlier: failures are not tried again, the best are measured again.
+    limit, good_enough
+        Seconds that physics allows. Exploring ends once they are at least this part of the best time.
+    observe
+        Is told of every round.
+
+    Examples
+    --------
+    >>> from seqpar_autotune.space import Branch, Knob
+    >>> space = Space((Branch("walk"), Branch("tree", (Knob("leaf", (8, 16, 32)),))), default=Point("walk"))
+    >>> def evaluate(points):
+    ...     return [1.0 if point.branch == "walk" else 4.0 / point.config["leaf"] for point in points]
+    >>> outcome = search(space, evaluate)
+    >>> outcome.choice.key, round(outcome.gain, 3), outcome.why
+    ('tree {"leaf": 32}', 8.0, 'exhausted')
     """
+    if numerics not in NUMERICS:
+        raise unknown_name("search", "numerics", numerics, NUMERICS)
     if numerics == "deterministic":
         space = space.deterministic()
+    budget, rigor = budget or Budget(), rigor_of(rigor)
     trials = Trials(
         space,
         seed=seed,
         first=_first(space, warm),
-        whole=_whole(space, budget := budget or Budget(), level := rigor_of(rigor)),
+        whole=_whole(space, budget, rigor),
         known=known,
         storage=storage,
         study=study,
     )
-    run = _Search(space, evaluate, trials, budget, level, seed, observe, clock)
-    run.apart = [point for point in (space.default, *warm) if space.indices(point) is None]
-    run.enough = None if limit is None else limit / good_enough
-    return run.outcome()
+    return _Search(
+        space.default,
+        evaluate,
+        trials,
+        budget,
+        rigor,
+        seed=seed,
+        apart=[
+            point
+            for point in (space.default, *warm)
+            if space.indices(point) is None and space.eligible(point)
+        ],
+        enough=None if limit is None else limit / good_enough,
+        observe=observe,
+        clock=clock,
+    ).outcome()
 
 
 def _first(space: Space, warm: Sequence[Point]) -> list[Point]:
@@ -80,40 +121,36 @@ def _whole(space: Space, budget: Budget, rigor: Rigor) -> list[Point] | None:
 class _Search:
     """One search, from its first round to its outcome."""
 
-    enough: float | None = None
-    """Seconds that are near enough to the physical limit."""
-
     def __init__(
         self,
-        space: Space,
+        default: Point,
         evaluate: Evaluate,
         trials: Trials,
         budget: Budget,
         rigor: Rigor,
+        *,
         seed: int,
+        apart: Sequence[Point],
+        enough: float | None,
         observe: Callable[[Progress], None],
         clock: Callable[[], float],
     ) -> None:
-        self.default = space.default
-        self.apart: Sequence[Point] = ()
+        self.default, self.trials, self.rigor, self.seed = default, trials, rigor, seed
+        self.apart = apart
         """Points to try that lie between the values of the knobs, so that Optuna cannot name them."""
-        self.trials = trials
-        self.rounds = Rounds(evaluate, space.default, generator=random.Random(f"rounds {seed}"), clock=clock)
-        self.rigor = rigor
-        self.seed = seed
+        self.enough = enough
+        """Seconds that are near enough to the physical limit."""
+        self.rounds = Rounds(evaluate, default, generator=random.Random(f"rounds {seed}"), clock=clock)
+        self.most = budget.evaluations
+        """Different points that exploring may try, where not all are."""
+        if budget.evaluations is None and budget.seconds is None:
+            self.most = rigor.evaluations
         self.seconds = budget.seconds
-        self.planned = self._planned(budget)
-        self._observe = observe
-        self._clock = clock
+        self._observe, self._clock = observe, clock
         self._start = clock()
         self._others: dict[Point, Measured] = {}
-
-    def _planned(self, budget: Budget) -> int | None:
-        if self.trials.whole is not None:
-            return self.trials.whole
-        if budget.evaluations is None and budget.seconds is None:
-            return self.rigor.evaluations
-        return budget.evaluations
+        self._pairs: dict[Point, list[tuple[float, float]]] = {}
+        """Of each that came into the final: its times beside the default's."""
 
     @property
     def elapsed(self) -> float:
@@ -125,27 +162,25 @@ class _Search:
 
     def outcome(self) -> Outcome:
         order: list[Point] = []
-        final: Final | None = None
-        self._pairs: list[tuple[float, float]] = []
         try:
             why: Why = self._explore()
             order = self._halve()
-            order = self._final(order)
+            self._final(order)
         except KeyboardInterrupt:
             why = "interrupted"
             order = order or self._order()
         finally:
-            # Of what was measured in part others shall know; the rest is free again.
+            # What was measured in part others shall know; the rest is free again.
             self._tell_open()
             self.trials.release()
-        if self._pairs:
-            final = compare(*zip(*self._pairs, strict=True), least_gain=self.rigor.least_gain)
-        adopted = final.adopted if final is not None else self._default_cannot(order)
+        winner = self._winner(order)
+        final = self._compared(winner)
+        default_fails = self.default in self.rounds.failures
         return Outcome(
-            winner=self.rounds.measured(order[0]) if order else None,
+            winner=None if winner is None else self.rounds.measured(winner),
             default=self._measured_default(),
             final=final,
-            adopted=adopted,
+            adopted=winner is not None and (default_fails if final is None else final.adopted),
             measured=(*map(self.rounds.measured, self.rounds.tried), *self._only_elsewhere()),
             evaluations=self.evaluations,
             samples=self.rounds.samples,
@@ -163,11 +198,11 @@ class _Search:
             if self._near_the_limit():
                 return "good_enough"
             count = self.rigor.batch
-            if self.planned is not None and self.trials.whole is None:
-                count = min(count, self.planned - self.evaluations)
+            if self.trials.whole is None and self.most is not None:
+                count = min(count, self.most - self.evaluations)
             if count <= 0:
                 return "budget"
-            count = self._affordable(count)
+            count = min(count, self._affordable())
             if count <= 0:
                 return "time"
             points = self.trials.claim(count)
@@ -197,21 +232,25 @@ class _Search:
         seconds = None if best is None else self.rounds.measured(best).median
         return self.enough is not None and seconds is not None and seconds <= self.enough
 
-    def _affordable(self, count: int) -> int:
-        """How many of `count` new points there is time for, when what follows needs some as well."""
+    def _affordable(self) -> int:
+        """How many new points there is time for, when halving and final need some as well."""
         if self.seconds is None:
-            return count
+            return self.rigor.batch
         if not self.rounds.tried:
             # What a point costs is not known yet.
-            return min(count, 2)
-        pace, first, *later = self.rounds.pace, *self.rigor.rounds
+            return 2
+        first, *later = self.rigor.rounds
         after, left = 2 * self.rigor.final, len(self.rounds.working)
         for rounds in later:
             left = math.ceil(left * self.rigor.keep)
             after += rounds * (left + 1)
+        pace = self.rounds.pace
+        # Default and best so far are measured beside the new ones.
         spare = self.seconds - self.elapsed - min(self.seconds / 2, pace * after) - 2 * first * pace
+        if spare <= 0:
+            return 0
         each = self.rounds.pace_of_new + (first - 1) * pace
-        return count if each <= 0 and spare > 0 else min(count, int(spare / each)) if each > 0 else 0
+        return self.rigor.batch if each == 0 else min(self.rigor.batch, int(spare / each))
 
     # Halve.
 
@@ -253,26 +292,20 @@ class _Search:
 
     # Final.
 
-    def _final(self, order: list[Point]) -> list[Point]:
-        """Fills the pairs of the first one that does not fail; the rest of the order from there."""
-        if self._default_fails:
-            return [point for point in order if point in self.rounds.seconds]
-        for place, winner in enumerate(order[:FINALISTS]):
-            if winner == self.default:
-                return order[place:]
-            self._pairs = []
+    def _final(self, order: Sequence[Point]) -> None:
+        """The first against the default, in turns; the next one if it fails, and so on."""
+        for point in order:
+            if point == self.default or self.default in self.rounds.failures:
+                return
+            pairs = self._pairs[point] = []
             for turn in range(self._final_rounds()):
-                pair = (winner, self.default) if turn % 2 == 0 else (self.default, winner)
+                pair = (point, self.default) if turn % 2 == 0 else (self.default, point)
                 self._round("final", pair, in_order=True)
-                if winner in self.rounds.failures or self._default_fails:
+                if self.rounds.failures.keys() & set(pair):
                     break
-                self._pairs.append((self.rounds.seconds[winner][-1], self.rounds.seconds[self.default][-1]))
-            if self._default_fails:
-                self._pairs = []
-            if winner not in self.rounds.failures:
-                return order[place:]
-        self._pairs = []
-        return [self.default]
+                pairs.append((self.rounds.seconds[point][-1], self.rounds.seconds[self.default][-1]))
+            if point not in self.rounds.failures:
+                return
 
     def _final_rounds(self) -> int:
         """Settled before the first of them: looking at the times to decide on more would favour whoever is ahead."""
@@ -281,12 +314,15 @@ class _Search:
         left = int((self.seconds - self.elapsed) / (2 * self.rounds.pace))
         return max(fewest_rounds(), min(self.rigor.final, left))
 
-    @property
-    def _default_fails(self) -> bool:
-        return self.default in self.rounds.failures
+    def _winner(self, order: Sequence[Point]) -> Point | None:
+        """The best that runs here; the default where all the others failed since they were put in order."""
+        return next((point for point in (*order, self.default) if point in self.rounds.working), None)
 
-    def _default_cannot(self, order: Sequence[Point]) -> bool:
-        return self._default_fails and bool(order)
+    def _compared(self, winner: Point | None) -> Final | None:
+        if winner is None or self.default in self.rounds.failures or not self._pairs.get(winner):
+            return None
+        ours, defaults = zip(*self._pairs[winner], strict=True)
+        return compare(ours, defaults, least_gain=self.rigor.least_gain)
 
     # What all parts share.
 
@@ -300,11 +336,17 @@ class _Search:
                 best=None if best is None else self.rounds.measured(best),
                 default=self.rounds.measured(self.default) if self.default in self.rounds.tried else None,
                 evaluations=self.evaluations,
-                planned=self.planned,
+                planned=self._planned(),
                 elapsed=self.elapsed,
                 seconds=self.seconds,
             )
         )
+
+    def _planned(self) -> int | None:
+        """Different points that there will be at most."""
+        planned = self.most if self.trials.whole is None else self.trials.whole + len(self.apart)
+        # Halving adds the best that others found.
+        return None if planned is None else max(planned, self.evaluations)
 
     def _best(self) -> Point | None:
         return min(self.rounds.working, key=self.rounds.ratio, default=None)

@@ -3,6 +3,7 @@
 Nothing here knows of kernels, arrays or devices. `Space` is made of candidates by the tuner, and of formulas by tests.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -36,7 +37,7 @@ class Point:
     def config(self) -> dict[str, Value]:
         return dict(self.values)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The point as a text, the same in every process: how it is named in a storage, and in a table.
 

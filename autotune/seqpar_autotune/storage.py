@@ -14,6 +14,9 @@ from typing import Any
 
 from seqpar.errors import MissingExtraError, OptionError
 
+PATIENCE = 10.0
+"""Seconds that a server has to answer."""
+
 
 def optuna() -> types.ModuleType:
     """The module, loaded when something is tuned, never by `import seqpar`."""
@@ -35,15 +38,14 @@ def quiet() -> Iterator[None]:
     that a search is slower and nothing else. In Optuna 4 two more of its arguments are called experimental, which have
     since become its defaults. Everything else used here is stable API. Other warnings come through.
     """
-    module = optuna()
+    experimental = optuna().exceptions.ExperimentalWarning
     log = logging.getLogger("optuna")
     before = log.level
     log.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*(group|multivariate|constant_liar).*experimental", category=module.exceptions.ExperimentalWarning
-            )
+            for argument in ("group", "multivariate", "constant_liar"):
+                warnings.filterwarnings("ignore", f".*{argument}.*experimental", experimental)
             yield
     finally:
         log.setLevel(before)
@@ -51,21 +53,49 @@ def quiet() -> Iterator[None]:
 
 def open_storage(given: Any) -> Any:
     """A storage from a file (Optuna's journal), a URL of a database, or "grpc://host:port" of Optuna's proxy; or as given."""
-    module = optuna()
     if isinstance(given, Path) or (isinstance(given, str) and "://" not in given):
-        path = Path(given)
-        if not path.parent.is_dir():
-            raise OptionError(f"search: storage={str(given)!r} is in no folder. Make {path.parent} first.")
-        journal = module.storages.journal
-        return module.storages.JournalStorage(journal.JournalFileBackend(str(path)))
+        return _journal(Path(given))
     if isinstance(given, str) and given.startswith("grpc://"):
-        host, _, port = given.removeprefix("grpc://").rpartition(":")
-        if not host or not port.isdecimal():
-            raise OptionError(f"search: storage={given!r} names no host and port. Write grpc://host:13000.")
-        try:
-            return module.storages.GrpcStorageProxy(host=host, port=int(port))
-        except ImportError as error:
-            raise MissingExtraError(
-                f"search: storage={given!r} needs gRPC ({error}). Install it with: pip install grpcio protobuf"
-            ) from None
-    return given
+        return _proxy(given)
+    return _database(given) if isinstance(given, str) else given
+
+
+def _journal(path: Path) -> Any:
+    storages = optuna().storages
+    if not path.parent.is_dir():
+        raise OptionError(f"search: storage={str(path)!r} is in no folder. Make {path.parent} first.")
+    return storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
+
+
+def _proxy(url: str) -> Any:
+    host, _, port = url.removeprefix("grpc://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise OptionError(f"search: storage={url!r} names no host and port. Write grpc://host:13000.")
+    try:
+        proxy = optuna().storages.GrpcStorageProxy(host=host, port=int(port))
+    except ImportError as error:
+        raise MissingExtraError(
+            f"search: storage={url!r} needs gRPC ({error}). Install it with: pip install grpcio protobuf"
+        ) from None
+    try:
+        proxy.wait_server_ready(timeout=PATIENCE)
+    except ConnectionError:
+        raise OptionError(
+            f"search: storage={url!r} does not answer within {PATIENCE:g} s. Start optuna.storages.run_grpc_proxy_server "
+            "there, or name another host and port."
+        ) from None
+    return proxy
+
+
+def _database(url: str) -> Any:
+    try:
+        return optuna().storages.RDBStorage(url)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"search: storage={url!r} needs the driver of its database ({error}). Install it, or name a file."
+        ) from None
+    except Exception as error:  # SQLAlchemy's and the driver's own kinds
+        raise OptionError(
+            f"search: storage={url!r} cannot be opened ({type(error).__name__}: {error}). Name a file, or a database that "
+            "answers."
+        ) from error

@@ -112,7 +112,9 @@ class Recording:
         return cls(json.loads(path.read_text()))
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps({key: one if isinstance(one, str) else list(one) for key, one in self.stored.items()}))
+        path.write_text(
+            json.dumps({key: one if isinstance(one, str) else list(one) for key, one in self.stored.items()})
+        )
 
     def __call__(self, points: Sequence[Point]) -> list[Reading]:
         return [self._read(point.key) for point in points]
@@ -133,13 +135,16 @@ def hashed(*what: object) -> random.Random:
 METHODS = {
     # Of a method: the time at its best, and for each knob its values, the best place (0..1) and how steep it is.
     "walk": (1.00, {"tile": (8, 0.6, 0.5), "unroll": (5, 0.3, 0.3), "threads": (5, 0.8, 0.6)}),
-    "chunked": (0.70, {"chunk": (12, 0.4, 1.2), "block": (8, 0.6, 0.8), "warps": (5, 0.5, 0.4), "stages": (8, 0.2, 0.3)}),
+    "chunked": (
+        0.70,
+        {"chunk": (12, 0.4, 1.2), "block": (8, 0.6, 0.8), "warps": (5, 0.5, 0.4), "stages": (8, 0.2, 0.3)},
+    ),
     "tree": (0.85, {"leaf": (10, 0.7, 1.0), "fan": (4, 0.5, 0.5), "warps": (4, 0.3, 0.4)}),
 }
 
 
 def smooth(seed: int, *, wrong: float = 0.0, rough: float = 0.03) -> Landscape:
-    """Three methods with 4,200 combinations, 15 % not eligible; log(time) a bowl in each method with a cross term and a little roughness.
+    """Three methods with 4,200 combinations, 15 % not eligible; log(time) is a bowl in each, tilted and a little rough.
 
     `wrong`: the part of the points that is fastest of all and wrong.
     """
@@ -181,7 +186,9 @@ def smooth(seed: int, *, wrong: float = 0.0, rough: float = 0.03) -> Landscape:
     return Landscape(space, seconds, lambda point: Verdict.WRONG if bad(point) else Verdict.OK)
 
 
-def listed(times: Mapping[str, float], default: str, verdicts: Mapping[str, Verdict] | None = None) -> Landscape:
+def listed(
+    times: Mapping[str, float], default: str, verdicts: Mapping[str, Verdict] | None = None
+) -> Landscape:
     """Methods without knobs, each with its true time."""
     space = Space(tuple(Branch(name) for name in times), Point(default))
     return Landscape(
