@@ -1,8 +1,11 @@
-"""Waiting for a GPU, and how much of its memory the pool of CuPy had at most."""
+"""Waiting for a GPU, how much of its memory the pool of CuPy had at most, and its profile."""
 
 from typing import Any
 
 import cupy
+
+from seqpar.dispatch.gpu_profile import gpu_profile
+from seqpar.dispatch.profile import HardwareProfile, minor
 
 ALLOCATION_FAILED = ("cudaErrorMemoryAllocation", "_STATUS_ALLOC_FAILED")
 """How errors of CUDA's runtime and libraries say so; the pool's own is a builtin MemoryError."""
@@ -20,6 +23,14 @@ def memory_of(where: Any) -> "PoolMemory | None":
     if where is None:
         return PoolMemory(cupy.cuda.Device().id) if _pool().total_bytes() else None
     return PoolMemory(where.device.id if isinstance(where, cupy.ndarray) else cupy.cuda.Device(where).id)
+
+
+def profile(device: str) -> HardwareProfile | None:
+    """The GPU in use, with the compiler that CuPy brought."""
+    if device != "cuda":
+        return None
+    compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    return gpu_profile(cupy.cuda.Device().id, (("cupy", minor(cupy.__version__)), ("nvrtc", compiler)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,10 +1,12 @@
-"""Waiting for arrays of JAX, and how much memory of a device its allocator had in use at most."""
+"""Waiting for arrays of JAX, how much memory of a device its allocator had in use at most, and the device's profile."""
 
 from typing import Any
 
 import jax
 from jax._src import xla_bridge
 
+from seqpar.dispatch.gpu_profile import gpu_profile
+from seqpar.dispatch.profile import HardwareProfile, host_profile, version
 from seqpar.errors import NotEligibleError
 
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
@@ -28,6 +30,18 @@ def memory_of(where: Any) -> "AllocatorMemory | None":
         # Of an array on several devices each has a part, all alike as a rule.
         where = where.addressable_shards[0].device
     return None if where.platform == "cpu" else AllocatorMemory(where)
+
+
+def profile(device: str) -> HardwareProfile | None:
+    """The host, or JAX's first GPU of NVIDIA; other devices have no kernels to tune."""
+    tools = (("jaxlib", version("jaxlib")),)
+    if device == "cpu":
+        return host_profile(tools)
+    found = next((one for one in jax.local_devices() if one.platform == "gpu"), None)
+    if device != "cuda" or found is None:
+        return None
+    compilers = (("triton", version("triton")), ("jax-triton", version("jax-triton")))
+    return gpu_profile(found.local_hardware_id or 0, (*tools, *compilers))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,9 +1,11 @@
-"""Waiting for an accelerator (CUDA, ROCm, XPU, MPS), and how much of its memory PyTorch had in use at most."""
+"""Waiting for an accelerator (CUDA, ROCm, XPU, MPS), how much of its memory PyTorch had in use at most, and its profile."""
 
 from typing import Any
 
 import torch
 
+from seqpar.dispatch.gpu_profile import gpu_profile
+from seqpar.dispatch.profile import HardwareProfile, host_profile, minor, version
 from seqpar.errors import NotEligibleError
 
 HOST = ("cpu", "meta")
@@ -40,6 +42,33 @@ def memory_of(where: Any) -> "AcceleratorMemory | None":
     if device.index is None:
         device = torch.device(device.type, torch.accelerator.current_device_index())
     return AcceleratorMemory(device)
+
+
+def profile(device: str) -> HardwareProfile | None:
+    """The host under PyTorch's limit of threads, or the GPU in use; other accelerators have no kernels to tune."""
+    tools = (("torch", minor(torch.__version__)),)
+    if device == "cpu":
+        return host_profile(tools, torch.get_num_threads())
+    if device != "cuda" or not torch.cuda.is_available():
+        return None
+    compilers = (*tools, ("triton", version("triton") or version("pytorch-triton")))
+    number = torch.cuda.current_device()
+    return gpu_profile(number, compilers) or _by_torch(number, compilers)
+
+
+def _by_torch(number: int, tools: tuple[tuple[str, str], ...]) -> HardwareProfile:
+    """The profile of a GPU that CUDA's driver does not know: one of AMD."""
+    told = torch.cuda.get_device_properties(number)
+    facts = (
+        ("architecture", str(getattr(told, "gcnArchName", f"{told.major}.{told.minor}"))),
+        ("processors", int(told.multi_processor_count)),
+        ("L2", int(getattr(told, "L2_cache_size", 0))),
+        ("memory", f"{round(told.total_memory / 2**30)}G"),
+        ("driver", str(torch.version.hip or torch.version.cuda or "")),
+    )
+    return HardwareProfile(
+        device="cuda", name=told.name, facts=facts, tools=(("seqpar", version("seqpar")), *tools)
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

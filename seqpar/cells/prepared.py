@@ -12,7 +12,7 @@ from seqpar.cells.solving import Given, arguments, problem_of, route_of
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import choose, for_backward
 from seqpar.dispatch.execute import execute
-from seqpar.dispatch.explain import Explanation
+from seqpar.dispatch.explain import Explanation, explained
 from seqpar.dispatch.faces import Replay
 from seqpar.dispatch.options import NO_WISH
 from seqpar.dispatch.problem import Array
@@ -56,9 +56,8 @@ class PreparedCell(NamedTuple):
         problem = problem_of(binding, form, self.given["x"], self.given["resets"])
         lines = f"solve_recurrence: {form.rows} sequences of {form.steps} steps of cells.{self.given['step'].name}"
         where = f"{form.dtype}, {binding.framework} on {binding.device(self.given['x'])}"
-        return CellExplanation(
-            problem, choose(problem, route.request), f"{lines} ({form.spec.spaces}), {where}"
-        )
+        why = explained(problem, choose(problem, route.request))
+        return CellExplanation(**vars(why), told=f"{lines} ({form.spec.spaces}), {where}")
 
     def replay(self) -> Replay:
         """The walk, where a kernel takes it; a program of a cell is all text."""

@@ -69,7 +69,7 @@ class Binding(Protocol):
     ) -> Array:
         """An array made from nothing but a description: numbers of NumPy, cast and repeated along axes where x has size one.
 
-        `strides` in elements, 0 along axes that are to be repeated without memory; frameworks without strides have them row-major.
+        `strides` in elements, 0 along axes that are to be repeated without memory; without strides they are row-major.
         """
 
     def on_host(self, x: Array) -> Any:
@@ -114,7 +114,7 @@ class Binding(Protocol):
         """The memory of an array's device, of a device of the framework, or with None of the one in use; None for the host's."""
 
     def profile(self, device: str) -> "HardwareProfile | None":
-        """What results measured on a kind of device are filed under: the one in use, its tools; None where there is none to ask."""
+        """What results measured on a kind of device are filed under: the one in use and its tools; None where there is none."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Does an error say that memory did not suffice, on the host or a device? Builtin MemoryError goes without saying."""

@@ -14,6 +14,7 @@ from seqpar.dispatch import registry, store
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Kernel, Problem, describe, refusal
+from seqpar.dispatch.row import Row
 from seqpar.errors import BackendError, NotEligibleError, unknown_name
 
 Made = TypeVar("Made")
@@ -45,6 +46,8 @@ class Choice:
     config: Any
     provenance: Provenance
     candidates: tuple[Candidate, ...]
+    row: Row | None = None
+    """The stored result that it follows, if any."""
 
     def __str__(self) -> str:
         return f"{self.kernel.label} {describe(self.config)} ({self.provenance})"
@@ -133,16 +136,34 @@ def _choose(problem: Problem, request: Request) -> Choice:
         provenance: Provenance = "overlay" if request.source == "overlay" else "explicit"
         best = eligible[0]
         return Choice(kernel=best.kernel, config=best.config, provenance=provenance, candidates=candidates)
-    for row in store.lookup(problem):
+    for row in store.lookup(problem, request.numerics):
         for candidate in eligible:
-            config = row.config_for(candidate.kernel)
-            if config is not None and refusal(candidate.kernel, problem, config) is None:
+            config, why = stored_config(row, candidate.kernel, problem)
+            if why is None:
                 return Choice(
-                    kernel=candidate.kernel, config=config, provenance=row.provenance, candidates=candidates
+                    kernel=candidate.kernel,
+                    config=config,
+                    provenance=row.provenance,
+                    candidates=candidates,
+                    row=row,
                 )
     best = eligible[0]
     provenance = "reference" if best.rank >= REFERENCE_RANK else "heuristic"
     return Choice(kernel=best.kernel, config=best.config, provenance=provenance, candidates=candidates)
+
+
+def stored_config(row: Row, kernel: Kernel, problem: Problem) -> tuple[Any, str | None]:
+    """The config that a stored result has for a kernel, and why it cannot serve the problem, if so.
+
+    What was written by another version may hold anything, so that no value of it can make a call fail.
+    """
+    try:
+        config = row.config_for(kernel)
+        if config is None:
+            return None, "it is of another kernel, or has a knob that this version does not have"
+        return config, refusal(kernel, problem, config)
+    except Exception as error:
+        return None, f"its config {row.config} is none: {error!r}"
 
 
 def _consider(kernel: Kernel, problem: Problem, request: Request) -> Candidate:

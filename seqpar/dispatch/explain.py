@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from seqpar.dispatch.choice import Choice, choose
+from seqpar.dispatch import store
+from seqpar.dispatch.choice import Choice, choose, stored_config
+from seqpar.dispatch.closest import Closest, closest
 from seqpar.dispatch.faces import prepare
 from seqpar.dispatch.problem import Problem
 
@@ -15,6 +17,10 @@ class Explanation:
 
     problem: Problem
     choice: Choice
+    closest: Closest | None = None
+    """Where nothing stored answered: the stored result of the most similar problem, and what is otherwise about it."""
+    passed_over: tuple[str, ...] = ()
+    """Stored results for this problem that cannot serve it, each with the reason."""
 
     @property
     def backend(self) -> str:
@@ -37,12 +43,43 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [str(self.problem), f"  runs: {self.choice}"]
+        if self.choice.row is not None:
+            lines.append(f"  because: {_grounds(self.choice.row)}")
+        lines += [f"  stored, and of no use: {what}" for what in self.passed_over]
+        if self.closest is not None:
+            lines.append(f"  closest stored result: {self.closest}")
         for candidate in sorted(self.choice.candidates, key=lambda c: (c.refusal is not None, c.rank)):
             if candidate.kernel is self.choice.kernel:
                 continue
             why = candidate.refusal or f"ranks lower ({candidate.rank:g})"
+            if candidate.refusal is None and self.choice.row is not None:
+                why = "measured slower, or not measured"
             lines.append(f"  not {candidate.label}: {why}")
         return "\n".join(lines)
+
+
+def explained(problem: Problem, choice: Choice) -> Explanation:
+    """A choice with what the store has to say about it."""
+    if choice.provenance in ("explicit", "overlay"):
+        return Explanation(problem, choice)
+    passed = []
+    for row in store.lookup(problem):
+        if choice.row is not None and row.origin == choice.row.origin:
+            break
+        kernels = [c.kernel for c in choice.candidates if c.kernel.label == f"{row.backend}.{row.method}"]
+        why = stored_config(row, kernels[0], problem)[1] if kernels else "there is no such kernel here"
+        passed.append(f"{row.label} ({row.origin}): {why or 'its kernel was ruled out'}")
+    missed = closest(problem) if choice.row is None else None
+    return Explanation(problem, choice, missed, tuple(passed))
+
+
+def _grounds(row: store.Row) -> str:
+    measured = "measured" if row.ratio is None else f"measured at {row.ratio:.2f} of the default's time"
+    noise = "" if row.noise is None else f", noise {row.noise:.1%}"
+    when = f" on {row.when[:10]}" if row.when else ""
+    sizes = f" for (outer={row.sizes[0]}, time={row.sizes[1]}, inner={row.sizes[2]})"
+    where = f", with {', '.join(row.elsewhere)}" if row.elsewhere else ""
+    return f"{measured}{noise}{when}{sizes if row.provenance == 'nearest' else ''}{where} ({row.origin})"
 
 
 def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -63,4 +100,4 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if hasattr(call, "explanation"):
         return call.explanation()
     problem = call.problem()
-    return Explanation(problem, choose(problem, call.request))
+    return explained(problem, choose(problem, call.request))

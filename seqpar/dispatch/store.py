@@ -1,8 +1,8 @@
 """Reading of tuned results. Writing is the tuner's; here are json and a directory listing, nothing more.
 
-One directory per hardware profile under the user's cache, one file per operation and tuning run
-(`<operation>.<run>.jsonl`), one line per measured candidate, failures included. Shipped tables have the same form and
-lie beside this module. Files are read once per process and operation; a corrupt line is a miss with a warning.
+One directory per hardware profile under the user's cache, with the profile in `profile.json`; in it one file per operation
+and tuning run (`<operation>.<run>.jsonl`), one line per measured candidate, failures included. Shipped tables have the same
+form and lie beside this module. Files are read once per process and operation; a corrupt line is a miss with a warning.
 """
 
 import json
@@ -10,140 +10,251 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from seqpar.dispatch.memos import on_invalidate
-from seqpar.dispatch.problem import Kernel, Problem
-from seqpar.dispatch.profile import host_profile
+from seqpar.dispatch.memos import invalidate, on_invalidate
+from seqpar.dispatch.problem import Problem
+from seqpar.dispatch.profile import HardwareProfile
+from seqpar.dispatch.row import SCHEMA, Facts, Row, Sizes, Source, facts_of, row_of, sizes_of
+from seqpar.errors import OptionError
 
-SCHEMA = 1
+VARIABLE = "SEQPAR_CACHE_DIR"
+PROFILE = "profile.json"
+TABLES = Path(__file__).parent / "tables"
 
-Source = Literal["tuned", "shipped", "nearest"]
+Key = tuple[str, str]
+_remembered: dict[Key, list[Mapping[str, Any]]] = {}
+_told: set[object] = set()
+"""What was warned of: once per process, however often a file is read anew."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One adopted result: sizes, what else the problem was, and the kernel with its config."""
+class Environment(NamedTuple):
+    """A directory of results that were measured on one hardware profile."""
 
-    sizes: tuple[int, int, int]
-    facts: tuple[Any, ...]
-    backend: str
-    method: str
-    config: dict[str, Any]
-    provenance: Source
+    source: Source
+    path: Path
+    profile: HardwareProfile | None
+    """None where `profile.json` is missing or says nothing that can be read."""
 
-    def config_for(self, kernel: Kernel) -> Any:
-        """The row's config for a kernel; None if it is another kernel's, or names a knob this version does not have."""
-        if (kernel.backend, kernel.method) != (self.backend, self.method):
-            return None
-        known = {field.name for field in fields(kernel.config)}
-        return kernel.config(**self.config) if set(self.config) <= known else None
+    def files(self, operation: str = "*") -> list[Path]:
+        return sorted(self.path.glob(f"{operation}.*.jsonl"))
 
-    def at(self, provenance: Source) -> "Row":
-        return Row(**{**{f.name: getattr(self, f.name) for f in fields(self)}, "provenance": provenance})
+
+class Line(NamedTuple):
+    """A line that could be read, and where it stands."""
+
+    path: Path
+    number: int
+    record: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}, line {self.number}"
 
 
 def user_directory() -> Path:
-    """Where tuned results of this user live: $SEQPAR_CACHE, else the platform's cache directory."""
-    if chosen := os.environ.get("SEQPAR_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    """Where tuned results of this user live: $SEQPAR_CACHE_DIR, else the platform's cache directory."""
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen).expanduser()
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise OptionError(
+            f"seqpar: this user has no home directory to keep tuned results in ({error}). Set {VARIABLE} to a directory."
+        ) from None
     return base / "seqpar" / "v1"
 
 
-def facts_of(problem: Problem) -> tuple[Any, ...]:
-    """What must be equal for a result to carry over: everything but the sizes."""
-    return (problem.framework, problem.device, problem.dtypes, problem.layout, problem.options)
+def lookup(problem: Problem, numerics: str = "any") -> Iterator[Row]:
+    """Results that may serve a problem, best first: the user's exact, shipped exact, the nearest that bracket it.
 
-
-def sizes_of(problem: Problem) -> tuple[int, int, int]:
-    return (problem.outer, problem.time, problem.inner)
-
-
-def lookup(problem: Problem) -> Iterator[Row]:
-    """Results that may serve a problem, best first: the user's exact, shipped exact, the nearest that bracket it."""
-    rows = _rows(problem.operation, problem.device)
-    if not rows:
+    Where the best one says that the default was kept, there is none: what is behind it lost, or was measured elsewhere.
+    """
+    alike = _decisions(problem.operation, problem.framework, problem.device).get(facts_of(problem))
+    if not alike:
         return
-    facts, sizes = facts_of(problem), sizes_of(problem)
-    alike = [row for row in rows if row.facts == facts]
+    sizes = sizes_of(problem)
+    wished = [row for row in alike if row.numerics == numerics]
+    ordered = wished + [row for row in alike if row.numerics != numerics]
     for source in ("tuned", "shipped"):
-        yield from (row for row in alike if row.sizes == sizes and row.provenance == source)
-    brackets = alike and all(
-        min(row.sizes[i] for row in alike) <= sizes[i] <= max(row.sizes[i] for row in alike) for i in range(3)
-    )
-    if brackets:
-        near = sorted(
-            (row for row in alike if row.sizes != sizes), key=lambda row: _distance(row.sizes, sizes)
-        )
-        yield from (row.at("nearest") for row in near[:1])
+        for row in ordered:
+            if row.sizes != sizes or row.provenance != source:
+                continue
+            if not row.kept:
+                yield row
+            elif row.numerics in (numerics, "any"):
+                return
+    candidates = wished or ordered
+    extents = list(zip(*(row.sizes for row in candidates), strict=True))
+    others = [row for row in candidates if row.sizes != sizes]
+    if others and all(min(extent) <= n <= max(extent) for extent, n in zip(extents, sizes, strict=True)):
+        nearest = min(others, key=lambda row: distance(row.sizes, sizes))
+        if not nearest.kept:
+            yield nearest.at("nearest")
 
 
-def _distance(left: tuple[int, ...], right: tuple[int, ...]) -> float:
+def distance(left: Sizes, right: Sizes) -> float:
+    """Between two problems that differ in sizes only: the doublings from one to the other."""
     return sum(abs(math.log2(max(m, 1) / max(n, 1))) for m, n in zip(left, right, strict=True))
 
 
-@cache
-def _rows(operation: str, device: str) -> tuple[Row, ...]:
+def profile_for(framework: str, device: str) -> HardwareProfile | None:
+    """The profile that results for arrays of a framework on a kind of device are filed under; None where there is none."""
+    from seqpar.dispatch.frameworks import binding_at_hand
+
+    binding = binding_at_hand(framework)
+    if binding is not None:
+        return binding.profile(device)
     if device != "cpu":
-        return ()
-    digest = host_profile().digest
-    found: list[Row] = []
-    directories: tuple[tuple[Source, Path], ...] = (
-        ("tuned", user_directory() / digest),
-        ("shipped", Path(__file__).parent / "tables" / digest),
-    )
-    for source, directory in directories:
-        for path in sorted(directory.glob(f"{operation}.*.jsonl")):
-            found += _read(path, source)
+        return None
+    from seqpar.dispatch.plain_bindings import ArrayAPIBinding
+
+    return ArrayAPIBinding(framework).profile(device)
+
+
+def remember(profile: HardwareProfile, operation: str, record: Mapping[str, Any]) -> None:
+    """Let a result serve this process only: one that could not be written down."""
+    _remembered.setdefault((profile.digest, operation), []).append(dict(record))
+    invalidate()
+
+
+def forget() -> None:
+    """Drop what `remember` was given."""
+    _remembered.clear()
+    invalidate()
+
+
+def environments(source: Source, directory: Path | None = None) -> list[Environment]:
+    """Every directory of results of the user, of those that are shipped, or below a directory."""
+    if directory is None:
+        directory = TABLES if source == "shipped" else user_directory()
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [Environment(source, path, profile_in(path)) for path in paths]
+
+
+def profile_in(path: Path) -> HardwareProfile | None:
+    """The profile that a directory of results is of."""
+    try:
+        return HardwareProfile.from_dict(json.loads((path / PROFILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def everywhere() -> list[Environment]:
+    """All environments that this user can read."""
+    try:
+        own = environments("tuned")
+    except OptionError:
+        own = []
+    return own + environments("shipped")
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The lines of a file that this version can read; of others it warns, with file and line."""
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        _warn(f"tuned results in {path.name} cannot be read: {error}", once=path)
+        return
+    # Not splitlines(), which also splits at characters that JSON has inside of texts.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            schema = record["schema"]
+            if not isinstance(schema, int):
+                raise ValueError(f"schema={schema!r} is not a number")
+            _ = record["verdict"], record["problem"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            _damaged(path, number, error)
+            continue
+        if schema > SCHEMA:
+            _warn(
+                f"{path.name} was written by a later version of seqpar, in schema {schema}; this version reads schema "
+                f"{SCHEMA} and passes over such lines. Upgrade seqpar, or tune again with this one.",
+                once=schema,
+            )
+            continue
+        yield Line(path, number, record)
+
+
+@cache
+def _decisions(operation: str, framework: str, device: str) -> dict[Facts, tuple[Row, ...]]:
+    """Per kind of problem the decisions that hold here, the latest of each size only."""
+    places = [place for place in everywhere() if place.files(operation)]
+    if not places and not any(name == operation for _, name in _remembered):
+        return {}  # without asking for the profile, which reads versions of installed packages
+    profile = profile_for(framework, device)
+    if profile is None:
+        return {}
+    found: dict[Facts, dict[tuple[Any, ...], Row]] = {}
+    for row in _rows(operation, profile, places):
+        if row.facts[:2] != (framework, device):
+            continue
+        sized = found.setdefault(row.facts, {})
+        key = (row.sizes, row.provenance, row.numerics)
+        before = sized.get(key)
+        # Measured with exactly these tools before measured with ones alike, then the later one.
+        if before is None or (not row.elsewhere, row.when) >= (not before.elsewhere, before.when):
+            sized[key] = row
+    return {facts: tuple(sized.values()) for facts, sized in found.items()}
+
+
+def _rows(operation: str, profile: HardwareProfile, places: Iterable[Environment]) -> Iterator[Row]:
+    for place in places:
+        elsewhere: tuple[str, ...] = ()
+        if place.path.name != profile.digest:
+            if place.profile is None or not profile.kin(place.profile):
+                continue
+            elsewhere = tuple(profile.differences(place.profile))
+        for path in place.files(operation):
+            yield from (replace(row, elsewhere=elsewhere) for row in decisions_in(path, place.source))
+    for record in _remembered.get((profile.digest, operation), ()):
+        row = row_of(record, "tuned", "measured by this process, not written")
+        if row is not None:
+            yield row
+
+
+@cache
+def decisions_in(path: Path, source: Source) -> tuple[Row, ...]:
+    """The decisions in a file; of lines that are none of the store's it warns."""
+    found = []
+    for line in lines(path):
+        try:
+            row = row_of(line.record, source, line.origin)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            _damaged(path, line.number, error)
+            continue
+        if row is not None:
+            found.append(row)
     return tuple(found)
 
 
-def _read(path: Path, source: Source) -> Iterator[Row]:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        warnings.warn(
-            f"seqpar: tuned results in {path.name} cannot be read: {error}", RuntimeWarning, stacklevel=2
-        )
-        return
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            if record["schema"] != SCHEMA or record["verdict"] != "ok" or not record["adopted"]:
-                continue
-            problem = record["problem"]
-            row = Row(
-                sizes=(int(problem["outer"]), int(problem["time"]), int(problem["inner"])),
-                facts=(
-                    problem["framework"],
-                    problem["device"],
-                    tuple(problem["dtypes"]),
-                    problem["layout"],
-                    tuple(problem["options"]),
-                ),
-                backend=record["backend"],
-                method=record["method"],
-                config=dict(record["config"]),
-                provenance=source,
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            warnings.warn(
-                f"seqpar: line {number} of {path.name} is not a tuned result and is passed over: {error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            continue
-        yield row
+def _damaged(path: Path, number: int, error: Exception) -> None:
+    _warn(
+        f"line {number} of {path.name} is not a tuned result and is passed over: {error!r}",
+        once=(path, number),
+    )
 
 
-on_invalidate(_rows.cache_clear)
+def _warn(what: str, once: object) -> None:
+    if once not in _told:
+        _told.add(once)
+        warnings.warn(f"seqpar: {what}", RuntimeWarning, stacklevel=4)
+
+
+on_invalidate(decisions_in.cache_clear)
+on_invalidate(_decisions.cache_clear)

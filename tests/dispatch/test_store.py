@@ -39,7 +39,7 @@ def record(time: int = 64, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Writes lines into a user store of its own; choices are forgotten before and after."""
-    monkeypatch.setenv("SEQPAR_CACHE", str(tmp_path))
+    monkeypatch.setenv("SEQPAR_CACHE_DIR", str(tmp_path))
     directory = tmp_path / host_profile().digest
     directory.mkdir()
 
