@@ -9,6 +9,7 @@ from typing import Any
 
 from seqpar.algorithms import associative_scan as algorithm
 from seqpar.associative_scan_operation import NAME, Scan
+from seqpar.dispatch.knobs import knob, powers_of_two
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 
 
@@ -43,7 +44,7 @@ class Sequential(ReferenceScan):
 class ScanChunks:
     """Steps per chunk; None takes about the square root of the length."""
 
-    chunk: int | None = None
+    chunk: int | None = knob(None, tries=(None, *powers_of_two(8, 1 << 12)), below="time")
 
 
 class Chunked(ReferenceScan):
@@ -64,7 +65,7 @@ class Chunked(ReferenceScan):
 class ScanLeaves:
     """Steps per leaf of the tree: 2 makes the fewest steps one after the other, 4 the fewest passes over memory."""
 
-    leaf: int = 4
+    leaf: int = knob(4, tries=powers_of_two(2, 64), below="time")
 
 
 class Tree(ReferenceScan):

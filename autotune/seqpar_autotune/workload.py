@@ -7,6 +7,7 @@ it. The numbers are made anew, as they are in use (`Operation.plausible`). Nothi
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -197,8 +198,7 @@ class Workload:
         dtypes = "/".join(
             dict.fromkeys(x.dtype for x in self.operands if x is not None and x.dtype != "bool")
         )
-        # A program among them is pages long.
-        words = "".join(f" {word}" for word in problem.options if len(word) <= 60 and "\n" not in word)
+        words = "".join(f" {_short(word)}" for word in problem.options)
         layout = "" if problem.layout == "inner" else f" {problem.layout}"
         return f"{self.operation} {sizes} {dtypes} {self.framework}:{self.device}{layout}{words}"
 
@@ -252,6 +252,11 @@ def operation_named(name: str) -> Operation:
     if name not in known:
         raise unknown_name("Workload", "operation", name, set(known))
     return known[name]
+
+
+def _short(word: str) -> str:
+    """An option word, or what tells it from others: the program of a cell is pages long."""
+    return word if len(word) <= 60 else f"#{zlib.crc32(word.encode()):08x}"
 
 
 def itemsize(dtype: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from seqpar.dispatch.plain_bindings import ArrayAPIBinding, laid_by_strides
 from seqpar.dispatch.problem import Array, Layout
 from seqpar.dispatch.profile import HardwareProfile
+from seqpar.errors import NotEligibleError
 from seqpar_cupy import accelerator
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class CupyBinding(ArrayAPIBinding):
     def placed(
         self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
     ) -> Array:
+        if device != "cuda":
+            raise NotEligibleError(f"seqpar: arrays of cupy are on cuda, not on device={device!r}.")
         if dtype == "bfloat16":
             import ml_dtypes
 

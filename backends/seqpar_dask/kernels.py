@@ -16,6 +16,7 @@ import numpy as np
 
 from seqpar.dispatch.execute import abstract
 from seqpar.dispatch.frameworks import binding_for
+from seqpar.dispatch.knobs import knob, powers_of_two
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar.errors import ShapeError
@@ -32,7 +33,7 @@ Graph = dict[Any, Any]
 class TreeConfig:
     """How R factors are merged."""
 
-    arity: int = 8
+    arity: int = knob(8, tries=powers_of_two(2, 64))
     """How many at a time."""
 
 

@@ -22,6 +22,7 @@ from jax import lax
 from seqpar.algorithms import associative_scan as algorithm
 from seqpar.algorithms.associative_scan import Combine, Leaves, Time, forward, in_chunks, length_of
 from seqpar.associative_scan_operation import NAME, Scan
+from seqpar.dispatch.knobs import knob, powers_of_two
 from seqpar.dispatch.problem import Array, Kernel, Problem, wrong_counts
 from seqpar_jax import eager
 from seqpar_jax.avals import alike
@@ -136,15 +137,15 @@ class ScanLoops:
     """Steps per chunk that are written out (None: 4, or 1 where `combine` is large), and per chunk of the loops below (None:
     about the square root)."""
 
-    unrolled: int | None = None
-    chunk: int | None = None
+    unrolled: int | None = knob(None, tries=(None, 1, 2, 4, 8, 16), below="time")
+    chunk: int | None = knob(None, tries=(None, *powers_of_two(8, 1 << 12)), below="time")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanBranches:
     """Steps per leaf of the tree."""
 
-    leaf: int = 4
+    leaf: int = knob(4, tries=powers_of_two(2, 16), below="time")
 
 
 class _Run(NamedTuple):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from seqpar.dispatch import watching
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.operation import Operation, operations
@@ -104,8 +105,10 @@ class JaxBinding:
         if np.dtype(getattr(jnp, dtype)).itemsize > 4 and dtype not in ("complex64",):
             # Whoever describes double precision had it: without this mode JAX would make it single precision, and a warning.
             jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
-        where = next(d for d in jax.local_devices() if lowering.device_kind(d.platform) == device)
-        return jax.device_put(np.broadcast_to(np.asarray(x, getattr(jnp, dtype)), shape), where)
+        there = [d for d in jax.local_devices() if lowering.device_kind(d.platform) == device]
+        if not there:
+            raise NotEligibleError(f"seqpar: jax has no device={device!r} here.")
+        return jax.device_put(np.broadcast_to(np.asarray(x, getattr(jnp, dtype)), shape), there[0])
 
     def on_host(self, x: Array) -> Any:
         found = np.asarray(x)
@@ -150,6 +153,9 @@ class JaxBinding:
     def is_out_of_memory(self, error: BaseException) -> bool:
         return accelerator.is_out_of_memory(error)
 
+    def in_backward_pass(self) -> bool:
+        return False  # it is a program like any other
+
     def direct(self, operands: Sequence[Array | None]) -> bool:
         return False
 
@@ -161,8 +167,29 @@ class JaxBinding:
         for x in arrays:
             if isinstance(x, Tracer):
                 _refuse_early(operation, spec, operands, request)
+                if watching.watchers:
+                    watching.traced(watching.Posed(self, operation, spec, operands, request))
                 return primitives.apply(operation, spec, operands, request)
+        if watching.watchers:
+            return self._watched(operation, spec, operands, request)(operands)
         return _compiled(operation.name, spec, request, present)(*arrays)
+
+    def _watched(
+        self, operation: Operation, spec: Any, operands: Sequence[Array | None], request: Request
+    ) -> watching.Runner:
+        """The same for whoever watches calls, who are told of each kind of them: programs look at shapes by themselves."""
+        key = (operation.name, spec, request, *map(self.facts, operands))
+        run = _watched.get(key)
+        if run is None:
+            present = tuple([x is not None for x in operands])
+
+            def make() -> watching.Runner:
+                program = _compiled(operation.name, spec, request, present)
+                return lambda given: program(*[x for x in given if x is not None])
+
+            call = watching.Posed(self, operation, spec, operands, request)
+            run = _watched[key] = watching.watched(call, make)
+        return run
 
     def vjp(
         self, function: Callable[..., Any], primals: Sequence[Array], options: dict[str, Any]
@@ -235,6 +262,8 @@ def _program(keyed: eager.Keyed) -> Callable[..., Any]:
     return jax.jit(lambda *arrays: keyed.function(*arrays))
 
 
+_watched: dict[Any, watching.Runner] = {}
+on_invalidate(_watched.clear)
 on_invalidate(_compiled.cache_clear)
 on_invalidate(_program.cache_clear)
 

@@ -156,6 +156,9 @@ class ArrayAPIBinding:
     def is_out_of_memory(self, error: BaseException) -> bool:
         return False
 
+    def in_backward_pass(self) -> bool:
+        return False
+
     def direct(self, operands: Sequence[Array | None]) -> bool:
         return True
 
@@ -221,6 +224,8 @@ class NumpyBinding(ArrayAPIBinding):
     def placed(
         self, x: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], device: str
     ) -> Array:
+        if device != "cpu":
+            raise NotEligibleError(f"seqpar: arrays of numpy are on the cpu, not on device={device!r}.")
         if dtype == "bfloat16":
             import ml_dtypes
 

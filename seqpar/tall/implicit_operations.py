@@ -13,7 +13,7 @@ that a product is given a and r besides, whose numbers it does not need, or None
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seqpar.algorithms.arrays import filled, sum_to
@@ -111,6 +111,11 @@ class _QRBlocks(_Factors):
     name = "qr_blocks"
     results = ("leaves", "node", "r", "ran")
 
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import block_factorisations
+
+        return block_factorisations()
+
     def encode(self, spec: Any) -> str:
         return str(spec.rows)
 
@@ -139,6 +144,11 @@ class _QRPacked(_Factors):
     name = "qr_packed"
     results = ("v", "t", "signs", "r", "ran")
 
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import packed_factorisations
+
+        return packed_factorisations()
+
     def abstract(self, spec: Factorisation, operands: Metas) -> tuple[Abstract, ...]:
         (a,) = operands
         assert a is not None
@@ -162,6 +172,25 @@ class _QRProduct(Tall):
     results = ("y",)
     differentiable = (True, False, False, False, False, True)
     wished_for = False
+
+    def presets(self) -> Sequence[Any]:
+        from seqpar.tuning_presets import implicit_products
+
+        return implicit_products()
+
+    def plausible(self, spec: Any, name: str, meta: Abstract, random: Any) -> Any:
+        found = super().plausible(spec, name, meta, random)
+        if name == "signs":
+            return (found > 0) * 2 - 1
+        # Reflections near the identity, and blocks with columns of about length one: products that stay bounded.
+        return found * {"first": meta.shape[-2] ** -0.5, "second": 1e-2}.get(name, 1.0)
+
+    def resized(
+        self, spec: Product, operands: Metas, sizes: Mapping[int, int]
+    ) -> tuple[Abstract | None, ...]:
+        # Rows are cut up in the factors, whose sizes say how: those stay.
+        lead = len(self.problem(spec, operands)[0]) - 2
+        return super().resized(spec, operands, {axis: n for axis, n in sizes.items() if axis < lead})
 
     def encode(self, spec: Any) -> str:
         return f"{int(spec.adjoint)} {spec.rows} {int(spec.packed)}"

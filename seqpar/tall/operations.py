@@ -61,6 +61,11 @@ class Tall(Operation):
         found = super().resized(spec, operands, sizes)
         return tuple(of_rows(name, meta) for name, meta in zip(self.operands, found, strict=True))
 
+    def least(self, spec: Any, operands: Sequence[Abstract | None]) -> int:
+        # As tall as it was, if it was.
+        shape, time, _ = self.problem(spec, operands)
+        return min(shape[time], 2 * shape[time + 1] + 1)
+
     def plausible(self, spec: Any, name: str, meta: Abstract, random: Any) -> Any:
         from seqpar.dispatch.plausible import between, triangular
 

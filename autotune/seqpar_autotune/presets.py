@@ -1,0 +1,105 @@
+"""What is tuned when nobody names a problem: the representative calls that operations state, for what is installed here.
+
+An operation hands them out by its hook `Operation.presets`; here they become workloads of frameworks and devices, and the
+backward passes that follow from them are added.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+
+from seqpar.dispatch.frameworks import binding_named
+from seqpar.dispatch.operation import Operation, all_operations
+from seqpar.dispatch.preset import GRADES, Grade, Preset
+from seqpar.dispatch.registry import backends
+from seqpar.errors import unknown_name
+
+from .workload import Operand, Workload
+
+DEVICES = ("cpu", "cuda")
+QUICK = ("numpy", "torch", "cupy", "jax")
+"""Frameworks of the quick grade: two of those that a device has, in this order."""
+
+
+def workloads(
+    grade: Grade = "default",
+    operations: Iterable[str] | None = None,
+    frameworks: Iterable[str] | None = None,
+    devices: Iterable[str] | None = None,
+) -> list[Workload]:
+    """The presets of a grade and of those that take less time, for frameworks and devices that are here unless they are named.
+
+    `operations`: their names; one with a fused backward pass brings that along. The quick grade of a device where
+    nobody named frameworks is forward passes on one framework, and backward passes on another one if there are two.
+
+    >>> [workload.name for workload in workloads("quick", ["plan_buckets"])]
+    ['plan_buckets 32x2048 float64 numpy:cpu']
+    """
+    if grade not in GRADES:
+        raise unknown_name("presets", "preset", str(grade), set(GRADES))
+    known = all_operations()
+    wanted = set(known if operations is None else operations)
+    for name in wanted - set(known):
+        raise unknown_name("presets", "operation", name, set(known))
+    found: dict[Workload, None] = {}
+    for device in DEVICES if devices is None else tuple(devices):
+        given = _frameworks(frameworks, device)
+        if grade == "quick" and frameworks is None:
+            given = [name for name in QUICK if name in given][:2]
+            forwards, backwards = given[:1], given[-1:]
+        else:
+            forwards = backwards = given
+        for framework in given:
+            for rules, preset in _presets(known.values(), grade, device, framework):
+                forward = _workload(rules, preset, framework, device)
+                if framework in forwards and rules.name in wanted:
+                    found[forward] = None
+                if framework in backwards and preset.backward and wanted & {rules.name, rules.fused_backward}:
+                    backward = forward.backward()
+                    found |= {} if backward is None else {backward: None}
+    return list(found)
+
+
+def installed_frameworks(device: str) -> list[str]:
+    """Frameworks that can make arrays on a kind of device here, NumPy first."""
+    names = ["numpy"]
+    for backend in backends().values():
+        if backend.binding is not None:
+            names += [name for name in backend.frameworks[:1] if name not in names]
+    return [name for name in names if usable(name, device)]
+
+
+def usable(framework: str, device: str) -> bool:
+    """Can arrays of a framework be made on a kind of device here? It is imported to find out."""
+    import numpy as np
+
+    if framework != "numpy" and importlib.util.find_spec(framework) is None:
+        return False
+    try:
+        binding_named(framework).placed(np.zeros(1, np.float32), "float32", (1,), (1,), device)
+    except Exception:  # no such device, a driver that does not answer, a package that does not load
+        return False
+    return True
+
+
+def _frameworks(given: Iterable[str] | None, device: str) -> list[str]:
+    if given is None:
+        return installed_frameworks(device)
+    return [name for name in given if usable(name, device)]
+
+
+def _presets(
+    rules_of_all: Iterable[Operation], grade: Grade, device: str, framework: str
+) -> Iterator[tuple[Operation, Preset]]:
+    grades = GRADES[: GRADES.index(grade) + 1]
+    for rules in rules_of_all:
+        for preset in rules.presets():
+            meant = not preset.frameworks or framework in preset.frameworks
+            if preset.grade in grades and device in preset.devices and meant:
+                yield rules, preset
+
+
+def _workload(rules: Operation, preset: Preset, framework: str, device: str) -> Workload:
+    operands = (None if x is None else Operand.row_major(x.shape, x.dtype) for x in preset.operands)
+    return Workload(rules.name, rules.encode(preset.spec), tuple(operands), framework, device)
