@@ -14,6 +14,7 @@ from seqpar.algorithms.associative_scan import Leaves, Time, length_of
 from seqpar.associative_scan_elements import checked, initial
 from seqpar.associative_scan_operation import NAME, Combine, Scan, problem_of
 from seqpar.associative_scan_reference import KERNELS, ScanLeaves
+from seqpar.dispatch import watching
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.faces import Replay, face
@@ -114,10 +115,37 @@ def associative_scan(
     leaves = [read_only(x) for x in call.elements()]
     if length_of(leaves, call.scan.time) > 1:
         xp = call.binding.namespace(leaves[0])
-        results = list(kernel.run(xp, call.scan, knobs, leaves))
+        if not call.scan.symbolic and watching.watchers:
+            run = _watched(call, leaves, requested(method, backend, config))
+            results = list(run(leaves))
+        else:
+            results = list(kernel.run(xp, call.scan, knobs, leaves))
     else:
         results = [call.binding.namespace(x).astype(x, x.dtype, copy=True) for x in leaves]
     return call.scan.combine.structure.tree_of(results)  # type: ignore[no-any-return]
+
+
+def _watched(call: "_Checked", leaves: Leaves, request: Request) -> watching.Runner:
+    """What runs the scan for those who watch calls."""
+    from seqpar.associative_scan_description import ASSOCIATIVE_SCAN
+    from seqpar.solving.bindings import solver_of
+
+    xp, posed = call.binding.namespace(leaves[0]), call.problem()
+
+    def make() -> watching.Runner:
+        choice = choose(posed, request)
+        return lambda elems: tuple(choice.kernel.run(xp, call.scan, choice.config, list(elems)))
+
+    try:
+        ASSOCIATIVE_SCAN.encode(call.scan)
+    except NotEligibleError:
+        watching.passed_by(NAME, "combine is a function of yours, or elems hold containers of yours")
+        return make()
+    seen = watching.Posed(call.binding, ASSOCIATIVE_SCAN, call.scan, leaves, request)
+    if any(solver_of(call.binding).tracing(x) for x in leaves):
+        watching.traced(seen)
+        return make()
+    return watching.watched(seen, make)
 
 
 class _Checked(NamedTuple):

@@ -14,6 +14,7 @@ from seqpar.cells.cell import Cell
 from seqpar.cells.form import form_of
 from seqpar.cells.parameters import at_the_door
 from seqpar.cells.prepared import PreparedCell
+from seqpar.dispatch import watching
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.faces import face
 from seqpar.dispatch.frameworks import binding_for
@@ -153,6 +154,8 @@ def solve_recurrence(
         # A step of the user's is called by Python's loops, which a graph cannot hold.
         result: RecurrenceSolution[A] = solver_of(binding).outside_compiler(solve_recurrence, given)
         return result
+    if watching.watchers:
+        watching.passed_by(NAME, "its step is a function of yours")
     call = _checked(given)
     # The backend is for Newton's linear recurrences; those that estimate errors take what there is.
     backend = None if call.wish.method in ("auto", "sequential", "shooting") else call.request.backend

@@ -29,6 +29,7 @@ from seqpar_torch.autograd import apply
 from seqpar_torch.call import Call
 from seqpar_torch.internals import (
     autocast,
+    backward_pass,
     dispatch_modes,
     dual_level,
     has_memory,
@@ -182,6 +183,9 @@ class TorchBinding:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return accelerator.is_out_of_memory(error)
+
+    def in_backward_pass(self) -> bool:
+        return backward_pass() >= 0
 
     def direct(self, operands: Sequence[Tensor | None]) -> bool:
         """May a kernel read these tensors as they are, with nobody watching: no gradient, transform, mode or lazy conj?"""

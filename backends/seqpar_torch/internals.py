@@ -32,6 +32,9 @@ try:
 
     autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
+    backward_pass: Callable[[], int] = torch._C._current_graph_task_id
+    """Number of the backward pass that this thread works through; -1 where there is none."""
+
     innermost_transform: Callable[[], Any] = enable_single_level_autograd_function
     """A context in which an autograd Function connects to the innermost transform alone."""
 

@@ -119,6 +119,9 @@ class Binding(Protocol):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Does an error say that memory did not suffice, on the host or a device? Builtin MemoryError goes without saying."""
 
+    def in_backward_pass(self) -> bool:
+        """Is the framework working through a backward pass in this thread?"""
+
     def direct(self, operands: Sequence[Array | None]) -> bool:
         """May the kernel be called on these at once: nothing traced, no gradient wanted, no transform at work?"""
 

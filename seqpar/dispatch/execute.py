@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seqpar.dispatch import watching
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import Choice, first_that_compiles
 from seqpar.dispatch.geometry import row_major, without_gaps
@@ -107,7 +108,12 @@ def runner(
             return _on_arrays(binding, spec, choice)
         return _on_buffers(binding, operation, spec, operands, choice)
 
-    return first_that_compiles(problem, request, attempt)
+    def make() -> Runner:
+        return first_that_compiles(problem, request, attempt)
+
+    if not watching.watchers:
+        return make()
+    return watching.watched(watching.Posed(binding, operation, spec, operands, request), make)
 
 
 def _first(arrays: Sequence[Array | None]) -> Array:
