@@ -45,8 +45,8 @@ class Rigor:
     """A smaller gain is not worth another method, however certain: it is within what a new process makes of it."""
 
 
-# Halving by 2, 3, 5, 10 rounds, a third each: 0.15 % mean regret from 264 samples of 64 candidates under a drifting
-# clock, where medians of 25 samples each gave 0.54 % from 1,600 (simulation; tests/autotune/test_halving.py has it).
+# Halving by 2, 3, 5, 10 rounds, a third each: 0.12 % mean regret from 284 samples of 64 candidates under a drifting
+# clock, where medians of 25 samples each gave 1.05 % from 1,600 (simulation; tests/autotune/test_halving.py has it).
 RIGORS = {
     "quick": Rigor(evaluations=24, batch=8, rounds=(2, 3, 5), final=15, whole=32),
     "default": Rigor(evaluations=120, batch=8, rounds=(2, 3, 5, 10), final=25, whole=300),
