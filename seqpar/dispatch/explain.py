@@ -9,6 +9,7 @@ from seqpar.dispatch.choice import Choice, choose, stored_config
 from seqpar.dispatch.closest import Closest, closest
 from seqpar.dispatch.faces import prepare
 from seqpar.dispatch.problem import Problem
+from seqpar.dispatch.row import Row
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +74,7 @@ def explained(problem: Problem, choice: Choice) -> Explanation:
     return Explanation(problem, choice, missed, tuple(passed))
 
 
-def _grounds(row: store.Row) -> str:
+def _grounds(row: Row) -> str:
     measured = "measured" if row.ratio is None else f"measured at {row.ratio:.2f} of the default's time"
     noise = "" if row.noise is None else f", noise {row.noise:.1%}"
     when = f" on {row.when[:10]}" if row.when else ""
