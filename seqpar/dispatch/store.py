@@ -45,11 +45,15 @@ class Environment(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line that could be read, and where it stands."""
+    """A line of a file: what it holds, or why that cannot be used."""
 
     path: Path
     number: int
+    text: str
     record: dict[str, Any]
+    damage: str = ""
+    newer: int = 0
+    """The schema of a line that a later version wrote, 0 of any other."""
 
     @property
     def origin(self) -> str:
@@ -162,33 +166,23 @@ def everywhere() -> list[Environment]:
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """The lines of a file that this version can read; of others it warns, with file and line."""
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        _warn(f"tuned results in {path.name} cannot be read: {error}", once=path)
-        return
+    """Every line of a file that is not empty, damaged ones too. Raises OSError."""
+    text = path.read_bytes().decode("utf-8", errors="replace")
     # Not splitlines(), which also splits at characters that JSON has inside of texts.
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            schema = record["schema"]
-            if not isinstance(schema, int):
-                raise ValueError(f"schema={schema!r} is not a number")
-            _ = record["verdict"], record["problem"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            _damaged(path, number, error)
-            continue
-        if schema > SCHEMA:
-            _warn(
-                f"{path.name} was written by a later version of seqpar, in schema {schema}; this version reads schema "
-                f"{SCHEMA} and passes over such lines. Upgrade seqpar, or tune again with this one.",
-                once=schema,
-            )
-            continue
-        yield Line(path, number, record)
+        if line.strip():
+            yield _line(path, number, line)
+
+
+def _line(path: Path, number: int, text: str) -> Line:
+    try:
+        record = json.loads(text)
+        schema = record["schema"]
+        if not isinstance(schema, int) or isinstance(schema, bool):
+            raise ValueError(f"schema={schema!r} is not a number")
+        return Line(path, number, text, record, newer=schema if schema > SCHEMA else 0)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return Line(path, number, text, {}, damage=repr(error))
 
 
 @cache
@@ -230,24 +224,37 @@ def _rows(operation: str, profile: HardwareProfile, places: Iterable[Environment
 
 @cache
 def decisions_in(path: Path, source: Source) -> tuple[Row, ...]:
-    """The decisions in a file; of lines that are none of the store's it warns."""
+    """The decisions in a file. Lines that are none of the store's are passed over with a warning each, later ones with one."""
     found = []
-    for line in lines(path):
-        try:
-            row = row_of(line.record, source, line.origin)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _damaged(path, line.number, error)
-            continue
-        if row is not None:
-            found.append(row)
+    try:
+        for line in lines(path):
+            row = _decision(line, source)
+            if row is not None:
+                found.append(row)
+    except OSError as error:
+        _warn(f"tuned results in {path.name} cannot be read: {error}", once=path)
     return tuple(found)
 
 
-def _damaged(path: Path, number: int, error: Exception) -> None:
+def _decision(line: Line, source: Source) -> Row | None:
+    damage = line.damage
+    if line.newer:
+        _warn(
+            f"{line.path.name} was written by a later version of seqpar, in schema {line.newer}; this version reads schema "
+            f"{SCHEMA} and passes over such lines. Upgrade seqpar, or tune again with this one.",
+            once=line.newer,
+        )
+        return None
+    if not damage:
+        try:
+            return row_of(line.record, source, line.origin)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            damage = repr(error)
     _warn(
-        f"line {number} of {path.name} is not a tuned result and is passed over: {error!r}",
-        once=(path, number),
+        f"line {line.number} of {line.path.name} is not a tuned result and is passed over: {damage}",
+        once=(line.path, line.number),
     )
+    return None
 
 
 def _warn(what: str, once: object) -> None:
