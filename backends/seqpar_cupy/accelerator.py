@@ -37,6 +37,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in ALLOCATION_FAILED)
 
 
+class Events:
+    """Events of CUDA around calls, in the stream in use on a device."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        with cupy.cuda.Device(number):
+            self._first, self._last = cupy.cuda.Event(), cupy.cuda.Event()
+
+    def start(self, calls: int) -> None:
+        with cupy.cuda.Device(self._number):
+            self._first.record()
+
+    def stop(self) -> float:
+        with cupy.cuda.Device(self._number):
+            self._last.record()
+            self._last.synchronize()
+            return float(cupy.cuda.get_elapsed_time(self._first, self._last)) / 1e3
+
+
 class PoolMemory:
     """The default pool on one device: emptied before a step, it holds at the end what the step needed at most."""
 

@@ -111,6 +111,9 @@ class CupyBinding(ArrayAPIBinding):
     def profile(self, device: str) -> HardwareProfile | None:
         return accelerator.profile(device)
 
+    def stopwatch(self, x: Array) -> accelerator.Events:
+        return accelerator.Events(x.device.id)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return accelerator.is_out_of_memory(error)
 

@@ -144,6 +144,10 @@ class JaxBinding:
     def finish(self, x: Array | None) -> None:
         accelerator.finish(x)
 
+    def stopwatch(self, x: Array) -> None:
+        # JAX shows no events of its devices.
+        return None
+
     def device_memory(self, where: Any) -> accelerator.AllocatorMemory | None:
         return accelerator.memory_of(where)
 

@@ -77,6 +77,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+class Events:
+    """Events of CUDA (or ROCm) around calls, in the stream in use on a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.current_stream(device)
+        self._device = device
+        self._first = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._last = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    def start(self, calls: int) -> None:
+        # The device waits about as long as the host takes to launch the calls: 20 microseconds each, at 1.5 GHz.
+        with torch.cuda.device(self._device):
+            torch.cuda._sleep(min(calls * 30_000, 15_000_000))  # type: ignore[no-untyped-call]
+        self._first.record(self._stream)
+
+    def stop(self) -> float:
+        self._last.record(self._stream)
+        self._last.synchronize()
+        return float(self._first.elapsed_time(self._last)) / 1e3
+
+
 class AcceleratorMemory:
     """The allocator's statistics of one device. What tensors take counts, not what the allocator keeps for later ones."""
 

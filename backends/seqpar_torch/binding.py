@@ -175,6 +175,9 @@ class TorchBinding:
     def finish(self, x: Tensor | None) -> None:
         accelerator.finish(x)
 
+    def stopwatch(self, x: Tensor) -> accelerator.Events | None:
+        return accelerator.Events(x.device) if x.device.type == "cuda" else None
+
     def device_memory(self, where: Any) -> accelerator.AcceleratorMemory | None:
         return accelerator.memory_of(where)
 

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from seqpar.dispatch.profile import HardwareProfile
 
 
+class Stopwatch(Protocol):
+    """Two marks in the work of a device, and the time between them."""
+
+    def start(self, calls: int) -> None:
+        """Before so many calls. The device may be kept busy until they are under way, so that it never waits for the host."""
+
+    def stop(self) -> float:
+        """Behind them: waits, and gives the seconds that they took."""
+
+
 class Binding(Protocol):
     """What seqpar has to know of one framework. `seqpar.dispatch.plain_bindings.ArrayAPIBinding` is the plain one."""
 
@@ -109,6 +119,9 @@ class Binding(Protocol):
 
         With None for everything under way on the device in use, without setting up one that nobody uses.
         """
+
+    def stopwatch(self, x: Array) -> "Stopwatch | None":
+        """What times work on the device of x by its own clock; None where the host's is right, which waits for results."""
 
     def device_memory(self, where: Any) -> "DeviceMemory | None":
         """The memory of an array's device, of a device of the framework, or with None of the one in use; None for the host's."""

@@ -21,6 +21,7 @@ from seqpar.errors import NotEligibleError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     from seqpar.algorithms.linear_algebra import LinearAlgebra
+    from seqpar.dispatch.binding import Stopwatch
     from seqpar.dispatch.device_memory import DeviceMemory
     from seqpar.dispatch.group import Group
 
@@ -146,6 +147,9 @@ class ArrayAPIBinding:
                 f"seqpar: how to wait for {self.framework} arrays on {self.device_of(x)} is not known. "
                 "Give synchronise=, a function that waits."
             )
+
+    def stopwatch(self, x: Array) -> "Stopwatch | None":
+        return None
 
     def device_memory(self, where: Any) -> "DeviceMemory | None":
         return None

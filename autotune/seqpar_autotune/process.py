@@ -1,0 +1,145 @@
+"""One process for candidates, as the parent sees it: asked one thing at a time, within a limit, killed with all it started.
+
+Used by `Worker`. It is started as a program of its own: `multiprocessing` would import the user's main module a second time,
+and cannot where that is a notebook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from .outcome import Failure
+from .verdict import Verdict
+
+PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from seqpar_autotune.worker_process import main; main()"
+)
+ENDING = 10.0
+"""Seconds that a killed process may take to be gone; one that waits for a device may take longer, and is left to the system."""
+
+
+class Process:
+    """A fresh process of `seqpar_autotune.worker_process`."""
+
+    def __init__(self, device: str) -> None:
+        self.alive = True
+        # A file, because a pipe that nobody reads would be full at some time, and the process stand still.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            env=environment(device),
+            # Ctrl-C of a terminal goes to the parent alone, and compilers that it starts can be killed with it.
+            start_new_session=True,
+        )
+        self._inbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def number(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def start(self, imports: Sequence[str], limit: float) -> Any:
+        """What it has to know first."""
+        # The system ends a process with the *thread* that started it: only the main one lasts as long as the parent.
+        main = threading.current_thread() is threading.main_thread()
+        return self.ask("start", limit, imports=list(imports), parent=os.getpid() if main else None)
+
+    def ask(self, do: str, limit: float, **what: Any) -> Any:
+        """The answer, or a `Failure`: an error there, no answer within the limit, or no process any more."""
+        assert self._process.stdin is not None
+        try:
+            # A process that is gone is noticed when its answer is awaited.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
+                self._process.stdin.flush()
+            line = self._inbox.get(timeout=limit)
+        except queue.Empty:
+            self.kill()
+            return Failure(Verdict.TIMEOUT, f"no answer within {limit:g} s")
+        except BaseException:
+            # Ctrl-C: nobody will take the answer, and what runs may run for long.
+            self.kill()
+            raise
+        if line is None:
+            return self._death()
+        found = json.loads(line)
+        return Failure(Verdict(found["verdict"]), found["message"]) if "verdict" in found else found["answer"]
+
+    def kill(self) -> None:
+        """End it, with everything that it has started."""
+        self.alive = False
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING)
+        self._reader.join(ENDING)
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._process.stdout:
+                self._inbox.put(line)
+        self._inbox.put(None)
+
+    def _death(self) -> Failure:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING)
+        code = self._process.returncode
+        said = self._last_words()
+        self.kill()
+        if code is not None and -code == getattr(signal, "SIGKILL", None):
+            return Failure(Verdict.MEMORY, "the system killed the process, as it does when memory runs out")
+        how = (
+            f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+        )
+        return Failure(Verdict.CRASH, f"the process ended {how}{said}")
+
+    def _last_words(self) -> str:
+        """The error that Python or a library wrote last, if any."""
+        with contextlib.suppress(OSError, ValueError):
+            size = self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(0, size - 20_000))
+            lines = self._errors.read().decode(errors="replace").splitlines()
+            # Behind what Python says of a fatal error comes the stack, in which the reader cannot see more than where.
+            fatal = [line for line in lines if line.startswith("Fatal Python error")]
+            spoken = fatal or [line for line in lines if line.strip()]
+            return f": {spoken[-1].strip()[:300]}" if spoken else ""
+        return ""
+
+
+def environment(device: str) -> dict[str, str]:
+    """Variables of the process: of all devices it sees the one that it is for, and takes no memory in advance."""
+    found = dict(os.environ)
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        # JAX would place everything on a GPU.
+        found["CUDA_VISIBLE_DEVICES"] = ""
+        found["JAX_PLATFORMS"] = "cpu"
+    elif number:
+        visible = [name for name in found.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        found["CUDA_VISIBLE_DEVICES"] = visible[int(number)] if int(number) < len(visible) else number
+    found.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    return found
