@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqpar.dispatch import store
 from seqpar.dispatch.choice import Choice, choose, stored_config
-from seqpar.dispatch.closest import Closest, closest
 from seqpar.dispatch.faces import prepare
 from seqpar.dispatch.problem import Problem
 from seqpar.dispatch.row import Row
+
+if TYPE_CHECKING:
+    from seqpar.dispatch.closest import Closest
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,7 +20,7 @@ class Explanation:
 
     problem: Problem
     choice: Choice
-    closest: Closest | None = None
+    closest: "Closest | None" = None
     """Where nothing stored answered: the stored result of the most similar problem, and what is otherwise about it."""
     passed_over: tuple[str, ...] = ()
     """Stored results for this problem that cannot serve it, each with the reason."""
@@ -63,6 +65,8 @@ def explained(problem: Problem, choice: Choice) -> Explanation:
     """A choice with what the store has to say about it."""
     if choice.provenance in ("explicit", "overlay"):
         return Explanation(problem, choice)
+    from seqpar.dispatch.closest import closest
+
     passed = []
     for row in store.lookup(problem):
         if choice.row is not None and row.origin == choice.row.origin:

@@ -5,9 +5,6 @@ kernels are, and is nothing to NumPy's. Bindings give theirs (`Binding.profile`)
 and from `seqpar.dispatch.gpu_profile` for GPUs.
 """
 
-import hashlib
-import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -37,6 +34,9 @@ class HardwareProfile:
     @property
     def digest(self) -> str:
         """A short stable hash: the name of the directory that holds this profile's results."""
+        import hashlib
+        import json
+
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     def kin(self, other: "HardwareProfile") -> bool:
@@ -114,6 +114,8 @@ def usable_cores() -> int:
 
 def version(distribution: str) -> str:
     """Version of an installed distribution, "" if it is not there."""
+    import importlib.metadata  # 10 ms, which `import seqpar` does not have
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -4,7 +4,6 @@ A backend plays one or both of two roles: it provides *kernels*, and it *binds* 
 tracing). Nothing here imports a framework.
 """
 
-import importlib.metadata
 import sys
 import threading
 import warnings
@@ -44,6 +43,8 @@ _reference: dict[str, list[Kernel]] = {}
 
 @cache
 def _installed() -> dict[str, Backend]:
+    import importlib.metadata
+
     import seqpar
 
     found: dict[str, Backend] = {}

@@ -5,7 +5,6 @@ and tuning run (`<operation>.<run>.jsonl`), one line per measured candidate, fai
 form and lie beside this module. Files are read once per process and operation; a corrupt line is a miss with a warning.
 """
 
-import json
 import math
 import os
 import sys
@@ -150,6 +149,8 @@ def environments(source: Source, directory: Path | None = None) -> list[Environm
 
 def profile_in(path: Path) -> HardwareProfile | None:
     """The profile that a directory of results is of."""
+    import json
+
     try:
         return HardwareProfile.from_dict(json.loads((path / PROFILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -175,6 +176,8 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def _line(path: Path, number: int, text: str) -> Line:
+    import json  # not by `import seqpar`, whose time is counted
+
     try:
         record = json.loads(text)
         schema = record["schema"]
