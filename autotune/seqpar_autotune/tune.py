@@ -1,0 +1,274 @@
+"""`tune`: measure what is to be measured, within the time that there is, and remember it.
+
+Called by `seqpar autotune`, by `tuning("on_miss")` and by users. Workload by workload: the space of its problem, a worker process for its
+device, a search, and a line in the store for every candidate as soon as it has a time. Nothing here knows any one operation.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seqpar.dispatch import store
+from seqpar.dispatch.options import Numerics
+from seqpar.dispatch.preset import GRADES, Grade
+from seqpar.errors import BackendError, NotEligibleError, OptionError, unknown_name
+
+from .budget import Budget
+from .candidates import space_of, warm_points
+from .earlier import earlier
+from .lab import Lab, MakeWorker, Tester, Tried, only_one
+from .limits import least_seconds
+from .outcome import Measured
+from .presets import workloads as presets
+from .progress import Display, display_for
+from .report import Report, Tuned
+from .search import NUMERICS, search
+from .space import Space
+from .storage import optuna
+from .store import Recorder
+from .worker import Worker
+from .workload import Workload
+
+SECONDS: dict[Grade, float | None] = {"quick": 60.0, "default": 600.0, "exhaustive": None}
+"""Time for all workloads together. A machine may need longer for what cannot be cut short: compiling, and starting processes."""
+LIMITS: dict[Grade, float] = {"quick": 10.0, "default": 30.0, "exhaustive": 120.0}
+"""Seconds that a candidate may take for one request, compiling included."""
+SHORTEST = 10.0
+"""The least that this may be where a user gives less time than that: what compiles for a few seconds is no failure."""
+EQUAL = 0.5
+"""The part of the time that is shared out equally; the rest goes by weight, so that what counts little is not left out."""
+LEAST = 0.2
+"""Seconds below which a workload is not begun."""
+
+
+def tune(
+    workloads: Workload | Iterable[Workload] | None = None,
+    *,
+    preset: Grade = "default",
+    operations: Iterable[str] | None = None,
+    frameworks: Iterable[str] | None = None,
+    devices: Iterable[str] | None = None,
+    numerics: Numerics = "any",
+    seconds: float | None = None,
+    seed: int = 0,
+    storage: Any = None,
+    progress: str | Display | None = None,
+    directory: str | Path | None = None,
+    imports: Sequence[str] = (),
+    worker: MakeWorker = Worker,
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Measure methods and their knobs for some calls, and have `seqpar` choose by that from now on.
+
+    Every candidate runs in a process of its own, where it is verified before it is timed; one that crashes or hangs costs
+    itself. Only what beats the default by more than the noise is chosen. What was measured is kept whatever ends the run.
+
+    Parameters
+    ----------
+    workloads
+        Calls as `Workload.of` describes them, or as `record` found them; those of `preset` by default.
+    preset
+        "quick", "default" or "exhaustive": how many representative calls, how carefully, and with how much time.
+    operations, frameworks, devices
+        Which of the preset's. Devices are "cpu", "cuda", or one of several as in "cuda:1".
+    numerics
+        "deterministic" leaves out whatever gives other bits in every run.
+    seconds
+        Time for all of them: a minute for "quick", ten minutes for "default", no limit for "exhaustive".
+    seed
+        Of the order in which candidates are tried, and of the numbers that they are measured on.
+    storage
+        A file, "grpc://host:port" or a URL of a database, in which Optuna keeps trials: with the same one, several machines
+        of one kind search together, and optuna-dashboard shows them.
+    progress
+        "rich", "plain", "json", or an object as in `seqpar_autotune.progress`; None says nothing.
+    directory
+        Where results are written, for tests and for transport; choices read the user's cache only.
+    imports
+        Modules that define kernels which are not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, seqpar, seqpar_autotune, tempfile
+    >>> ones = np.ones((4, 512, 8), np.float32)
+    >>> call = seqpar_autotune.Workload.of(seqpar.linear_recurrence, ones, ones)
+    >>> with tempfile.TemporaryDirectory() as directory:  # leave it out, and the next call runs what was found
+    ...     report = seqpar_autotune.tune(call, preset="quick", seconds=2, directory=directory)
+    >>> report.results[0].outcome.evaluations > 1, report.gain >= 1
+    (True, True)
+    """
+    if preset not in GRADES:
+        raise unknown_name("tune", "preset", str(preset), set(GRADES))
+    if numerics not in NUMERICS:
+        raise unknown_name("tune", "numerics", numerics, NUMERICS)
+    if seconds is not None and not seconds > 0:
+        raise OptionError(f"tune: seconds={seconds!r} is no time. Give a positive number.")
+    optuna()  # says what is missing before anything is started
+    named = {device.partition(":")[0]: device for device in devices or ()}
+    if workloads is None:
+        given = presets(preset, operations, frameworks, list(named) or None)
+    else:
+        given = [workloads] if isinstance(workloads, Workload) else list(workloads)
+    if not given:
+        raise OptionError(
+            "tune: there is nothing to tune: no framework or device here is one of those that were asked for. "
+            "`seqpar info` lists what is here."
+        )
+    limit = LIMITS[preset] if seconds is None else min(LIMITS[preset], max(seconds, SHORTEST))
+    run = _Run(
+        in_order(given),
+        preset=preset,
+        numerics=numerics,
+        seconds=SECONDS[preset] if seconds is None else seconds,
+        seed=seed,
+        storage=storage,
+        directory=None if directory is None else Path(directory),
+        lab=Lab(worker, limit, imports, named),
+        clock=clock,
+        display=display_for(progress),
+    )
+    return run.report()
+
+
+def in_order(workloads: Iterable[Workload]) -> list[Workload]:
+    """The weightiest first, those of one framework and device together: each of these has a process of its own."""
+    given = list(workloads)
+    shares: dict[tuple[str, str], float] = {}
+    for one in given:
+        shares[one.device, one.framework] = shares.get((one.device, one.framework), 0.0) + one.weight
+    places = {key: place for place, key in enumerate(shares)}
+
+    def order(one: Workload) -> tuple[float, int, float]:
+        key = one.device, one.framework
+        return -shares[key], places[key], -one.weight
+
+    return sorted(given, key=order)
+
+
+def share_of(left: float, rest: Sequence[Workload]) -> float:
+    """Seconds for the first of what is still to be tuned, of those that are left."""
+    weight = sum(one.weight for one in rest)
+    by_weight = rest[0].weight / weight if weight > 0 else 1 / len(rest)
+    return left * (EQUAL / len(rest) + (1 - EQUAL) * by_weight)
+
+
+@dataclass
+class _Run:
+    """One run over workloads."""
+
+    workloads: list[Workload]
+    preset: Grade
+    numerics: Numerics
+    seconds: float | None
+    seed: int
+    storage: Any
+    directory: Path | None
+    lab: Lab
+    clock: Callable[[], float]
+    display: Display
+
+    def __post_init__(self) -> None:
+        self._start = self.clock()
+
+    @property
+    def elapsed(self) -> float:
+        return self.clock() - self._start
+
+    def report(self) -> Report:
+        results: list[Tuned] = []
+        interrupted = False
+        with ExitStack() as stack:
+            stack.enter_context(self.display)
+            stack.callback(self.lab.close)
+            self.display.begin(self.workloads, self.seconds)
+            try:
+                for place, workload in enumerate(self.workloads):
+                    found = self._one(workload, self._share(place))
+                    results.append(found)
+                    self.display.done(found)
+                    interrupted = found.outcome is not None and found.outcome.why == "interrupted"
+                    if interrupted:
+                        break
+            except KeyboardInterrupt:
+                interrupted = True
+            rest = self.workloads[len(results) :]
+            report = Report(
+                results=(*results, *(Tuned(one, note="not finished: interrupted") for one in rest)),
+                preset=self.preset,
+                seconds=self.seconds,
+                elapsed=self.elapsed,
+                seed=self.seed,
+                interrupted=interrupted,
+            )
+            self.display.end(report)
+        return report
+
+    def _share(self, place: int) -> float | None:
+        """Seconds for a workload: what its forerunners left of theirs goes to those behind."""
+        if self.seconds is None:
+            return None
+        return share_of(self.seconds - self.elapsed, self.workloads[place:])
+
+    def _one(self, workload: Workload, seconds: float | None) -> Tuned:
+        """One workload: where nothing can be measured a note says why."""
+        start = self.elapsed
+        if seconds is not None and seconds < LEAST:
+            return Tuned(workload, note="not begun: no time was left")
+        try:
+            space = space_of(workload.problem)
+            if only_one(space):
+                return Tuned(workload, note="nothing to choose: one candidate")
+            limit = least_seconds(workload)
+            self.display.workload(workload, space.size, seconds, limit)
+            worker = self.lab.worker(workload)
+            worker.prepare(workload, self.seed, numerics=self.numerics)
+            left = None if seconds is None else max(seconds - (self.elapsed - start), LEAST)
+            found = self._searched(workload, space, worker, left, limit)
+        except (BackendError, NotEligibleError, OptionError) as error:
+            return Tuned(workload, note=f"not measured: {error}", elapsed=self.elapsed - start)
+        return replace(found, elapsed=self.elapsed - start)
+
+    def _searched(
+        self, workload: Workload, space: Space, worker: Tried, seconds: float | None, limit: float | None
+    ) -> Tuned:
+        problem = workload.problem
+        profile = store.profile_for(workload.framework, workload.device)
+        known: list[Measured] = []
+        if profile is not None and self.preset != "exhaustive":
+            known = earlier(problem, profile, self.directory, self.numerics)
+        with ExitStack() as stack:
+            recorder = None
+            if profile is not None:
+                recorder = Recorder(
+                    workload.operation,
+                    problem,
+                    profile,
+                    self.directory,
+                    policy={"clock": "device" if workload.device != "cpu" else "wall", "memory": "cold"},
+                    rigor=self.preset,
+                    sampler=f"tpe:seed={self.seed}",
+                    numerics=self.numerics,
+                )
+                stack.enter_context(recorder)
+            tester = Tester(self.lab, worker, workload.operation, space, recorder, self.display)
+            outcome = search(
+                tester.space,
+                tester,
+                budget=None if seconds is None else Budget(seconds=seconds),
+                seed=self.seed,
+                rigor=self.preset,
+                numerics=self.numerics,
+                storage=self.storage,
+                study=f"{workload.name} {self.numerics}",
+                warm=warm_points(problem),
+                known=known,
+                limit=None if self.preset == "exhaustive" else limit,
+                observe=self.display.round,
+                clock=self.clock,
+            )
+            outcome = tester.settled(outcome)
+        note = "" if recorder is not None and not recorder.unwritten else "not written"
+        return Tuned(workload, outcome=outcome, limit=limit, note=note)
