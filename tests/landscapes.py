@@ -172,7 +172,7 @@ def smooth(seed: int, *, wrong: float = 0.0, rough: float = 0.03) -> Landscape:
         return 1e-3 * fast * scale[point.branch] * math.exp(bowl + texture)
 
     def bad(point: Point) -> bool:
-        return wrong > 0 and hashed(seed, "wrong", point.key).random() < wrong
+        return wrong > 0 and point != default and hashed(seed, "wrong", point.key).random() < wrong
 
     def eligible(point: Point) -> bool:
         return point == default or hashed(seed, "eligible", point.key).random() > 0.15

@@ -256,7 +256,7 @@ class _Search:
 
     def _halve(self) -> list[Point]:
         self._others = self.trials.elsewhere()
-        return halve(
+        lasted = halve(
             self.rounds,
             self._order(),
             plan=self.rigor.rounds[1:],
@@ -265,6 +265,8 @@ class _Search:
             run=lambda points: self._round("halve", points),
             may_run=self._may_run,
         )
+        # The others are there for where all that lasted fail after all.
+        return list(dict.fromkeys((*lasted, *self._order())))
 
     def _order(self) -> list[Point]:
         """What can be chosen, best first: measured here or elsewhere, and failed nowhere."""
