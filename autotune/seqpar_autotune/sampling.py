@@ -111,7 +111,8 @@ class Trials:
     def release(self) -> None:
         """Give back what was claimed and not measured, for others or for a later run."""
         with quiet():
-            for trial in self._open.values():
+            for point, trial in self._open.items():
+                self._mine.discard(point.key)
                 trial.set_user_attr("verdict", RELEASED)
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
         self._open.clear()

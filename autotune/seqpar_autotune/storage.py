@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 
     `TPESampler(group=True)` may change or go: without it, knobs that only some methods have are sampled each on its own, so
     that a search is slower and nothing else. In Optuna 4 two more of its arguments are called experimental, which have
-    since become its defaults. Everything else used here is stable API. Other warnings come through.
+    since become its defaults. The proxy for gRPC is experimental too. Other warnings come through.
     """
     experimental = optuna().exceptions.ExperimentalWarning
     log = logging.getLogger("optuna")
@@ -44,8 +44,8 @@ def quiet() -> Iterator[None]:
     log.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for argument in ("group", "multivariate", "constant_liar"):
-                warnings.filterwarnings("ignore", f".*{argument}.*experimental", experimental)
+            for name in ("group", "multivariate", "constant_liar", "GrpcStorageProxy"):
+                warnings.filterwarnings("ignore", f".*{name}.*experimental", experimental)
             yield
     finally:
         log.setLevel(before)
@@ -72,7 +72,8 @@ def _proxy(url: str) -> Any:
     if not host or not port.isdecimal():
         raise OptionError(f"search: storage={url!r} names no host and port. Write grpc://host:13000.")
     try:
-        proxy = optuna().storages.GrpcStorageProxy(host=host, port=int(port))
+        with quiet():
+            proxy = optuna().storages.GrpcStorageProxy(host=host, port=int(port))
     except ImportError as error:
         raise MissingExtraError(
             f"search: storage={url!r} needs gRPC ({error}). Install it with: pip install grpcio protobuf"
