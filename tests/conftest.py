@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import hypothesis
@@ -32,6 +33,15 @@ if not on_gpu:
         importlib.import_module("jax").config.update("jax_disable_most_optimizations", True)
 
 LADDER = [pytest.param(rung, marks=[pytest.mark.gpu] if rung.on_gpu else []) for rung in rungs()]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_tuned_results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Choices are those of a fresh installation, whatever this user has tuned and whatever tables are shipped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQPAR_CACHE_DIR", str(tmp_path_factory.mktemp("store")))
+        patch.setattr("seqpar.dispatch.store.TABLES", tmp_path_factory.mktemp("tables"))
+        yield
 
 
 @pytest.fixture(params=LADDER, ids=lambda rung: rung.value)

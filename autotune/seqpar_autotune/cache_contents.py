@@ -230,7 +230,7 @@ def environments_of(place: Place = None) -> list[Environment]:
     if place is None:
         return store.environments("tuned", own)
     path = Path(place).expanduser()
-    if path.is_dir():
+    if str(place) and path.is_dir():
         one = Environment("tuned", path, store.profile_in(path))
         return [one] if one.profile is not None or one.files() else store.environments("tuned", path)
     found = [one for one in store.environments("tuned", own) if one.path.name.startswith(str(place))]
