@@ -7,7 +7,8 @@ loses the one in flight and no more.
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from seqpar.dispatch.options import Numerics
 
@@ -75,6 +76,14 @@ class Lab:
             self._worker.close()
             self._worker = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def tell(self, operation: str, branch: str, reading: Reading) -> None:
         """How a candidate fared."""
         if not isinstance(reading, Failure):
@@ -92,7 +101,13 @@ class Tester:
     """The times of a workload's candidates, for `search`: tried by a worker, told to the store."""
 
     def __init__(
-        self, lab: Lab, worker: Tried, operation: str, space: Space, recorder: Recorder | None, display: Display
+        self,
+        lab: Lab,
+        worker: Tried,
+        operation: str,
+        space: Space,
+        recorder: Recorder | None,
+        display: Display,
     ) -> None:
         self._lab = lab
         self._worker = worker

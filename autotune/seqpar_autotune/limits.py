@@ -47,7 +47,9 @@ def copy_bandwidth(framework: str, device: str) -> float | None:
         return _of_host()
     try:
         return _of_device(framework, device)
-    except Exception:  # no memory left for it, a device that is busy or gone: then the table has no such column
+    except (
+        Exception
+    ):  # no memory left for it, a device that is busy or gone: then the table has no such column
         return None
 
 

@@ -65,7 +65,7 @@ def display_for(given: str | Display | None, file: TextIO | None = None) -> Disp
         return Display()
     if isinstance(given, Display):
         return given
-    file = file or sys.stderr
+    file = file or sys.stdout
     if given not in KINDS:
         raise unknown_name("tune", "progress", given, KINDS)
     if given == "json":
@@ -282,7 +282,7 @@ def _best(best: Measured | None, limit: float | None) -> str:
         return "nothing runs yet"
     seconds, ratio = best.median, best.ratio
     against = "" if not ratio else f", {1 / ratio:.2f}x the default"
-    share = "" if limit is None or not seconds else f", {100 * limit / seconds:.0f} % of the limit"
+    share = "" if limit is None or not seconds else f", {100 * limit / seconds:.0f} % of a copy's speed"
     return f"best {text_of(best.point)} {duration(seconds)}{against}{share}"
 
 

@@ -176,7 +176,7 @@ class Report:
             yield "Interrupted. What was measured until then is kept, and is used; run it again to go on."
 
 
-HEADER = ("call", "default", "chosen", "time", "gain", "noise", "of limit")
+HEADER = ("call", "default", "chosen", "time", "gain", "noise", "of copy")
 
 
 def text_of(point: Point) -> str:

@@ -105,6 +105,13 @@ def lookup(problem: Problem, numerics: str = "any") -> Iterator[Row]:
             yield nearest.at("nearest")
 
 
+def settled(problem: Problem, numerics: str = "any") -> bool:
+    """Was this very problem decided by measurements, be it that the default stays?"""
+    alike = _decisions(problem.operation, problem.framework, problem.device).get(facts_of(problem), ())
+    sizes = sizes_of(problem)
+    return any(row.sizes == sizes and row.numerics in (numerics, "any") for row in alike)
+
+
 def distance(left: Sizes, right: Sizes) -> float:
     """Between two problems that differ in sizes only: the doublings from one to the other."""
     return sum(abs(math.log2(max(m, 1) / max(n, 1))) for m, n in zip(left, right, strict=True))

@@ -7,7 +7,7 @@ device, a search, and a line in the store for every candidate as soon as it has 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +118,19 @@ def tune(
             "`seqpar info` lists what is here."
         )
     limit = LIMITS[preset] if seconds is None else min(LIMITS[preset], max(seconds, SHORTEST))
-    run = _Run(
-        in_order(given),
-        preset=preset,
-        numerics=numerics,
-        seconds=SECONDS[preset] if seconds is None else seconds,
-        seed=seed,
-        storage=storage,
-        directory=None if directory is None else Path(directory),
-        lab=Lab(worker, limit, imports, named),
-        clock=clock,
-        display=display_for(progress),
-    )
-    return run.report()
+    with Lab(worker, limit, imports, named) as lab:
+        return Run(
+            in_order(given),
+            lab,
+            preset=preset,
+            numerics=numerics,
+            seconds=SECONDS[preset] if seconds is None else seconds,
+            seed=seed,
+            storage=storage,
+            directory=None if directory is None else Path(directory),
+            clock=clock,
+            display=display_for(progress),
+        ).report()
 
 
 def in_order(workloads: Iterable[Workload]) -> list[Workload]:
@@ -156,19 +156,19 @@ def share_of(left: float, rest: Sequence[Workload]) -> float:
 
 
 @dataclass
-class _Run:
-    """One run over workloads."""
+class Run:
+    """One run over workloads, in their order."""
 
     workloads: list[Workload]
-    preset: Grade
-    numerics: Numerics
-    seconds: float | None
-    seed: int
-    storage: Any
-    directory: Path | None
     lab: Lab
-    clock: Callable[[], float]
-    display: Display
+    preset: Grade = "default"
+    numerics: Numerics = "any"
+    seconds: float | None = None
+    seed: int = 0
+    storage: Any = None
+    directory: Path | None = None
+    clock: Callable[[], float] = time.monotonic
+    display: Display = field(default_factory=Display)
 
     def __post_init__(self) -> None:
         self._start = self.clock()
@@ -180,9 +180,7 @@ class _Run:
     def report(self) -> Report:
         results: list[Tuned] = []
         interrupted = False
-        with ExitStack() as stack:
-            stack.enter_context(self.display)
-            stack.callback(self.lab.close)
+        with self.display:
             self.display.begin(self.workloads, self.seconds)
             try:
                 for place, workload in enumerate(self.workloads):
@@ -265,7 +263,8 @@ class _Run:
                 study=f"{workload.name} {self.numerics}",
                 warm=warm_points(problem),
                 known=known,
-                limit=None if self.preset == "exhaustive" else limit,
+                # Memory of a host is shared with neighbours and behind caches: what a copy took is no bound there.
+                limit=None if self.preset == "exhaustive" or workload.device == "cpu" else limit,
                 observe=self.display.round,
                 clock=self.clock,
             )

@@ -1,0 +1,96 @@
+"""A call named by operation, sizes and dtype: `seqpar autotune --op linear_recurrence --shape 8,65536,1536 --dtype float32`.
+
+What such a call looks like besides its sizes, its operation says: the first of its representative problems with as many axes
+is taken, and resized.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from seqpar.errors import OptionError
+
+from .presets import installed_frameworks, workloads
+from .workload import Workload, itemsize
+
+
+def explicit(
+    operation: str,
+    shape: tuple[int, ...],
+    dtype: str = "float32",
+    *,
+    frameworks: Iterable[str] | None = None,
+    devices: Iterable[str] | None = None,
+    backward: bool = False,
+) -> list[Workload]:
+    """The call of an operation on these sizes, for each framework and device; NumPy on the CPU if none is named.
+
+    >>> [one.name for one in explicit("linear_recurrence", (4, 512, 8), backward=True)]
+    ['linear_recurrence 4x512x8 float32 numpy:cpu', 'linear_recurrence_backward 4x512x8 float32 numpy:cpu']
+    """
+    found = []
+    for device in list(devices or ()) or ["cpu"]:
+        kind = device.partition(":")[0]
+        for framework in list(frameworks or ()) or installed_frameworks(kind)[:1]:
+            known = workloads("exhaustive", [operation], [framework], [kind])
+            found += list(_resized(operation, known, shape, dtype, f"{framework} on {device}", backward))
+    if not found:
+        raise OptionError(f"tune: no framework here makes arrays on {', '.join(devices or ())}.")
+    return found
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """A shape as it is typed: "8,65536,1536", or with x in between.
+
+    >>> sizes("8,65536,1536"), sizes("4096x32")
+    ((8, 65536, 1536), (4096, 32))
+    """
+    words = [word for word in re.split(r"[\s,x()]+", text) if word]
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise OptionError(f"tune: --shape {text!r} is no shape. Write sizes with commas, as in 8,65536,1536.")
+    return tuple(int(word) for word in words)
+
+
+def _resized(
+    operation: str, known: list[Workload], shape: tuple[int, ...], dtype: str, where: str, backward: bool
+) -> Iterator[Workload]:
+    own = [one for one in known if one.operation == operation]
+    alike = [one for one in own if len(one.problem.shape) == len(shape)]
+    if not alike:
+        examples = sorted({"x".join(map(str, one.problem.shape)) for one in own})
+        look = (
+            f"Its problems look like {', '.join(examples[:4])}." if examples else f"It has none for {where}."
+        )
+        raise OptionError(
+            f"tune: {operation} has no problem with the sizes {'x'.join(map(str, shape))}. {look}"
+        )
+    one = _with_sizes(alike[0], shape, dtype)
+    yield one
+    if backward and (behind := one.backward()) is not None:
+        yield behind
+
+
+def _with_sizes(one: Workload, shape: tuple[int, ...], dtype: str) -> Workload:
+    try:
+        itemsize(dtype)
+    except ValueError:
+        raise OptionError(
+            f"tune: dtype={dtype!r} is no type of numbers. Give float32, for example."
+        ) from None
+    metas = one.rules.resized(one.static, one.metas, dict(enumerate(shape)))
+    operands = []
+    for operand, meta in zip(one.operands, metas, strict=True):
+        if operand is None or meta is None:
+            operands.append(None)
+            continue
+        numbers = operand.dtype.startswith(("float", "bfloat", "complex"))
+        resized = operand.of_shape(meta.shape)
+        operands.append(resized._replace(dtype=dtype) if numbers else resized)
+    found = replace(one, operands=tuple(operands))
+    if found.problem.shape != shape:
+        fits = "x".join(map(str, found.problem.shape))
+        raise OptionError(
+            f"tune: {one.operation} with the sizes {'x'.join(map(str, shape))} is not one of its representative problems "
+            f"resized, of which the nearest is {fits}. Record the call itself: see seqpar_autotune.record."
+        )
+    return found
