@@ -15,8 +15,8 @@ from seqpar.dispatch.problem import Array
 
 SAMPLE = 1e-3
 """Seconds that one sample lasts at least: ten thousand times what the host's clock resolves."""
-STEADY = 0.9
-"""A sample that takes at least this part of the one before is no longer warming up."""
+STEADY, SAMPLES = 0.98, 3
+"""Warm is what has not been quicker than this part of its best for so many samples."""
 WARMING = 0.3
 """Seconds of warming up at most, once compiled: clocks of GPUs rise for about 0.2 s."""
 MOST_REPEATS = 1 << 14
@@ -66,10 +66,11 @@ class Sampler:
             wanted = math.ceil(1.2 * self.repeats * SAMPLE / max(seconds, SAMPLE / 10))
             self.repeats = min(max(wanted, self.repeats + 1), MOST_REPEATS)
             seconds = self._timed(self.repeats)
-        while 0 <= self._clock() - start < WARMING:
-            before, seconds = seconds, self._timed(self.repeats)
-            if not seconds < STEADY * before:
-                break
+        best, idle = seconds, 0
+        while idle < SAMPLES and 0 <= self._clock() - start < WARMING:
+            seconds = self._timed(self.repeats)
+            idle = 0 if seconds < STEADY * best else idle + 1
+            best = min(best, seconds)
         self.warm = True
 
     def sample(self) -> float:

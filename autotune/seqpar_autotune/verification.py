@@ -100,11 +100,19 @@ class Trial:
 
 def trials(workload: Workload, seed: int) -> list[Trial]:
     """The problems that every candidate for a workload has to solve first: the workload made smaller, in a few ways."""
-    steps = LONG[1] if any(kernel.method != "sequential" for kernel in _plain_kernels(workload)) else WALKED
-    # Lengths in use are multiples of much.
-    steps = min(steps, workload.problem.time)
-    sizes = (TAIL, LANES, (LONG[0], max(1, steps - 1 + steps % 2)))
+    problem = workload.problem
+    walked = all(kernel.method == "sequential" for kernel in _plain_kernels(workload))
+    if problem.traced and problem.device == "cpu":
+        # XLA compiles for seconds, for each shape anew.
+        sizes = [(TAIL[0], _odd(min(WALKED, problem.time)))]
+    else:
+        sizes = [TAIL, LANES, (LONG[0], _odd(min(WALKED if walked else LONG[1], problem.time)))]
     return [Trial(each, seed) for each in dict.fromkeys(_within(workload, *size) for size in sizes)]
+
+
+def _odd(steps: int) -> int:
+    """Lengths in use are multiples of much; the nearest below is one of little."""
+    return max(1, steps - 1 + steps % 2)
 
 
 def _within(workload: Workload, batch: int, time: int) -> Workload:
@@ -147,6 +155,7 @@ def _check_one(candidate: Candidate, trial: Trial) -> Checked:
     workload = trial.workload
     binding = workload.binding
     guarded = Guarded(binding)
+    before = trial.numbers
     call = call_of(workload, candidate, trial.operands, guarded)
     runs = []
     for _ in range(2):
@@ -157,13 +166,9 @@ def _check_one(candidate: Candidate, trial: Trial) -> Checked:
         runs.append(on_host(binding, results))
         if guarded.overrun():
             return _wrong(workload, "writes beside its results", math.inf)
-    for name, before, after in zip(
-        workload.rules.names(workload.operands),
-        trial.numbers,
-        on_host(binding, trial.operands),
-        strict=True,
-    ):
-        if before is not None and before.tobytes() != after.tobytes():
+    after = on_host(binding, trial.operands)
+    for name, x, y in zip(workload.rules.names(workload.operands), before, after, strict=True):
+        if x is not None and x.tobytes() != y.tobytes():
             return _wrong(workload, f"writes into its operand {name}", math.inf)
     worst = 0.0
     for results in runs:

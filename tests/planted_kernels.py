@@ -1,21 +1,19 @@
 """Kernels that misbehave, for tests of the tuner: planted into the linear recurrence on NumPy and PyTorch arrays by `plant`.
 
-A worker imports this module (`imports=("planted_kernels",)`), and so has them too. What they do is in their names.
+A worker imports `planting` first (`imports=("planting",)`), and so has them too. What they do is in their names.
 """
 
 import ctypes
 import os
-import time
+import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from seqpar.algorithms import linear_recurrence as algorithm
-from seqpar.dispatch.knobs import knob
 from seqpar.dispatch.problem import Kernel, Layout
-from seqpar.dispatch.registry import Backend, add_backend, backends
+from seqpar.dispatch.registry import Backend, add_backend
 from seqpar.errors import BackendError
 
 NAME = "planted"
@@ -53,12 +51,6 @@ def planted(method: str, spoil: Callable[..., Any], **attributes: Any) -> type[P
     return type(method, (Planted,), {"method": method, "spoil": spoil, **attributes})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pause:
-    pause: int = knob(0, tries=(0, 1, 2))
-    """Milliseconds."""
-
-
 def abort(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
     os.abort()
 
@@ -72,7 +64,17 @@ def leave(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
 
 
 def hang(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
-    time.sleep(1000)
+    """As a compiler does that it waits for, which is another process."""
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        if where := os.environ.get("PLANTED_PROCESS"):
+            with open(where, "w") as file:
+                file.write(str(other.pid))
+        other.wait()
+
+
+def hold(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
+    """Hangs in code that lets no other thread of Python run."""
+    ctypes.PyDLL(None).sleep(1000)
 
 
 def memory(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
@@ -112,11 +114,6 @@ def raises(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
 def sticky(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
     device["spoilt"] = True
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-
-def pauses(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
-    time.sleep(config.pause / 1000)
-    return results
 
 
 class Silent(Planted):
@@ -197,6 +194,7 @@ KERNELS: tuple[type[Planted], ...] = (
     planted("segfault", segfault),
     planted("leave", leave),
     planted("hang", hang),
+    planted("hold", hold),
     planted("memory", memory),
     planted("wrong", wrong),
     planted("wrong_at_the_end", wrong_at_the_end),
@@ -205,7 +203,6 @@ KERNELS: tuple[type[Planted], ...] = (
     planted("into_operands", into_operands),
     planted("raises", raises),
     planted("sticky", sticky),
-    planted("pauses", pauses, config=Pause),
     Silent,
     Uncompiled,
     on_memory("fills", fills),
@@ -215,10 +212,6 @@ KERNELS: tuple[type[Planted], ...] = (
 
 
 def plant() -> None:
-    """Make them known in this process."""
-    if NAME not in backends():
-        made = tuple(kernel() for kernel in KERNELS)
-        add_backend(Backend(name=NAME, version="0", kernels=lambda: made))
-
-
-plant()
+    """Make them known in this process; `seqpar.dispatch.registry.remove_backend(NAME)` takes them away."""
+    made = tuple(kernel() for kernel in KERNELS)
+    add_backend(Backend(name=NAME, version="0", kernels=lambda: made))
