@@ -180,8 +180,8 @@ def _prune(args: argparse.Namespace) -> int:
 def _print(args: argparse.Namespace, found: Sequence[Any], rows: Table, empty: str) -> None:
     if args.json:
         print(
-            json.dumps([dataclasses.asdict(o) if dataclasses.is_dataclass(o) else o for o in found], indent=1)
-        )  # type: ignore[arg-type]
+            json.dumps([one if isinstance(one, str) else dataclasses.asdict(one) for one in found], indent=1)
+        )
     elif not found:
         print(empty)
     else:
