@@ -23,6 +23,12 @@ WITH_AXES_OF_THEIR_OWN = ("matmul", "matrix_affine", "kalman_filter", "quaternio
 """Monoids whose elements have axes behind time that are no sizes of the problem."""
 
 
+def _name(spec: Scan) -> str:
+    """Of the function, if it is a monoid."""
+    function = spec.combine.function
+    return function.name if isinstance(function, Monoid) else ""
+
+
 class _AssociativeScan(Underived):
     name = NAME
     operands = ("elems",)
@@ -33,9 +39,8 @@ class _AssociativeScan(Underived):
         return tuple(f"elems[{i}]" for i in range(len(operands)))
 
     def encode(self, spec: Scan) -> str:
-        function = spec.combine.function
-        name = function.name if isinstance(function, Monoid) else ""
-        if getattr(monoids, name, None) is not function:
+        name = _name(spec)
+        if getattr(monoids, name, None) is not spec.combine.function:
             raise NotEligibleError(
                 f"{NAME}: combine is a function of yours, which no description holds. Time the call itself with the methods "
                 "and configs in question, or give one of seqpar.monoids, whose scans can be made again."
@@ -68,7 +73,7 @@ class _AssociativeScan(Underived):
         self, spec: Scan, operands: Sequence[Abstract | None], sizes: Mapping[int, int]
     ) -> tuple[Abstract | None, ...]:
         shape, time, _ = self.problem(spec, operands)
-        own = spec.combine.function.name in WITH_AXES_OF_THEIR_OWN
+        own = _name(spec) in WITH_AXES_OF_THEIR_OWN
 
         def other(meta: Abstract, axis: int) -> Abstract:
             found = list(meta.shape)
@@ -85,7 +90,7 @@ class _AssociativeScan(Underived):
     def plausible(self, spec: Scan, name: str, meta: Abstract, random: Any) -> Any:
         from seqpar.dispatch.plausible import between, normal
 
-        function = spec.combine.function.name
+        function = _name(spec)
         first = name == "elems[0]"
         if meta.dtype == "bool" or not meta.dtype.startswith(("float", "bfloat", "complex")):
             return super().plausible(spec, name, meta, random)

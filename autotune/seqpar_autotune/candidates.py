@@ -15,7 +15,7 @@ from typing import Any
 from seqpar.dispatch import registry, store
 from seqpar.dispatch.knobs import knobs
 from seqpar.dispatch.operation import all_operations
-from seqpar.dispatch.options import Request
+from seqpar.dispatch.options import Numerics, Request
 from seqpar.dispatch.problem import Kernel, Problem, refusal
 from seqpar.errors import NotEligibleError, OptionError
 
@@ -103,6 +103,11 @@ def space_of(problem: Problem, *, backends: Iterable[str] | None = None) -> Spac
     )
 
 
+def can_run(problem: Problem) -> bool:
+    """Does a problem have a space? On some devices calls go another way, and no kernel is chosen."""
+    return bool(_eligible(problem))
+
+
 def candidate_of(point: Point) -> Candidate:
     """The kernel and config that a point of a space stands for."""
     backend, _, method = point.branch.partition(".")
@@ -114,10 +119,10 @@ def point_of(candidate: Candidate) -> Point:
     return Point(candidate.label, tuple(candidate.config.items()))
 
 
-def warm_points(problem: Problem) -> list[Point]:
+def warm_points(problem: Problem, numerics: Numerics = "any") -> list[Point]:
     """What was measured for this problem or one near it, the user's and shipped results, best first: to be tried first."""
     found: dict[Point, None] = {}
-    for row in store.lookup(problem):
+    for row in store.lookup(problem, numerics):
         candidate = Candidate(row.backend, row.method, dict(row.config))
         if candidate.refusal(problem) is None:
             given = knobs(candidate.kernel(problem), problem)

@@ -15,6 +15,7 @@ from seqpar.dispatch.preset import GRADES, Grade, Preset
 from seqpar.dispatch.registry import backends
 from seqpar.errors import unknown_name
 
+from .candidates import can_run
 from .workload import Operand, Workload
 
 DEVICES = ("cpu", "cuda")
@@ -30,8 +31,9 @@ def workloads(
 ) -> list[Workload]:
     """The presets of a grade and of those that take less time, for frameworks and devices that are here unless they are named.
 
-    `operations`: their names; one with a fused backward pass brings that along. The quick grade of a device where
-    nobody named frameworks is forward passes on one framework, and backward passes on another one if there are two.
+    `operations`: their names; one with a fused backward pass brings that along. The quick grade of a device where nobody named
+    frameworks is forward passes on one framework, and backward passes on another one if there are two. Left out is what no
+    kernel runs: on some devices calls go another way.
 
     >>> [workload.name for workload in workloads("quick", ["plan_buckets"])]
     ['plan_buckets 32x2048 float64 numpy:cpu']
@@ -58,7 +60,7 @@ def workloads(
                 if framework in backwards and preset.backward and wanted & {rules.name, rules.fused_backward}:
                     backward = forward.backward()
                     found |= {} if backward is None else {backward: None}
-    return list(found)
+    return [workload for workload in found if can_run(workload.problem)]
 
 
 def installed_frameworks(device: str) -> list[str]:

@@ -104,7 +104,7 @@ class JaxBinding:
     ) -> Array:
         if np.dtype(getattr(jnp, dtype)).itemsize > 4 and dtype not in ("complex64",):
             # Whoever describes double precision had it: without this mode JAX would make it single precision, and a warning.
-            jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+            jax.config.update("jax_enable_x64", True)
         there = [d for d in jax.local_devices() if lowering.device_kind(d.platform) == device]
         if not there:
             raise NotEligibleError(f"seqpar: jax has no device={device!r} here.")

@@ -221,7 +221,7 @@ class Operation(ABC):
         return ()
 
     def multiplications(self, spec: Any, operands: Sequence[Abstract | None]) -> float:
-        """Multiplications with additions that no method can do without, where there are enough to matter beside reading memory."""
+        """Multiplications with additions that no method can do without, where they matter beside reading memory."""
         return 0.0
 
     @abstractmethod
