@@ -67,7 +67,7 @@ class _AssociativeScan(Underived):
         return dataclasses.replace(problem, layout="time" if last else "inner", addressable=False)
 
     def empty(self, xp: Any, spec: Scan, operands: Sequence[Array | None]) -> tuple[Array, ...]:
-        return tuple(xp.astype(x, x.dtype, copy=True) for x in operands)
+        return tuple(xp.astype(x, x.dtype, copy=True) for x in operands if x is not None)
 
     def resized(
         self, spec: Scan, operands: Sequence[Abstract | None], sizes: Mapping[int, int]

@@ -29,7 +29,7 @@ def call_of(
     """
     binding, rules, spec = workload.binding, workload.rules, workload.static
     request = candidate.request(workload.problem)
-    if binding.direct(operands):
+    if binding.direct(operands) or not rules.through_bindings:
         memory = binding if guarded is None else cast(Binding, guarded)
         return runner(memory, rules, spec, operands, request)
     return lambda operands: binding.call(rules, spec, operands, request)

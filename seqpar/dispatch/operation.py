@@ -112,6 +112,8 @@ class Operation(ABC):
     place, which a compiler knows how to split."""
     wished_for: ClassVar[bool] = True
     """Whether `seqpar.options` means its kernels. Not where it is a part of a call whose kernels are another operation's."""
+    through_bindings: ClassVar[bool] = True
+    """Whether its public call goes by `Binding.call` where there may be derivatives. Otherwise straight to a kernel, always."""
     of_method: ClassVar[tuple[str, ...]] = ()
     """Results that say how something was computed, or depend on it: two right methods may differ in them."""
     fused_backward: ClassVar[str | None] = None

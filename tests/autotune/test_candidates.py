@@ -166,3 +166,16 @@ def test_stored_results_that_still_run_are_warm_points(monkeypatch: pytest.Monke
     refused = store.Row(**{**vars(row), "config": {"chunk": 0}})
     monkeypatch.setattr(store, "lookup", lambda problem, *_: iter((row, gone, refused, row)))
     assert warm_points(problem) == [Point.of("reference.chunked", chunk=50)]
+
+
+def test_scans_of_jax_run_by_their_candidates_though_no_primitive_holds_them() -> None:
+    jnp = pytest.importorskip("jax.numpy")
+    from seqpar import monoids
+    from seqpar_autotune.running import call_of
+
+    x = jnp.arange(1.0, 14.0)
+    workload = Workload.of(seqpar.associative_scan, monoids.add, x)
+    for label in ("xla.tree", "reference.sequential"):
+        backend, method = label.split(".")
+        call = call_of(workload, Candidate(backend, method), (x,))
+        assert np.allclose(call((x,))[0], np.cumsum(np.arange(1.0, 14.0)))
