@@ -27,6 +27,8 @@ Place: TypeAlias = str | Path | None
 Standing: TypeAlias = Literal["here", "kin", "elsewhere", "unknown"]
 Key: TypeAlias = tuple[str, str]
 
+COMPARED = ("framework", "device", "dtypes", "layout", "options", "outer", "time", "inner")
+
 
 @dataclass(frozen=True)
 class Held:
@@ -94,7 +96,8 @@ def ls(place: Place = None) -> list[Held]:
         for operation in operations_in(environment):
             paths = environment.files(operation)
             held = [line for path in paths for line in store.lines(path)]
-            good = [line.record for line in held if not line.damage and not line.newer]
+            damaged = [x for x in held if x.damage or not (x.newer or readable(x.record))]
+            good = [x.record for x in held if not x.damage and not x.newer and readable(x.record)]
             decisions = latest_decisions(good)
             profile = environment.profile
             found.append(
@@ -110,7 +113,7 @@ def ls(place: Place = None) -> list[Held]:
                     failed=len({candidate_key(r) for r in good if r.get("verdict") != "ok"}),
                     tuned=sum(1 for record in decisions.values() if record.get("adopted")),
                     kept=sum(1 for record in decisions.values() if not record.get("adopted")),
-                    damaged=sum(1 for line in held if line.damage),
+                    damaged=len(damaged),
                     newer=sum(1 for line in held if line.newer),
                     latest=max((str(record.get("when", "")) for record in good), default=""),
                 )
@@ -264,8 +267,9 @@ def readable(record: Mapping[str, Any]) -> bool:
 
 
 def problem_key(record: Mapping[str, Any]) -> str:
-    """What a decision is made for, as a text: the problem, and among which candidates."""
-    return json.dumps([record.get("problem"), record.get("numerics", "any")], sort_keys=True)
+    """What a decision is made for, as a text: all that look-ups compare, and among which candidates."""
+    problem = record["problem"]
+    return json.dumps([*(problem.get(name) for name in COMPARED), record.get("numerics", "any")])
 
 
 def candidate_key(record: Mapping[str, Any]) -> str:

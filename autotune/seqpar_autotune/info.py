@@ -176,7 +176,7 @@ def _store() -> dict[str, Any]:
     try:
         directory = store.user_directory()
         own, writable = ls(), _writable(directory)
-    except OptionError:
+    except (OptionError, OSError):
         return {"directory": None, "writable": False, "own": _sum([]), "shipped": _sum(ls("shipped"))}
     return {
         "directory": str(directory),

@@ -6,6 +6,7 @@ Where nothing can be written, results serve this process, and a warning says so.
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -150,17 +151,18 @@ class Recorder:
         return {name: plain(value) for name, value in line.items()}
 
     def _append(self, text: str) -> None:
-        if self._file is None:
-            self._file = _opened(self.path, self.profile)
-        if self._torn:
-            text = "\n" + text
-        data = text.encode()
         with _lock:
+            if self._file is None:
+                self._file = _opened(self.path, self.profile)
+            data = (f"\n{text}" if self._torn else text).encode()
             done = os.write(self._file, data)
-            # Where the disk becomes full in the middle of a line, the rest of it is tried once, for the error's sake.
-            while done < len(data):
+            if done < len(
+                data
+            ):  # the disk became full in the middle of the line: the rest is tried for the error's sake
                 self._torn = True
                 done += os.write(self._file, data[done:])
+                if done < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._torn = False
 
     def _unwritten(self, error: Exception) -> None:
@@ -206,7 +208,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 def _opened(path: Path, profile: HardwareProfile) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_profile(path.parent, profile)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    # Also for reading, without which NFS gives no shared lock.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
     while True:
         file = os.open(path, flags, 0o644)
         hold(file)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqpar import commands
+from seqpar.dispatch.memos import invalidate
 from seqpar.dispatch.profile import HardwareProfile, host_profile
 from seqpar.errors import OptionError
 from seqpar.linear_recurrence_reference import ChunkedLoop
@@ -290,3 +291,26 @@ def test_the_store_of_a_profile_of_another_machine_is_kept_apart(root: Path) -> 
     written(chunked(adopted=True), profile=other)
     assert explained().provenance == "heuristic"
     assert [one.standing for one in ls()] == ["elsewhere"]
+
+
+def test_lines_of_json_that_are_no_candidates_count_as_damaged(root: Path) -> None:
+    written(chunked())
+    (path,) = root.glob("*/*.jsonl")
+    with path.open("a") as file:
+        file.write('{"schema": 1}\n{"schema": 1, "verdict": "ok", "problem": 3}\n')
+    assert [(one.candidates, one.damaged) for one in ls()] == [(1, 2)]
+    assert [one.damaged for one in prune(yes=True)] == [2]
+    assert [(one.candidates, one.damaged) for one in ls()] == [(1, 0)]
+
+
+def test_of_shapes_that_look_ups_do_not_tell_apart_the_later_decision_counts(root: Path) -> None:
+    written(chunked(5, adopted=True))
+    (path,) = root.glob("*/*.jsonl")
+    line = json.loads(path.read_text())
+    line["problem"] |= {"shape": [1, 2, 64, 3], "axis": 2}
+    line |= {"config": {"chunk": 7}, "when": "9999"}
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    invalidate()
+    assert explained().config == ChunkedLoop(chunk=7)
+    assert [one.candidate for one in show()] == ["reference.chunked(chunk=7)"]

@@ -120,27 +120,33 @@ def test_a_workload_stands_for_its_problem(root: Path) -> None:
 
 
 WRITER = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from tuned_stores import chunked, recorder
-number = int(sys.argv[1])
-with recorder(64 + number, run="shared") as shared, recorder(64 + number) as own:
+import dataclasses, sys
+from seqpar.dispatch.problem import Problem
+from seqpar.dispatch.profile import host_profile
+from seqpar_autotune.rows import Record
+from seqpar_autotune.store import Recorder
+number, each = int(sys.argv[1]), int(sys.argv[2])
+problem = Problem(
+    operation="linear_recurrence", framework="numpy", device="cpu", shape=(2, 64 + number, 3), axis=1,
+    dtypes=("float32", "float32", None, None), layout="inner",
+)
+arguments = "linear_recurrence", problem, host_profile()
+with Recorder(*arguments, run="shared") as shared, Recorder(*arguments) as own:
     print("ready", flush=True)
     sys.stdin.readline()
-    for i in range(int(sys.argv[2])):
+    for i in range(each):
         for one in (shared, own):
-            assert one.write(chunked(1 + i, message=str(number) * 3000))
+            assert one.write(Record(backend="a", method="b", config={"chunk": 1 + i}, message=str(number) * 3000))
 """
 
 
 def test_four_processes_that_write_at_once_lose_nothing(root: Path) -> None:
     each = 50
-    tests = str(Path(__file__).parents[1])
     environment = {**os.environ, "SEQPAR_CACHE_DIR": str(root)}
     command = [sys.executable, "-c", WRITER]
     processes = [
         subprocess.Popen(
-            [*command, str(number), str(each), tests],
+            [*command, str(number), str(each)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
