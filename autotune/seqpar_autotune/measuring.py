@@ -43,15 +43,10 @@ class Sampler:
         self._call = call
         self._next = itertools.cycle(sets).__next__
         self._clock = clock
-        like = next(x for x in sets[0] if x is not None)
+        like = _first(sets[0])
         self._watch = binding.stopwatch(like)
         # Devices take calls one after the other, so that the last one's end is the end of all.
         self._each = binding.device(like) == "cpu"
-
-    @property
-    def policy(self) -> str:
-        """Whose clock: the device's ("events"), or the host's ("wall")."""
-        return "wall" if self._watch is None else "events"
 
     def warm_up(self) -> None:
         """Until compiled, at full clocks, and with as many repeats as make a sample long enough."""
@@ -96,6 +91,15 @@ class Sampler:
                 results = call(operands())
             finish(results[0])
         return self._clock() - start
+
+
+def clock_of(binding: Binding, operands: Operands) -> str:
+    """Whose clock counts for these: "events" are the device's, "wall" is the host's, which waits for results."""
+    return "wall" if binding.stopwatch(_first(operands)) is None else "events"
+
+
+def _first(operands: Operands) -> Array:
+    return next(x for x in operands if x is not None)
 
 
 def is_time(seconds: float) -> bool:

@@ -23,7 +23,7 @@ from .verdict import Verdict
 
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from seqpar_autotune.worker_process import main; main()"
+    "from seqpar_autotune.worker_process import main; main(json.loads(sys.argv[2]))"
 )
 ENDING = 10.0
 """Seconds that a killed process may take to be gone; one that waits for a device may take longer, and is left to the system."""
@@ -36,16 +36,26 @@ class Process:
         self.alive = True
         # A file, because a pipe that nobody reads would be full at some time, and the process stand still.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            env=environment(device),
-            # Ctrl-C of a terminal goes to the parent alone, and compilers that it starts can be killed with it.
-            start_new_session=True,
-        )
+        lifeline: int | None = None
+        self._lifeline: int | None = None
+        """Closed by the system when this process ends, however it does."""
+        if os.name == "posix":
+            lifeline, self._lifeline = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, json.dumps(sys.path), json.dumps(lifeline)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                encoding="utf-8",
+                env=environment(device),
+                pass_fds=() if lifeline is None else (lifeline,),
+                # Ctrl-C of a terminal goes to the parent alone, and compilers that it starts can be killed with it.
+                start_new_session=True,
+            )
+        finally:
+            if lifeline is not None:
+                os.close(lifeline)
         self._inbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -57,9 +67,7 @@ class Process:
 
     def start(self, imports: Sequence[str], limit: float) -> Any:
         """What it has to know first."""
-        # The system ends a process with the *thread* that started it: only the main one lasts as long as the parent.
-        main = threading.current_thread() is threading.main_thread()
-        return self.ask("start", limit, imports=list(imports), parent=os.getpid() if main else None)
+        return self.ask("start", limit, imports=list(imports))
 
     def ask(self, do: str, limit: float, **what: Any) -> Any:
         """The answer, or a `Failure`: an error there, no answer within the limit, or no process any more."""
@@ -84,6 +92,9 @@ class Process:
 
     def kill(self) -> None:
         """End it, with everything that it has started."""
+        if not self.alive:
+            # Its number may be another's by now.
+            return
         self.alive = False
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
@@ -96,6 +107,9 @@ class Process:
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -57,6 +57,8 @@ class Worker:
         self.imports = tuple(imports)
         self.starts = 0
         """Processes that were started so far."""
+        self.policy: dict[str, Any] = {}
+        """How the workload is measured, for the store: whose "clock", "events" or "wall"; number of "sets" used in turns."""
         self._process: Process | None = None
         self._preparing: dict[str, Any] | None = None
         self._solved = False
@@ -211,7 +213,10 @@ class Worker:
         self._solved = False
         self._warm.clear()
         self._guests.clear()
-        return process.ask("prepare", max(self.limit, STARTING), **self._preparing)
+        found = process.ask("prepare", max(self.limit, STARTING), **self._preparing)
+        if not isinstance(found, Failure):
+            self.policy = found
+        return found
 
 
 def _failed(found: Failure) -> Checked:

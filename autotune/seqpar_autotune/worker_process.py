@@ -1,19 +1,17 @@
 """The process that candidates run in, started by `seqpar_autotune.process` and by nobody else.
 
 It reads one request per line from its input, JSON, and writes one answer per line. It may crash, hang or be killed at any
-time: whoever asks knows what it asked. It ends when its input does, so that no worker outlives the process that started it.
+time: whoever asks knows what it asked. Another, tiny process sees to it that none outlives the process that started it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import importlib
 import json
 import os
 import queue
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -21,8 +19,10 @@ from typing import Any, TextIO
 Request = dict[str, Any]
 
 
-def main() -> None:
-    """Answer requests until there are no more."""
+def main(lifeline: int | None) -> None:
+    """Answer requests until there are no more. `lifeline`: one end of a pipe; the other is closed when the parent is gone."""
+    if lifeline is not None:
+        watched_from(lifeline)
     requests, answers = _channel()
     faulthandler.enable()
     inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -33,15 +33,20 @@ def main() -> None:
         answers.flush()
 
 
-def die_with(parent: int) -> None:
-    """Linux kills this process when the thread that started it ends, even while a kernel lets no other thread run."""
-    if sys.platform == "linux":
-        import ctypes
+def watched_from(lifeline: int) -> None:
+    """A second process that ends this one, and whatever it starts, when the lifeline is cut.
 
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
+    A thread could not: a kernel may let no other thread run. Linux's signal at a parent's death would end this process alone,
+    and not the compilers that it has started.
+    """
+    if os.fork():
+        os.close(lifeline)
+        return
+    # Nothing of the channel may stay open here, or the parent would not see that the worker is gone.
+    os.closerange(0, lifeline)
+    os.closerange(lifeline + 1, 256)
+    os.read(lifeline, 1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _channel() -> tuple[TextIO, TextIO]:
@@ -56,9 +61,6 @@ def _channel() -> tuple[TextIO, TextIO]:
 def _read(requests: TextIO, inbox: queue.SimpleQueue[str]) -> None:
     for line in requests:
         inbox.put(line)
-    # Whoever started this process is gone. Compilers that it has started go with it.
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
 
 
@@ -73,16 +75,17 @@ class _Work:
         except Exception as error:
             return _failure(error)
 
-    def do_start(self, imports: list[str], parent: int | None) -> None:
+    def do_start(self, imports: list[str]) -> None:
         """Before anything else: import what brings kernels along."""
-        if parent is not None:
-            die_with(parent)
         for name in imports:
             importlib.import_module(name)
 
-    def do_prepare(self, workload: dict[str, Any], seed: int, cache: int | None, numerics: str) -> int:
-        """Make operands to measure on. Returns how many sets of them are used in turns."""
+    def do_prepare(
+        self, workload: dict[str, Any], seed: int, cache: int | None, numerics: str
+    ) -> dict[str, Any]:
+        """Make operands to measure on. Returns how it is measured: whose clock counts, and sets of operands used in turns."""
         from .buffers import cache_of, rotation
+        from .measuring import clock_of
         from .workload import Workload
 
         self.workload = Workload.from_dict(workload)
@@ -93,7 +96,7 @@ class _Work:
         if cache is None:
             cache = cache_of(self.workload.binding.profile(self.workload.device))
         self.sets = rotation(self.workload, seed, cache)
-        return len(self.sets)
+        return {"clock": clock_of(self.workload.binding, self.sets[0]), "sets": len(self.sets)}
 
     def do_solve(self) -> None:
         """Problems for verification and their answers, by the plain algorithm."""
@@ -173,7 +176,3 @@ def digest(error: BaseException, most: int = 500) -> str:
     """An error in one line, its end cut off: compilers give pages."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= most else f"{text[:most]}..."
-
-
-if __name__ == "__main__":
-    main()
