@@ -1,4 +1,7 @@
-"""`seqpar autotune`: what is to be tuned, from the words of a command line. `seqpar cache` and `seqpar info` have files of their own."""
+"""`seqpar autotune`: what is to be tuned, from the words of a command line.
+
+`seqpar cache` and `seqpar info` have files of their own.
+"""
 
 import argparse
 import sys

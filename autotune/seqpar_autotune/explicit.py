@@ -11,7 +11,7 @@ from dataclasses import replace
 from seqpar.errors import OptionError
 
 from .presets import installed_frameworks, workloads
-from .workload import Workload, itemsize
+from .workload import Operand, Workload, itemsize
 
 
 def explicit(
@@ -78,7 +78,7 @@ def _with_sizes(one: Workload, shape: tuple[int, ...], dtype: str) -> Workload:
             f"tune: dtype={dtype!r} is no type of numbers. Give float32, for example."
         ) from None
     metas = one.rules.resized(one.static, one.metas, dict(enumerate(shape)))
-    operands = []
+    operands: list[Operand | None] = []
     for operand, meta in zip(one.operands, metas, strict=True):
         if operand is None or meta is None:
             operands.append(None)

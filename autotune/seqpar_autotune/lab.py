@@ -5,6 +5,7 @@ loses the one in flight and no more.
 """
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, Protocol, Self
 from seqpar.dispatch.options import Numerics
 
 from .candidates import Candidate, candidate_of
+from .halving import FAR
 from .outcome import Failure, Measured, Outcome, Reading
 from .progress import Display
 from .rows import record_of
@@ -42,7 +44,7 @@ MakeWorker = Callable[..., Tried]
 
 
 class Lab:
-    """The worker of a run, one at a time: frameworks and devices do not share a process, nor the machine while times are taken."""
+    """The worker of a run, one at a time: frameworks do not share a process, nor devices the machine while times are taken."""
 
     def __init__(
         self,
@@ -108,6 +110,8 @@ class Tester:
         space: Space,
         recorder: Recorder | None,
         display: Display,
+        until: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lab = lab
         self._worker = worker
@@ -115,19 +119,26 @@ class Tester:
         self._default = space.default
         self._recorder = recorder
         self._display = display
+        self._until = until
+        """The time on the clock after which nothing new is tried."""
+        self._clock = clock
         self._first: dict[Point, Reading] = {}
         self._untried: dict[Point, Failure] = {}
         self.space = dataclasses.replace(space, eligible=self._eligible(space))
 
     def __call__(self, points: Sequence[Point], /) -> Sequence[Reading]:
-        for point in points:
-            if point not in self._first and point not in self._untried:
-                self._try(point)
-        failed = {point: found for point, found in self._first.items() if isinstance(found, Failure)}
-        failed |= self._untried
-        running = [point for point in points if point not in failed]
-        times = self._worker.round([candidate_of(point) for point in running])
-        readings = {**failed, **dict(zip(running, times, strict=True))}
+        new = [point for point in points if point not in self._first and point not in self._untried]
+        # The default first: what is far behind it has had its time, and is not timed again beside it.
+        for point in sorted(new, key=lambda point: point != self._default):
+            self._try(point)
+        readings: dict[Point, Reading] = {
+            point: found
+            for point, found in self._first.items()
+            if isinstance(found, Failure) or (point in new and self._far(found))
+        }
+        readings |= self._untried
+        running = [point for point in points if point not in readings]
+        readings |= zip(running, self._worker.round([candidate_of(point) for point in running]), strict=True)
         return [readings[point] for point in points]
 
     def settled(self, outcome: Outcome) -> Outcome:
@@ -140,8 +151,7 @@ class Tester:
         return outcome
 
     def _try(self, point: Point) -> None:
-        if point != self._default and self._lab.keeps_failing(self._operation, point.branch):
-            why = f"left out: {point.branch} crashed or hung before"
+        if why := self._left_out(point):
             self._untried[point] = Failure(Verdict.INVALID, why)
             return
         self._display.trying(point)
@@ -155,6 +165,20 @@ class Tester:
             measured = Measured(point, Verdict.OK, (found,))
         if self._recorder is not None:
             self._recorder.write(record_of(measured, default=point == self._default))
+
+    def _left_out(self, point: Point) -> str:
+        """Why a candidate is not tried, if it is not."""
+        if point == self._default:
+            return ""
+        if self._lab.keeps_failing(self._operation, point.branch):
+            return f"left out: {point.branch} crashed or hung before"
+        # One beside the default always is: a run that tries nothing is of no use to anybody.
+        late = self._until is not None and len(self._first) > 1 and self._clock() > self._until
+        return "left out: no time was left" if late else ""
+
+    def _far(self, seconds: float) -> bool:
+        default = self._first.get(self._default)
+        return isinstance(default, float) and seconds > FAR * default
 
     def _eligible(self, space: Space) -> Callable[[Point], bool]:
         def eligible(point: Point) -> bool:

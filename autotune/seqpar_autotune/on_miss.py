@@ -1,7 +1,7 @@
 """`tuning("on_miss")`: the first call of every problem that was never tuned is tuned before it runs, for those who ask for that.
 
-Without it nothing is ever tuned by a call. Where a call may not wait, inside a program that is being traced or a backward pass, it runs
-by what is known, and its problem is tuned when the block ends.
+Without it nothing is ever tuned by a call. Where a call may not wait, inside a program that is being traced or a backward
+pass, it runs by what is known, and its problem is tuned when the block ends.
 """
 
 import os
@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from seqpar.dispatch import store
 from seqpar.dispatch.choice import choose
@@ -157,8 +156,8 @@ def tuning(
     processes, know it. Calls that name a method, a backend or a config are left alone.
 
     While JAX traces a function, and in backward passes, nothing waits: those calls run by what is known, and their problems
-    are tuned when the block ends, unless an error ends it. A function compiled by `jax.jit` keeps what was chosen when it was traced:
-    compile it again. Shapes that change from call to call are a problem each; plan buckets first.
+    are tuned when the block ends, unless an error ends it. A function compiled by `jax.jit` keeps what was chosen when it was
+    traced: compile it again. Shapes that change from call to call are a problem each; plan buckets first.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """`record`: which calls a program makes, how often, and how long they take, so that what it needs is what is tuned.
 
-Around a user's program: each kind of call is described once, and its calls are counted and timed. `seqpar autotune --from run.jsonl`
-reads the file. Where nobody records, calls pass none of this: see `seqpar.dispatch.watching`.
+Around a user's program: each kind of call is described once, and its calls are counted and timed. The file that comes out is read
+by `seqpar autotune --from run.jsonl`. Where nobody records, calls pass none of this: see `seqpar.dispatch.watching`.
 """
 
 import json
@@ -155,7 +155,7 @@ class Recording:
 class _Entry:
     """What was seen of one kind of call."""
 
-    __slots__ = ("samples", "sum", "calls", "lock", "traces")
+    __slots__ = ("calls", "lock", "samples", "sum", "traces")
 
     def __init__(self) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""What a run of the tuner found: per call the default against what was chosen, what that brings, and where the defaults were wrong.
+"""What a run of the tuner found: per call the default against what was chosen, what that brings, and where defaults were wrong.
 
 `tune` returns a `Report`. It prints as a table; `to_json` is for programs.
 """
@@ -176,6 +176,7 @@ class Report:
             yield "Interrupted. What was measured until then is kept, and is used; run it again to go on."
 
 
+UNITS = ((1.0, "s"), (1e3, "ms"), (1e6, "us"))
 HEADER = ("call", "default", "chosen", "time", "gain", "noise", "of copy")
 
 
@@ -196,9 +197,7 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None:
         return "-"
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
-        if seconds * factor >= 1:
-            break
+    factor, unit = next((pair for pair in UNITS if seconds * pair[0] >= 1), UNITS[-1])
     return f"{seconds * factor:.3g} {unit}"
 
 

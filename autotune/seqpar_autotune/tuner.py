@@ -1,9 +1,11 @@
 """`tune`: measure what is to be measured, within the time that there is, and remember it.
 
-Called by `seqpar autotune`, by `tuning("on_miss")` and by users. Workload by workload: the space of its problem, a worker process for its
-device, a search, and a line in the store for every candidate as soon as it has a time. Nothing here knows any one operation.
+Called by `seqpar autotune`, by `tuning("on_miss")` and by users. Workload by workload: the space of its problem, a worker
+process for its device, a search, and a line in the store for every candidate as soon as it has a time. Nothing here knows any
+one operation.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -14,10 +16,10 @@ from typing import Any
 from seqpar.dispatch import store
 from seqpar.dispatch.options import Numerics
 from seqpar.dispatch.preset import GRADES, Grade
-from seqpar.errors import BackendError, NotEligibleError, OptionError, unknown_name
+from seqpar.errors import BackendError, MissingExtraError, NotEligibleError, OptionError, unknown_name
 
 from .budget import Budget
-from .candidates import space_of, warm_points
+from .candidates import kernels_of, space_of, warm_points
 from .earlier import earlier
 from .lab import Lab, MakeWorker, Tester, Tried, only_one
 from .limits import least_seconds
@@ -40,6 +42,8 @@ SHORTEST = 10.0
 """The least that this may be where a user gives less time than that: what compiles for a few seconds is no failure."""
 EQUAL = 0.5
 """The part of the time that is shared out equally; the rest goes by weight, so that what counts little is not left out."""
+EXPLORING = 0.7
+"""The part of a call's time after which no candidate is tried that was not tried before, whatever was planned."""
 LEAST = 0.2
 """Seconds below which a workload is not begun."""
 
@@ -148,11 +152,30 @@ def in_order(workloads: Iterable[Workload]) -> list[Workload]:
     return sorted(given, key=order)
 
 
-def share_of(left: float, rest: Sequence[Workload]) -> float:
-    """Seconds for the first of what is still to be tuned, of those that are left."""
-    weight = sum(one.weight for one in rest)
-    by_weight = rest[0].weight / weight if weight > 0 else 1 / len(rest)
-    return left * (EQUAL / len(rest) + (1 - EQUAL) * by_weight)
+def share_of(left: float, rest: Sequence[tuple[float, float]]) -> float:
+    """Seconds for the first of what is still to be tuned, of those that are left, from the weight and the effort of each.
+
+    >>> share_of(60.0, [(1.0, 2.0), (1.0, 1.0), (1.0, 0.0)])
+    40.0
+    """
+    efforts = sum(effort for _, effort in rest)
+    weighed = sum(weight * effort for weight, effort in rest)
+    weight, effort = rest[0]
+    if not efforts:
+        return left
+    equally = effort / efforts
+    return left * (EQUAL * equally + (1 - EQUAL) * (weight * effort / weighed if weighed else equally))
+
+
+def space_for(workload: Workload, preset: Grade) -> Space:
+    """What is searched. The quick grade leaves the plain algorithms out, which take most of the time and are fast nowhere.
+
+    Raises `NotEligibleError` where nothing runs the call.
+    """
+    problem = workload.problem
+    if preset != "quick":
+        return space_of(problem)
+    return space_of(problem, backends={kernel.backend for kernel in kernels_of(problem)} - {"reference"})
 
 
 @dataclass
@@ -172,6 +195,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._start = self.clock()
+        self._spaces: dict[Workload, Space | str] = {one: self._space(one) for one in self.workloads}
 
     @property
     def elapsed(self) -> float:
@@ -204,21 +228,33 @@ class Run:
             self.display.end(report)
         return report
 
+    def _space(self, workload: Workload) -> Space | str:
+        """What is searched, or why nothing is."""
+        try:
+            space = space_for(workload, self.preset)
+        except (BackendError, NotEligibleError, OptionError, MissingExtraError) as error:
+            return f"not measured: {error}"
+        return "nothing to choose: one candidate" if only_one(space) else space
+
     def _share(self, place: int) -> float | None:
         """Seconds for a workload: what its forerunners left of theirs goes to those behind."""
         if self.seconds is None:
             return None
-        return share_of(self.seconds - self.elapsed, self.workloads[place:])
+        rest = self.workloads[place:]
+        return share_of(self.seconds - self.elapsed, [(one.weight, self._effort(one)) for one in rest])
+
+    def _effort(self, workload: Workload) -> float:
+        space = self._spaces[workload]
+        return 0.0 if isinstance(space, str) else math.log2(1 + space.size)
 
     def _one(self, workload: Workload, seconds: float | None) -> Tuned:
         """One workload: where nothing can be measured a note says why."""
-        start = self.elapsed
+        start, space = self.elapsed, self._spaces[workload]
+        if isinstance(space, str):
+            return Tuned(workload, note=space)
         if seconds is not None and seconds < LEAST:
             return Tuned(workload, note="not begun: no time was left")
         try:
-            space = space_of(workload.problem)
-            if only_one(space):
-                return Tuned(workload, note="nothing to choose: one candidate")
             limit = least_seconds(workload)
             self.display.workload(workload, space.size, seconds, limit)
             worker = self.lab.worker(workload)
@@ -251,7 +287,10 @@ class Run:
                     numerics=self.numerics,
                 )
                 stack.enter_context(recorder)
-            tester = Tester(self.lab, worker, workload.operation, space, recorder, self.display)
+            until = None if seconds is None else self.clock() + EXPLORING * seconds
+            tester = Tester(
+                self.lab, worker, workload.operation, space, recorder, self.display, until, self.clock
+            )
             outcome = search(
                 tester.space,
                 tester,

@@ -1,0 +1,271 @@
+"""A run of the tuner over made-up times: what it chooses, keeps and says, and that it holds its time. No candidate runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqpar
+import seqpar_autotune
+from made_up_worker import MadeUp, call, chunked_wins, default_wins
+from seqpar.errors import BackendError, OptionError
+from seqpar_autotune import tuner
+from seqpar_autotune.outcome import Failure
+from seqpar_autotune.tuner import in_order, share_of, tune
+from seqpar_autotune.verdict import Verdict
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEQPAR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tuner, "least_seconds", lambda workload: 1e-4)
+    seqpar.dispatch.memos.invalidate()
+    return tmp_path
+
+
+def rows(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in directory.rglob("*.jsonl") for line in path.read_text().splitlines()]
+
+
+def tuned(made: MadeUp, *workloads: Any, **options: Any) -> Any:
+    options = {"preset": "quick", "worker": made, "clock": made.clock, **options}
+    return tune(list(workloads) or call(8, 8192, 4), **options)
+
+
+def provenance(*shape: int) -> tuple[str, str]:
+    ones = np.ones(shape, np.float32)
+    why = seqpar.explain(seqpar.linear_recurrence, ones, ones)
+    return f"{why.backend}.{why.method}", why.provenance
+
+
+def test_what_wins_is_what_the_next_call_runs() -> None:
+    assert provenance(8, 8192, 4) == ("host.sequential", "heuristic")
+    report = tuned(MadeUp(chunked_wins))
+    (result,) = report.results
+    assert result.chosen is not None
+    assert result.chosen.point.branch == "host.chunked"
+    assert 1.5 < result.gain < 2.1
+    assert provenance(8, 8192, 4) == ("host.chunked", "tuned")
+
+
+def test_a_default_that_nothing_beats_stays() -> None:
+    report = tuned(MadeUp(default_wins))
+    assert report.gain == 1.0
+    assert not report.wrong
+    assert provenance(8, 8192, 4)[0] == "host.sequential"
+
+
+def test_a_gain_within_the_noise_is_not_adopted() -> None:
+    report = tuned(MadeUp(lambda candidate: 1e-3 if "seq" in candidate.label else 0.99e-3, noise=0.1))
+    assert not report.results[0].outcome.adopted
+
+
+def test_every_candidate_is_in_the_store_before_the_next_is_tried(own_cache: Path) -> None:
+    made, missing = MadeUp(chunked_wins), []
+
+    def look(candidate: Any) -> None:
+        written = [(row["backend"], row["method"], row["config"]) for row in rows(own_cache)]
+        before = [(one.backend, one.method, one.config) for _, one in made.tried]
+        missing.extend(one for one in before if one not in written)
+
+    made.before_round = look
+    tuned(made)
+    assert len(made.tried) > 3
+    assert missing == []
+
+
+def test_ctrl_c_keeps_what_was_measured_and_says_so(own_cache: Path) -> None:
+    made = MadeUp(chunked_wins)
+
+    def stop(candidate: Any) -> None:
+        if len(made.tried) == 4:
+            raise KeyboardInterrupt
+
+    made.before_round = stop
+    report = tuned(made, call(8, 8192, 4), call(8, 16384, 4))
+    assert report.interrupted
+    assert len(report.results) == 2
+    assert "interrupted" in report.results[1].note
+    assert "Interrupted" in str(report)
+    assert {(row["method"], json.dumps(row["config"])) for row in rows(own_cache)} == {
+        (one.method, json.dumps(one.config)) for _, one in made.tried
+    }
+    assert made.closed
+
+
+def test_an_interrupt_before_anything_was_measured_is_no_error() -> None:
+    made = MadeUp(chunked_wins)
+
+    def stop(candidate: Any) -> None:
+        raise KeyboardInterrupt
+
+    made.before_round = stop
+    assert tuned(made).interrupted
+
+
+def test_a_kernel_that_hangs_costs_its_limit_twice_and_is_then_left_out(own_cache: Path) -> None:
+    def hangs(candidate: Any) -> Any:
+        if candidate.label == "host.chunked":
+            return Failure(Verdict.TIMEOUT, "no answer within 10 s")
+        return 1e-3
+
+    made = MadeUp(hangs)
+    report = tuned(made, *(call(8, 1 << n, 4) for n in range(12, 17)))
+    assert sum(one.label == "host.chunked" for _, one in made.tried) == 2
+    assert report.failures == {Verdict.TIMEOUT: 2}
+    assert "timeout" in str(report)
+    assert made.clock.now - 1000 < 60
+    # What was not tried is not in the store.
+    written = {
+        json.dumps([row["problem"], row["config"]]) for row in rows(own_cache) if row["method"] == "chunked"
+    }
+    assert len(written) == 2
+
+
+def test_a_kernel_that_fails_for_some_knobs_stays_in() -> None:
+    def some(candidate: Any) -> Any:
+        if (candidate.config.get("chunk") or 0) > 8192:
+            return Failure(Verdict.CRASH, "the process ended by SIGSEGV")
+        return chunked_wins(candidate)
+
+    report = tuned(MadeUp(some), call(8, 1 << 16, 4), preset="default")
+    assert report.results[0].chosen.point.branch == "host.chunked"
+
+
+def test_a_failure_is_not_tried_again_by_the_next_run() -> None:
+    def wrong(candidate: Any) -> Any:
+        if candidate.config.get("chunk") == 8192:
+            return Failure(Verdict.WRONG, "12 times its bound")
+        return chunked_wins(candidate)
+
+    first, second = MadeUp(wrong), MadeUp(wrong)
+    workload = call(8, 1 << 16, 4)
+    tuned(first, workload, preset="default", seconds=600)
+    tuned(second, workload, preset="default", seconds=600)
+    chunks = [[one.config.get("chunk") for _, one in made.tried] for made in (first, second)]
+    assert 8192 in chunks[0]
+    assert 8192 not in chunks[1]
+    assert len(chunks[1]) < len(chunks[0])
+
+
+@pytest.mark.parametrize("to_try", [0.05, 1.0, 4.0])
+def test_the_time_is_held_however_slow_candidates_are(to_try: float) -> None:
+    made = MadeUp(chunked_wins, to_try=to_try)
+    workloads = [call(8, 1 << n, 4) for n in range(10, 16)]
+    report = tuned(made, *workloads, preset="default", seconds=60)
+    # Two candidates of each call are tried whatever they take, and what was begun is finished.
+    assert made.clock.now - 1000 <= 60 + 2 * to_try + 1
+    assert report.elapsed == pytest.approx(made.clock.now - 1000)
+    assert len(report.measured) >= 5
+
+
+def test_calls_for_which_no_time_was_left_are_named() -> None:
+    made = MadeUp(chunked_wins, to_try=30.0)
+    report = tuned(made, *(call(8, 1 << n, 4) for n in range(10, 16)), seconds=60)
+    assert any("no time" in one.note for one in report.results)
+    assert len(report.results) == 6
+
+
+def test_time_goes_half_by_weight_and_half_in_equal_parts() -> None:
+    assert share_of(60, [(1, 1), (1, 1), (1, 1)]) == pytest.approx(20)
+    assert share_of(60, [(2, 1), (1, 1), (0, 1)]) == pytest.approx(10 + 20)
+    assert share_of(60, [(0, 1), (0, 1)]) == pytest.approx(30)
+    assert share_of(60, [(1, 0)]) == 60
+
+
+def test_the_weightiest_come_first_and_frameworks_stay_together() -> None:
+    given = [
+        call(4, 100, 2, weight=1),
+        call(4, 200, 2, weight=5, framework="torch"),
+        call(4, 300, 2, weight=3),
+        call(4, 400, 2, weight=9, framework="torch"),
+    ]
+    order = [(one.framework, one.weight) for one in in_order(given)]
+    assert order == [("torch", 9), ("torch", 5), ("numpy", 3), ("numpy", 1)]
+
+
+def test_each_framework_and_device_has_a_worker_of_its_own() -> None:
+    made = MadeUp(default_wins)
+    tuned(made, call(8, 4096, 4), call(8, 8192, 4))
+    assert made.made == ["cpu"]
+    assert made.closed == 1
+
+
+def test_a_call_that_cannot_be_prepared_costs_itself() -> None:
+    made = MadeUp(chunked_wins)
+    make = made.__call__
+
+    class Poor(MadeUp):
+        def __call__(self, device: str, **options: Any) -> Any:
+            worker = make(device, **options)
+            prepare = worker.prepare
+
+            def once(workload: Any, *args: Any, **kw: Any) -> None:
+                if workload.problem.time == 4096:
+                    raise BackendError("Worker: the workload cannot be tuned: memory")
+                prepare(workload, *args, **kw)
+
+            worker.prepare = once  # type: ignore[method-assign]
+            return worker
+
+    poor = Poor(chunked_wins)
+    report = tune([call(8, 4096, 4), call(8, 8192, 4)], preset="quick", worker=poor, clock=made.clock)
+    assert "memory" in report.results[0].note
+    assert report.results[1].outcome.adopted
+    assert "memory" in str(report)
+
+
+def test_one_candidate_is_nothing_to_choose() -> None:
+    made = MadeUp(default_wins)
+    workload = next(
+        one
+        for one in (seqpar_autotune.Workload.of(seqpar.plan_buckets, [3, 5, 9], 2, max_tokens=64),)
+        if one.operation == "plan_buckets"
+    )
+    report = tuned(made, workload)
+    assert "nothing to choose" in report.results[0].note
+    assert made.tried == []
+
+
+def test_the_quick_grade_leaves_the_plain_algorithms_out_and_the_default_one_tries_them() -> None:
+    quick, default = MadeUp(default_wins), MadeUp(default_wins)
+    tuned(quick)
+    tuned(default, preset="default", seconds=600)
+    assert not any(one.backend == "reference" for _, one in quick.tried)
+    assert any(one.backend == "reference" for _, one in default.tried)
+
+
+def test_equal_seeds_give_equal_runs(tmp_path: Path) -> None:
+    orders = []
+    for name in ("one", "other"):
+        made = MadeUp(chunked_wins)
+        tuned(made, call(8, 1 << 16, 4), preset="default", seed=3, directory=tmp_path / name)
+        orders.append(made.tried)
+    assert orders[0] == orders[1]
+
+
+def test_results_elsewhere_are_not_what_calls_go_by(tmp_path: Path) -> None:
+    tuned(MadeUp(chunked_wins), directory=tmp_path / "elsewhere")
+    assert provenance(8, 8192, 4)[1] == "heuristic"
+    assert rows(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"preset": "quik"}, "preset='quik' is not one of"),
+        ({"numerics": "same"}, "numerics='same'"),
+        ({"seconds": 0}, "seconds=0 is no time"),
+        ({"progress": "loud"}, "progress='loud'"),
+    ],
+)
+def test_options_that_mean_nothing_are_named(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        tuned(MadeUp(default_wins), **options)
+
+
+def test_nothing_to_tune_is_named() -> None:
+    with pytest.raises(OptionError, match="nothing to tune"):
+        tune([], worker=MadeUp(default_wins))
