@@ -1,6 +1,7 @@
 """`seqpar cache`: look at the tuned store, take results in from other machines, give them out, clear up.
 
-Every subcommand prints what a function of `cache_contents` or `cache_changes` returns, as a table or with `--json` as it is.
+Every subcommand prints what a function of `cache_contents`, `cache_checks` or `cache_changes` returns, as a table, or with
+`--json` as it is.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from .cache_changes import export as export
 from .cache_changes import merge as merge
 from .cache_changes import prune as prune
 from .cache_changes import remove as remove
+from .cache_checks import verify as verify
 from .cache_contents import diff as diff
 from .cache_contents import ls as ls
 from .cache_contents import show as show
-from .cache_contents import verify as verify
 
 Table = list[tuple[str, ...]]
 

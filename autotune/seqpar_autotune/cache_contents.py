@@ -1,27 +1,23 @@
-"""What is in a store: environments, decisions, candidates, what differs between two, and what is wrong in one.
+"""What is in a store: environments, decisions, candidates, and what differs between two.
 
-`seqpar cache ls | show | diff | verify` prints what these functions return. A *place* is a directory of a store (of all
+`seqpar cache ls | show | diff` prints what these functions return. A *place* is a directory of a store (of all
 environments, or of one), "shipped" for the tables that come with seqpar, the beginning of an environment's name in the user's
 store, or None for all of that.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from seqpar.dispatch import registry, store
+from seqpar.dispatch import store
 from seqpar.dispatch.gpu_profile import gpus
-from seqpar.dispatch.operation import all_operations
-from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.profile import HardwareProfile, host_profile, minor, version
-from seqpar.dispatch.row import facts_of, problem_of, row_of, sizes_of
-from seqpar.dispatch.store import Environment, Line
+from seqpar.dispatch.row import problem_of
+from seqpar.dispatch.store import Environment
 from seqpar.errors import OptionError
-
-from .rows import code_of
 
 Place: TypeAlias = str | Path | None
 Standing: TypeAlias = Literal["here", "kin", "elsewhere", "unknown"]
@@ -77,16 +73,6 @@ class Different:
     problem: str
     left: str
     right: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong with a line, or with a file or directory."""
-
-    where: str
-    what: str
-    harmless: bool = False
-    """It is passed over when it is read, or cannot be told on this machine."""
 
 
 def ls(place: Place = None) -> list[Held]:
@@ -148,81 +134,6 @@ def diff(left: Place, right: Place) -> list[Different]:
         if one != other:
             found.append(Different(key[0], _problem_text(a.get(key) or b[key]), one, other))
     return found
-
-
-def verify(place: Place = None) -> list[Finding]:
-    """Everything that keeps lines from being used, and what cannot be told here."""
-    all_operations()
-    found = []
-    for environment in environments_of(place):
-        name = environment.path.name
-        if environment.profile is None:
-            found.append(
-                Finding(
-                    name, f"{store.PROFILE} is missing or damaged: used where the name fits, and nowhere else"
-                )
-            )
-        elif environment.source == "tuned" and environment.profile.digest != name:
-            found.append(Finding(name, f"holds results of {environment.profile.digest}, as its profile says"))
-        for operation in operations_in(environment):
-            for path in environment.files(operation):
-                for line in store.lines(path):
-                    found += [Finding(line.origin, *one) for one in _wrong(operation, line)]
-    return found
-
-
-def _wrong(operation: str, line: Line) -> Iterator[tuple[str, bool]]:
-    if line.damage:
-        yield f"is no line of a store: {line.damage}", False
-        return
-    if line.newer:
-        yield f"is in schema {line.newer}, of a later version", True
-        return
-    record = line.record
-    try:
-        if record.get("operation", operation) != operation:
-            yield f"is of {record['operation']}, in a file of {operation}", False
-        problem = problem_of(operation, record["problem"])
-        row = row_of(record, "tuned")
-        config = dict(record["config"])
-        label = f"{record['backend']}.{record['method']}"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        yield f"is no line of a store: {error!r}", False
-        return
-    kernels, absent = _kernels(operation, problem.framework)
-    kernel = next((one for one in kernels if one.label == label), None)
-    if kernel is None:
-        yield f"{label} is not there{f' ({absent})' if absent else ''}", bool(absent)
-        return
-    unknown = sorted(set(config) - {field.name for field in dataclasses.fields(kernel.config)})
-    if unknown:
-        yield f"{label} has no {', '.join(unknown)}", False
-        return
-    if record["verdict"] == "ok":
-        try:
-            # `missing`, the other half of eligibility, depends on the machine.
-            why = kernel.refuses(problem, kernel.config(**config))
-        except Exception as error:
-            why = repr(error)
-        if why is not None:
-            yield f"{label} cannot run it: {why}", False
-    if row is not None and (row.facts, row.sizes) != (facts_of(problem), sizes_of(problem)):
-        yield "its sizes are not those of its shape, so that no call finds it", False
-    if row is not None and record.get("kernel") and record["kernel"] != code_of(type(kernel)):
-        yield f"the code of {label} has changed since it was measured", True
-
-
-def _kernels(operation: str, framework: str) -> tuple[list[Kernel], str]:
-    """The kernels that can be asked, and why others cannot."""
-    found = list(registry.kernels(operation, ""))
-    absent = []
-    for backend in registry.backends().values():
-        if backend.kernels is not None and framework in backend.frameworks:
-            try:
-                found += [kernel for kernel in backend.kernels() if kernel.operation == operation]
-            except Exception as error:
-                absent.append(f"{backend.name} does not load: {error}")
-    return found, "; ".join(absent)
 
 
 def environments_of(place: Place = None) -> list[Environment]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,60 @@ def test_a_gpu_tells_name_capability_processors_cache_memory_and_driver(
     assert (found.device, found.name) == ("cuda", "Card 9")
     assert (facts["compute_capability"], facts["processors"], facts["L2"]) == ("9.0", 2, 1024)
     assert (facts["memory"], facts["driver"], facts["cuda"]) == ("139G", "570", "12.8")
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that seems to have one GPU."""
+    monkeypatch.setattr(gpu_profile, "_driver", Driver)
+    gpu_profile._probed.cache_clear()
+    yield
+    gpu_profile._probed.cache_clear()
+
+
+@pytest.mark.usefixtures("card")
+def test_torch_adds_its_version_and_tritons_to_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    found = binding_named("torch").profile("cuda")
+    assert found is not None and found.name == "Card 9"
+    assert [name for name, _ in found.tools] == ["seqpar", "torch", "triton"]
+    assert binding_named("torch").profile("mps") is None
+
+
+def test_a_gpu_that_cudas_driver_does_not_know_is_told_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Told:
+        name, gcnArchName, multi_processor_count = "Card of another maker", "gfx942", 304
+        major, minor, total_memory = 9, 4, 192 * 2**30
+
+    monkeypatch.setattr(gpu_profile, "_driver", lambda: None)
+    gpu_profile._probed.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: Told)
+    found = binding_named("torch").profile("cuda")
+    gpu_profile._probed.cache_clear()
+    assert found is not None and found.name == "Card of another maker"
+    assert dict(found.facts) | {"driver": ""} == {
+        **{"architecture": "gfx942", "processors": 304, "L2": 0, "memory": "192G", "driver": ""}
+    }
+
+
+@pytest.mark.usefixtures("card")
+def test_jax_adds_its_compilers_to_its_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax")
+
+    class Device:
+        platform, local_hardware_id = "gpu", 0
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device])
+    found = binding_named("jax").profile("cuda")
+    assert found is not None and found.name == "Card 9"
+    assert [name for name, _ in found.tools] == ["seqpar", "jaxlib", "triton", "jax-triton"]
+    assert binding_named("jax").profile("tpu") is None
 
 
 @pytest.mark.gpu

@@ -8,7 +8,8 @@ import pytest
 from seqpar.dispatch import store
 from seqpar.dispatch.memos import invalidate
 from seqpar.dispatch.row import problem_of
-from seqpar_autotune.cache_contents import latest_decisions, verify
+from seqpar_autotune.cache_checks import verify
+from seqpar_autotune.cache_contents import latest_decisions
 
 TABLES = Path(store.__file__).parent / "tables"
 SHIPPED = sorted(TABLES.glob("*/*.jsonl"))
