@@ -74,7 +74,7 @@ class Recording:
             entry.samples += int(line["calls"]) if line["seconds"] else 0
             entry.sum += float(line["seconds"])
             entry.traces += int(line["traces"])
-        elif "unrecorded" in line:
+        elif "why" in line:
             self._unrecorded[line["unrecorded"], line["why"]] += int(line["calls"])
 
     # As a watcher (seqpar.dispatch.watching).
