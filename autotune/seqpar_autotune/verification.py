@@ -36,9 +36,10 @@ MOST_BYTES = 1 << 25
 """Operands of one problem at most: more would take longer to verify than to measure."""
 WALKED = 2003
 """Steps at most where the plain algorithm can only walk: 10 to 50 microseconds each in Python."""
-ROUNDINGS = 128
-"""Times the effect of moving every operand by one rounding that an error may be. The kernels of seqpar stay below a quarter of
-that bound (QR of square matrices comes nearest), and TF32 in place of float32 is far beyond it."""
+ROUNDINGS = 32
+"""Times the effect of moving every operand by one rounding that an error may be, times the cube root of the steps: Q of 100,000
+rows is five times as far off as that of 1,000. The kernels of seqpar stay below a quarter of this bound in single and double
+precision; TF32 in place of float32 is ten times beyond it."""
 
 
 class Checked(NamedTuple):
@@ -228,14 +229,14 @@ def answers(workload: Workload, numbers: Sequence[Any], seed: int) -> list[Answe
     random = np.random.default_rng((seed, 1))
     eps = max((_state_eps(meta) for meta in described), default=0.0)
     others = solve([_moved(x, eps, random) for x in operands])
-    elements = math.prod(workload.problem.shape)
+    problem = workload.problem
     found: list[Answer | None] = []
     for i, (name, meta) in enumerate(zip(names_of_results(workload), described, strict=True)):
         if name in rules.of_method:
             found.append(None)
             continue
         value = np.asarray(exact[i])
-        found.append(Answer(name, value, _bound(value, np.asarray(others[i]), meta, elements)))
+        found.append(Answer(name, value, _bound(value, np.asarray(others[i]), meta, problem)))
     return found
 
 
@@ -287,7 +288,7 @@ def _on_numpy(workload: Workload) -> Problem:
     return replace(workload, operands=tuple(operands), framework="numpy", device="cpu").problem
 
 
-def _bound(exact: Any, moved: Any, meta: Abstract, elements: int) -> Any:
+def _bound(exact: Any, moved: Any, meta: Abstract, problem: Problem) -> Any:
     """How far off a result may be.
 
     A sum over n numbers as a kernel takes it, one after the other, is sqrt(n) times as far off as one of moved numbers.
@@ -298,9 +299,9 @@ def _bound(exact: Any, moved: Any, meta: Abstract, elements: int) -> Any:
         effect = abs(moved - exact)
     effect = np.where(np.isfinite(effect), effect, 0.0)
     finite = np.where(np.isfinite(exact), exact, 0.0)
-    summed = math.sqrt(max(1.0, elements / max(exact.size, 1)))
-    size = ROUNDINGS * summed * (np.maximum(effect, _rms(effect)) + _state_eps(meta) * _rms(finite))
-    return size + 2 * _eps(meta.dtype) * abs(finite) + 1e-30
+    summed = math.sqrt(max(1.0, math.prod(problem.shape) / max(exact.size, 1)))
+    unit = np.maximum(effect, _rms(effect)) + _state_eps(meta) * _rms(finite)
+    return ROUNDINGS * np.cbrt(problem.time) * summed * unit + 2 * _eps(meta.dtype) * abs(finite) + 1e-30
 
 
 def _moved(x: Any, eps: float, random: np.random.Generator) -> Any:
