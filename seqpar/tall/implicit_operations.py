@@ -110,6 +110,7 @@ class _Factors(Tall):
 class _QRBlocks(_Factors):
     name = "qr_blocks"
     results = ("leaves", "node", "r", "ran")
+    of_method = ("ran",)
 
     def presets(self) -> Sequence[Any]:
         from seqpar.tuning_presets import block_factorisations
@@ -135,6 +136,13 @@ class _QRBlocks(_Factors):
             Abstract(tuple(lead), "int32"),
         )
 
+    def agreed(self, spec: Blocks, operands: Sequence[Any], results: Sequence[Any]) -> Results:
+        leaves, node, r, _ = results
+        *lead, blocks, rows, p = leaves.shape
+        q = leaves @ node.reshape(*lead, blocks, p, p) if node.shape[-2] else leaves
+        # Of blocks with fewer rows than columns several factors are right, and only the product is one.
+        return q.reshape(*lead, blocks * rows, p)[..., : operands[0].shape[-2], :], None, r, None
+
     def problem(self, spec: Blocks, operands: Metas) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
         shape, axis, _ = super().problem(spec, operands)
         return shape, axis, (f"rows={spec.rows}",) if spec.rows < shape[axis] else ()
@@ -143,6 +151,8 @@ class _QRBlocks(_Factors):
 class _QRPacked(_Factors):
     name = "qr_packed"
     results = ("v", "t", "signs", "r", "ran")
+    # A vector and its factor in t can share a number between them in any way.
+    of_method = ("v", "t", "ran")
 
     def presets(self) -> Sequence[Any]:
         from seqpar.tuning_presets import packed_factorisations
@@ -161,6 +171,16 @@ class _QRPacked(_Factors):
             Abstract((*lead, n, n), a.dtype),
             Abstract(tuple(lead), "int32"),
         )
+
+    def agreed(self, spec: Any, operands: Sequence[Any], results: Sequence[Any]) -> Results:
+        import numpy as np
+
+        from seqpar.tall.packed_householder import multiplied
+
+        # How rows are cut into blocks goes by the dtype, and double precision cuts them otherwise.
+        v, t, signs, r, _ = results
+        q = multiplied(np, v, t, signs, np.eye(v.shape[-1], dtype=v.dtype), operands[0].shape[-2], False)
+        return q, None, None, r, None
 
     def empty(self, xp: Any, spec: Any, operands: Sequence[Any]) -> Results:
         raise TypeError("qr_packed: a matrix without rows or columns has no Householder vectors")
