@@ -173,8 +173,9 @@ def _check_one(candidate: Candidate, trial: Trial) -> Checked:
             return _wrong(workload, f"writes into its operand {name}", math.inf)
     worst = 0.0
     for results in runs:
-        for answer, result in zip(trial.answers, results, strict=True):
-            if answer is None:
+        agreed = workload.rules.agreed(workload.static, trial.numbers, results)
+        for answer, result in zip(trial.answers, agreed, strict=True):
+            if answer is None or result is None:
                 continue
             error, message = compare(answer, result)
             if message:
@@ -225,18 +226,18 @@ def answers(workload: Workload, numbers: Sequence[Any], seed: int) -> list[Answe
     described = rules.abstract(spec, workload.metas)
     operands = [None if x is None else _wide(x) for x in numbers]
     solve = _plain(workload, operands)
-    exact = solve(operands)
+    exact = rules.agreed(spec, operands, solve(operands))
     random = np.random.default_rng((seed, 1))
     eps = max((_state_eps(meta) for meta in described), default=0.0)
-    others = solve([_moved(x, eps, random) for x in operands])
+    others = [_moved(x, eps, random) for x in operands]
+    moved = rules.agreed(spec, others, solve(others))
     problem = workload.problem
     found: list[Answer | None] = []
-    for i, (name, meta) in enumerate(zip(names_of_results(workload), described, strict=True)):
-        if name in rules.of_method:
+    for name, meta, x, y in zip(names_of_results(workload), described, exact, moved, strict=True):
+        if x is None:
             found.append(None)
-            continue
-        value = np.asarray(exact[i])
-        found.append(Answer(name, value, _bound(value, np.asarray(others[i]), meta, problem)))
+        else:
+            found.append(Answer(name, np.asarray(x), _bound(np.asarray(x), np.asarray(y), meta, problem)))
     return found
 
 

@@ -218,6 +218,18 @@ class Operation(ABC):
 
         return marks(random, meta) if meta.dtype == "bool" else normal(random, meta)
 
+    def agreed(
+        self, spec: Any, operands: Sequence[Array | None], results: Sequence[Array]
+    ) -> tuple[Array | None, ...]:
+        """What right methods agree in, in place of each result: the result, something that follows from it, or None.
+
+        For the tuner, which compares kernels with the plain algorithm; all are arrays of NumPy.
+        """
+        if len(self.results) != len(results):
+            return tuple(results)
+        pairs = zip(self.results, results, strict=True)
+        return tuple(None if name in self.of_method else x for name, x in pairs)
+
     def presets(self) -> Sequence["Preset"]:
         """Representative problems, for the tuner. Those of a fused backward pass follow from them."""
         return ()
