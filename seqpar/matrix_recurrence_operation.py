@@ -53,8 +53,15 @@ class _Spec(Operation):
 
     def plausible(self, spec: MatrixWalk, name: str, meta: Abstract, random: Any) -> Any:
         found = super().plausible(spec, name, meta, random)
+        if name != "A":
+            return found
+        if meta.shape[spec.axis] == 1:
+            # The same matrix at every step: none of its powers may grow.
+            import numpy as np
+
+            return found * (0.95 / np.linalg.norm(found, 2, axis=(-2, -1), keepdims=True))
         # Of this size products of them fall off slowly, by 0.9 a step.
-        return found * (0.9 / meta.shape[-1] ** 0.5) if name == "A" else found
+        return found * (0.9 / meta.shape[-1] ** 0.5)
 
     def multiplications(self, spec: MatrixWalk, operands: Sequence[Abstract | None]) -> float:
         shape, _, _ = self.problem(spec, operands)

@@ -130,7 +130,9 @@ def cells() -> list[Preset]:
 
     found = []
     for name, rows, steps, inputs, hidden, grade, devices, dtype, resets in _walks():
-        program = getattr(ready, name).program
+        cell = getattr(ready, name)
+        # Slopes of relu are one or the other where rounding decides, and with them gradients.
+        program = (cell.using(activation="tanh") if "activation" in cell.constants else cell).program
         spaces = {space for p in program.parameters for space in (p.rows, p.columns) if space}
         sizes = {space: inputs if space == "inputs" else hidden for space in spaces | set(program.parts)}
         spec = walk_of(program, sizes)

@@ -115,3 +115,10 @@ def test_what_presets_are_made_of_runs_through_every_plain_algorithm_and_stays_f
             assert np.isfinite(result).all(), (workload.name, candidate)
         seen.add((workload.operation, candidate.label))
     assert {operation for operation, _ in seen} >= set(all_operations()) - SINGLE - {"qr_blocks"}
+
+
+def test_powers_of_a_constant_matrix_do_not_grow() -> None:
+    given = workloads("exhaustive", ["matrix_recurrence"], frameworks=["numpy"], devices=["cpu"])
+    (constant,) = (w for w in given if "constant" in w.problem.options and "backward" not in w.operation)
+    matrices = constant.arrays()[0]
+    assert np.linalg.norm(matrices, 2, axis=(-2, -1)).max() < 1
