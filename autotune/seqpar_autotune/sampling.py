@@ -2,7 +2,8 @@
 
 A small space is given out whole, in random order. Of a larger one the tree-structured Parzen estimator (TPE) proposes,
 method first and then the knobs that this method has, ordered knobs as whole numbers: 0.9 % regret after 120 of 4,200
-points, where knobs as categories left 5.5 % and random points 21 % (simulation). TPE proposes points that it had before,
+points, where knobs as categories left 5.5 % and random points 21 % (simulation). Every second point is a neighbour of one of
+the best instead. TPE proposes points that it had before,
 and some that are not eligible: those it is told as failed, is asked again, and then gets the nearest point that is fresh.
 """
 
@@ -22,6 +23,12 @@ from .space import Branch, Knob, Point, Space
 from .storage import open_storage, optuna, quiet
 from .verdict import Verdict
 
+STEP = 2
+"""One point in so many is a neighbour of one of the best instead. TPE alone spreads its proposals to the end and may leave a method
+early: 0.5 % regret on average and 5 % at worst over 32 landscapes, where without such steps it was 2.4 % and 49 %."""
+BEST = 3
+LEFT = 2.0
+"""A method whose best point is slower than the best by this is left to TPE."""
 ASKS = 3
 """So often TPE is asked for a fresh point before its last proposal's nearest fresh neighbour is taken."""
 DRAWS = 2000
@@ -63,6 +70,8 @@ class Trials:
         self._numbers: set[int] = set()
         self._open: dict[Point, Any] = {}
         self._elsewhere: dict[Point, Measured] = {}
+        self._ratios: dict[Point, float] = {}
+        self._turn = 0
         self._optuna = optuna()
         with quiet():
             # Methods have knobs of their own: hence group. Points out with other processes count as poor ones meanwhile.
@@ -96,6 +105,8 @@ class Trials:
         trial = self._open.pop(measured.point, None)
         if trial is None:
             return
+        if measured.ratio is not None:
+            self._ratios[measured.point] = measured.ratio
         state = self._optuna.trial.TrialState
         with quiet():
             self._mark(trial, measured)
@@ -144,6 +155,11 @@ class Trials:
                 return point
         if self.whole is not None:
             return None
+        self._turn += 1
+        if self._turn % STEP == 0:
+            for fresh in self._beside_the_best(self._turn // STEP):
+                if (point := self._take(fresh)) is not None:
+                    return point
         proposal = None
         for _ in range(ASKS):
             trial = self._study.ask()
@@ -211,12 +227,24 @@ class Trials:
         names = (f"{branch.name}.{knob.name}" for knob in branch.knobs)
         return {"method": branch.name, **dict(zip(names, indices, strict=True))}
 
-    def _near(self, point: Point) -> Iterator[Point]:
+    def _beside_the_best(self, step: int) -> Iterator[Point]:
+        """Neighbours of the best points so far; at every second step first those of the best of one method, in turns."""
+        order = sorted(self._ratios, key=self._ratios.__getitem__)
+        if order and step % 2 == 0:
+            of_methods = {point.branch: point for point in reversed(order)}
+            near = [
+                point for point in of_methods.values() if self._ratios[point] < LEFT * self._ratios[order[0]]
+            ]
+            order = [near[step // 2 % len(near)], *order]
+        for best in order[:BEST]:
+            yield from self._near(best, distances=(1,))
+
+    def _near(self, point: Point, distances: Sequence[int] = (1, 2, 3)) -> Iterator[Point]:
         """Fresh points of the same method, the nearest first, those equally near in random order."""
         branch, indices = self._space.branch(point.branch), self._space.indices(point)
         assert indices is not None
         axes = range(len(branch.knobs))
-        for distance in (1, 2, 3):
+        for distance in distances:
             ring = set()
             for steps in itertools.combinations_with_replacement(
                 [(k, s) for k in axes for s in (-1, 1)], distance
