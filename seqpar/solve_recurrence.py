@@ -27,6 +27,7 @@ from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical, canonical
 from seqpar.solving.explanation import RecurrenceExplanation, explanation
 from seqpar.solving.recurrence import Solved
+from seqpar.solving.tuned import decision
 from seqpar.solving.wish import METHODS, Wish
 from seqpar.validation import flag
 
@@ -85,7 +86,8 @@ def solve_recurrence(
         "auto", "sequential", "shooting", "shooting_newton", "newton", "quasi_newton", "block_newton", "picard" or "jacobi".
         "auto" walks a few hundred steps to see how fast the recurrence forgets, predicts what chunks would cost beside the loop,
         and ends in the sequential answer whatever happens. It reads values, never clocks: equal calls make equal choices. In JAX
-        it reads sizes alone, and the program watches itself.
+        it reads sizes alone, and the program watches itself. What `seqpar_autotune.tune_recurrence` has measured for this step
+        takes the place of the prediction.
     jacobian
         The derivative of the step by the state, for Newton's methods: "auto", "dense", "diagonal", ("block", k) for blocks of k
         numbers (unit j couples h[j], h[j + n/k], ...), "none", or a function ``(params, h, x) -> (..., n, n) or (..., n)``.
@@ -231,7 +233,7 @@ def _checked(given: Mapping[str, Any]) -> _Checked:
         bounds=_bounds(problem, given["bounds"]),
         config=request.config,
     )
-    return _Checked(problem, wish, request)
+    return _Checked(problem, wish._replace(decision=decision(problem.recurrence, wish)), request)
 
 
 def _of_cell(cell: Cell, method: str) -> Any:

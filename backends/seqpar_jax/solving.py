@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from seqpar.dispatch.binding import Binding
+from seqpar.dispatch.explain import grounds
 from seqpar.dispatch.problem import Array
 from seqpar.errors import NotEligibleError
 from seqpar.solving import agreement, checks, jacobians
@@ -47,7 +48,7 @@ SWEEPS = 5
 
 def solve(binding: Binding, recurrence: Recurrence, wish: Wish) -> Solved:
     """The recurrence, in one program."""
-    rows = _rows(binding, recurrence)
+    rows, wish = _rows(binding, recurrence), _as_measured(wish)
     given = Given(
         rows.arrays, tuple(recurrence.inputs), recurrence.h0, recurrence.resets, wish.guess, wish.bounds
     )
@@ -78,6 +79,12 @@ def _taken(shot: Shot) -> Any:
 
 def plan_by_shapes(recurrence: Recurrence, wish: Wish) -> tuple[str, ShootingConfig | None, str]:
     """What the automatic choice takes, and why: the same for traced arrays and others."""
+    if wish.decision is not None:
+        wish, method = _as_measured(wish), wish.decision.method
+        chunk = _chunk(recurrence, wish)
+        knobs = None if method == "sequential" else ShootingConfig(chunk=chunk, burn_in=_burn_in(wish, chunk))
+        row = wish.decision.row
+        return method, knobs, "measured before" if row is None else f"measured: {grounds(row)}"
     steps, rows = recurrence.steps, recurrence.batch
     if _long(recurrence):
         chunk = _chunk(recurrence, wish)
@@ -100,11 +107,18 @@ def _leaves(recurrence: Recurrence) -> list[Any]:
     return [recurrence.h0, *(jax.ShapeDtypeStruct((1, *x.shape[2:]), x.dtype) for x in recurrence.inputs)]
 
 
+def _as_measured(wish: Wish) -> Wish:
+    """With the knobs of the stored result that an automatic choice follows, if there is one."""
+    return wish if wish.decision is None else wish._replace(config=wish.decision.config)
+
+
 def _method(recurrence: Recurrence, wish: Wish) -> str:
     """The method that was asked for, or that shapes suggest: chunks, where time is long and sequences are too few to fill the
     machine."""
     if wish.method != "auto":
         return wish.method
+    if wish.decision is not None:
+        return str(wish.decision.method)
     return "shooting" if _long(recurrence) else "sequential"
 
 

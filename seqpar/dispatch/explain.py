@@ -47,7 +47,7 @@ class Explanation:
     def __str__(self) -> str:
         lines = [str(self.problem), f"  runs: {self.choice}"]
         if self.choice.row is not None:
-            lines.append(f"  because: {_grounds(self.choice.row)}")
+            lines.append(f"  because: {grounds(self.choice.row)}")
         lines += [f"  stored, and of no use: {what}" for what in self.passed_over]
         if self.closest is not None:
             lines.append(f"  closest stored result: {self.closest}")
@@ -78,7 +78,8 @@ def explained(problem: Problem, choice: Choice) -> Explanation:
     return Explanation(problem, choice, missed, tuple(passed))
 
 
-def _grounds(row: Row) -> str:
+def grounds(row: Row) -> str:
+    """Why a stored result is believed, in words."""
     measured = "measured" if row.ratio is None else f"measured at {row.ratio:.2f} of the default's time"
     noise = "" if row.noise is None else f", noise {row.noise:.1%}"
     when = f" on {row.when[:10]}" if row.when else ""

@@ -105,6 +105,11 @@ def lookup(problem: Problem, numerics: str = "any") -> Iterator[Row]:
             yield nearest.at("nearest")
 
 
+def any_of(operation: str, framework: str, device: str) -> bool:
+    """Is there any decision on an operation for arrays of a framework here? Asked before a problem is described."""
+    return bool(_decisions(operation, framework, device))
+
+
 def settled(problem: Problem, numerics: str = "any") -> bool:
     """Was this very problem decided by measurements, be it that the default stays?"""
     alike = _decisions(problem.operation, problem.framework, problem.device).get(facts_of(problem), ())

@@ -2,6 +2,7 @@
 
 The decision, in order:
 
+0. Measured before (`seqpar.solving.tuned`): the method of the stored result, without a prediction; go on at 4.
 1. Few steps, or so many sequences that rows are no longer free: one step after the other.
 2. Walk the first steps exactly, and from elsewhere (`probe`). Not forgetting within what is left: one step after the other.
 3. Else shooting with the chunk length that its predicted cost asks for. On a part of time first where a failure would be dear.
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqpar.dispatch.explain import grounds
 from seqpar.dispatch.problem import Array
 from seqpar.solving import agreement
 from seqpar.solving.chunks import cut
@@ -29,6 +31,7 @@ from seqpar.solving.sequential import exactly, sequential, walked
 from seqpar.solving.shooting import shoot
 from seqpar.solving.stepping import Stepper
 from seqpar.solving.tolerance import stated
+from seqpar.solving.tuned import Decision
 from seqpar.solving.wish import Wish
 
 WORTH = 0.75
@@ -54,17 +57,21 @@ class Plan(NamedTuple):
     predictions: tuple[tuple[str, float], ...]
     """Methods and their predicted times in microseconds, of which only the ratios mean anything."""
     probe: Probe | None
+    decision: Decision | None = None
+    """The stored result that it follows, if any."""
 
 
 def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
-    """Choose from sizes and, where those leave it open, from the first steps."""
+    """Choose by what was measured, else from sizes and, where those leave it open, from the first steps."""
+    if wish.decision is not None:
+        return _as_measured(recurrence, stepper, wish, wish.decision)
     cost, steps, batch = costs(recurrence, stepper), recurrence.steps, recurrence.batch
     alone = cost.walk(steps, batch)
     hoped = _shooting(cost, steps, batch, 1.0, stepper.independent).predicted
     if hoped > WORTH * alone:
         why = f"{steps} steps of {batch} sequences are too few, or rows too dear, for chunks to pay"
         return Plan("sequential", 0, 0, why, (("sequential", alone), ("shooting, at best", hoped)), None)
-    probe = look(recurrence, stepper, _start(recurrence, wish), min(PROBED, max(32, steps // 16)))
+    probe = look(recurrence, stepper, _start(recurrence, wish), _probed(recurrence))
     left = steps - probe.steps
     rest = cost.walk(left, batch)
     if probe.memory > left:
@@ -77,6 +84,26 @@ def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
         return Plan("sequential", 0, 0, why, predictions, probe)
     why = f"the start is forgotten after {probe.memory:.0f} steps"
     return Plan("shooting", chunk, burn_in, why, predictions, probe)
+
+
+def _as_measured(recurrence: Recurrence, stepper: Stepper, wish: Wish, decision: Decision) -> Plan:
+    """The plan that a stored result asks for. The first steps are looked at only where it leaves the burn-in to them."""
+    knobs = decision.config
+    why = "measured before" if decision.row is None else f"measured: {grounds(decision.row)}"
+    if knobs is None or knobs.chunk is None:
+        return Plan("sequential", 0, 0, why, (), None, decision)
+    if knobs.burn_in is not None:
+        return Plan("shooting", knobs.chunk, knobs.burn_in, why, (), None, decision)
+    probe = look(recurrence, stepper, _start(recurrence, wish), _probed(recurrence))
+    if probe.memory > recurrence.steps - probe.steps:
+        why += f"; but after {probe.steps} steps the start still matters"
+        return Plan("sequential", 0, 0, why, (), probe, decision)
+    burn_in = min(knobs.chunk, math.ceil(MARGIN * probe.memory))
+    return Plan("shooting", knobs.chunk, burn_in, why, (), probe, decision)
+
+
+def _probed(recurrence: Recurrence) -> int:
+    return min(PROBED, max(32, recurrence.steps // 16))
 
 
 def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
@@ -93,7 +120,7 @@ def automatic(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Solved:
     # From the first step again, unless rows are independent: in a tile of several, one may differ from itself alone in its last
     # bits, of which chaos would make another answer, and no gain was measured there.
     kept = probe if stepper.independent else None
-    if found.method == "sequential" or probe is None:
+    if found.method == "sequential":
         if kept is None:
             return sequential(recurrence, stepper)._replace(history=(told,))
         pieces = _Pieces(recurrence, stepper, kept)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seqpar.dispatch import store
 from seqpar.dispatch.options import Request, laid_over
 from seqpar.solving.automatic import Plan, plan
 from seqpar.solving.bindings import solver_of
 from seqpar.solving.canonical import Canonical
 from seqpar.solving.checks import check_step
 from seqpar.solving.configs import ShootingConfig
+from seqpar.solving.recurrence import Recurrence
+from seqpar.solving.tuned import NAME, problem_of
 from seqpar.solving.wish import Wish
 
 
@@ -31,6 +34,8 @@ class RecurrenceExplanation:
     provenance: str
     backend: str = "reference"
     """Steps of a user's run as code of their framework."""
+    closest: Any = None
+    """Where nothing stored answered: the stored result of the most similar problem, and what is otherwise about it."""
     refused: tuple[str, ...] = ()
     """Of a cell the kernels that do not take the call, and why."""
 
@@ -45,6 +50,8 @@ class RecurrenceExplanation:
             least = min(cost for _, cost in self.predictions)
             told = ", ".join(f"{name} {cost / least:.2g}" for name, cost in self.predictions)
             lines.append(f"  predicted times, relative: {told}")
+        if self.closest is not None:
+            lines.append(f"  closest stored result: {self.closest}")
         lines += [f"  not {kernel}" for kernel in self.refused]
         return "\n".join(lines)
 
@@ -70,7 +77,10 @@ def _explanation(problem: Canonical, wish: Wish, request: Request) -> Recurrence
     by_shapes = solver_of(rec.binding).plan_by_shapes(rec, wish)
     if by_shapes is not None:
         method, knobs, reason = by_shapes
-        return RecurrenceExplanation(told, method, reason, (), None, None, knobs, "heuristic")
+        where_from = _provenance(wish)
+        return RecurrenceExplanation(
+            told, method, reason, (), None, None, knobs, where_from, closest=_closest(rec, wish)
+        )
     if 0 in (rec.steps, rec.batch):
         return RecurrenceExplanation(
             told, "sequential", "there is nothing to solve", (), None, None, None, "heuristic"
@@ -82,5 +92,29 @@ def _explanation(problem: Canonical, wish: Wish, request: Request) -> Recurrence
     config = ShootingConfig(chunk=found.chunk, burn_in=found.burn_in) if found.chunk else None
     rate, memory = (None, None) if found.probe is None else (found.probe.rate, found.probe.memory)
     return RecurrenceExplanation(
-        told, found.method, found.reason, found.predictions, rate, memory, config, "heuristic"
+        told,
+        found.method,
+        found.reason,
+        found.predictions,
+        rate,
+        memory,
+        config,
+        _provenance(wish),
+        closest=_closest(rec, wish),
     )
+
+
+def _provenance(wish: Wish) -> str:
+    row = None if wish.decision is None else wish.decision.row
+    return "heuristic" if row is None else str(row.provenance)
+
+
+def _closest(rec: Recurrence, wish: Wish) -> Any:
+    """The stored result that comes nearest, where there are some and none was followed."""
+    device = rec.binding.device(rec.h0)
+    if wish.decision is not None or not store.any_of(NAME, rec.binding.framework, device):
+        return None
+    from seqpar.dispatch.closest import closest
+
+    problem = problem_of(rec)
+    return None if problem is None else closest(problem)

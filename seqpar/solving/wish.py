@@ -32,3 +32,5 @@ class Wish(NamedTuple):
     bounds: tuple[Any, Any] | None = None
     """Lowest and highest value of each number of the state, as arrays or numbers that broadcast to (n,)."""
     config: Any = None
+    decision: Any = None
+    """What "auto" follows instead of a prediction: a `seqpar.solving.tuned.Decision`, or None."""
