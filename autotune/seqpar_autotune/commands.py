@@ -17,7 +17,7 @@ from .presets import workloads
 from .progress import display_for
 from .recording import read
 from .report import aligned, text_of
-from .tuner import in_order, tune
+from .tuner import ONE_CANDIDATE, in_order, tune
 from .workload import Workload
 
 INTERRUPTED = 130
@@ -101,10 +101,7 @@ class Autotune:
         if report.interrupted:
             return INTERRUPTED
         # Nothing to choose is nothing to complain of.
-        failed = [
-            one for one in report.results if one.outcome is None and "nothing to choose" not in one.note
-        ]
-        return 1 if failed and not report.measured else 0
+        return 0 if report.measured or all(one.note == ONE_CANDIDATE for one in report.results) else 1
 
 
 def grade_of(args: argparse.Namespace) -> Grade:

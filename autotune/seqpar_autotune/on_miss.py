@@ -22,7 +22,7 @@ from seqpar.errors import NotEligibleError, OptionError, SeqparError, unknown_na
 from .lab import Lab, MakeWorker
 from .report import Report
 from .storage import optuna
-from .tuner import LIMITS, Run
+from .tuner import LIMITS, ONE_CANDIDATE, Run
 from .worker import Worker
 from .workload import Workload
 
@@ -129,7 +129,7 @@ class OnMiss:
             if report.interrupted:
                 raise KeyboardInterrupt
             note = report.results[0].note
-            if note and "nothing to choose" not in note:
+            if note and note != ONE_CANDIDATE:
                 self._warn(f"{workload.name}: {note}")
             # Whatever chose before must choose again.
             invalidate()

@@ -46,6 +46,9 @@ EXPLORING = 0.7
 """The part of a call's time after which no candidate is tried that was not tried before, whatever was planned."""
 LEAST = 0.2
 """Seconds below which a workload is not begun."""
+FAIR = 2.0
+"""Seconds that a workload has at least while there is grace."""
+ONE_CANDIDATE = "nothing to choose: one candidate"
 
 
 def tune(
@@ -132,6 +135,7 @@ def tune(
             seed=seed,
             storage=storage,
             directory=None if directory is None else Path(directory),
+            grace=0.0 if seconds is not None else SECONDS[preset] or 0.0,
             clock=clock,
             display=display_for(progress),
         ).report()
@@ -190,6 +194,8 @@ class Run:
     seed: int = 0
     storage: Any = None
     directory: Path | None = None
+    grace: float = 0.0
+    """Seconds beyond those, for workloads that would not be begun otherwise: on a slow machine, unless the user named a time."""
     clock: Callable[[], float] = time.monotonic
     display: Display = field(default_factory=Display)
 
@@ -234,14 +240,15 @@ class Run:
             space = space_for(workload, self.preset)
         except (BackendError, NotEligibleError, OptionError, MissingExtraError) as error:
             return f"not measured: {error}"
-        return "nothing to choose: one candidate" if only_one(space) else space
+        return ONE_CANDIDATE if only_one(space) else space
 
     def _share(self, place: int) -> float | None:
         """Seconds for a workload: what its forerunners left of theirs goes to those behind."""
         if self.seconds is None:
             return None
         rest = self.workloads[place:]
-        return share_of(self.seconds - self.elapsed, [(one.weight, self._effort(one)) for one in rest])
+        share = share_of(self.seconds - self.elapsed, [(one.weight, self._effort(one)) for one in rest])
+        return share if self.elapsed > self.seconds + self.grace else max(share, min(FAIR, self.grace))
 
     def _effort(self, workload: Workload) -> float:
         space = self._spaces[workload]

@@ -168,6 +168,13 @@ def test_calls_for_which_no_time_was_left_are_named() -> None:
     assert len(report.results) == 6
 
 
+def test_on_a_slow_machine_every_call_has_a_little_time_unless_the_user_named_one() -> None:
+    made = MadeUp(chunked_wins, to_try=10.0)
+    report = tuned(made, *(call(8, 1 << n, 4) for n in range(10, 16)))
+    assert not any("no time" in one.note for one in report.results)
+    assert made.clock.now - 1000 < 180
+
+
 def test_time_goes_half_by_weight_and_half_in_equal_parts() -> None:
     assert share_of(60, [(1, 1), (1, 1), (1, 1)]) == pytest.approx(20)
     assert share_of(60, [(2, 1), (1, 1), (0, 1)]) == pytest.approx(10 + 20)
