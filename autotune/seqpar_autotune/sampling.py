@@ -3,8 +3,8 @@
 A small space is given out whole, in random order. Of a larger one the tree-structured Parzen estimator (TPE) proposes,
 method first and then the knobs that this method has, ordered knobs as whole numbers: 0.9 % regret after 120 of 4,200
 points, where knobs as categories left 5.5 % and random points 21 % (simulation). Every second point is a neighbour of one of
-the best instead. TPE proposes points that it had before,
-and some that are not eligible: those it is told as failed, is asked again, and then gets the nearest point that is fresh.
+the best instead. TPE proposes points that it had before, and some that are not eligible: those it is told as failed, is
+asked again, and then gets the nearest point that is fresh.
 """
 
 import datetime
@@ -24,8 +24,8 @@ from .storage import open_storage, optuna, quiet
 from .verdict import Verdict
 
 STEP = 2
-"""One point in so many is a neighbour of one of the best instead. TPE alone spreads its proposals to the end and may leave a method
-early: 0.5 % regret on average and 5 % at worst over 32 landscapes, where without such steps it was 2.4 % and 49 %."""
+"""One point in so many is a neighbour of one of the best instead. TPE alone spreads its proposals to the end and may leave a
+method early: 0.5 % regret on average, 5 % at worst over 32 landscapes, where without such steps it was 2.4 % and 49 %."""
 BEST = 3
 LEFT = 2.0
 """A method whose best point is slower than the best by this is left to TPE."""
@@ -149,7 +149,6 @@ class Trials:
         # Named by somebody who was stopped before taking it.
         if self._shared and self._waiting() and (point := self._taken(self._study.ask())) is not None:
             return point
-        # What another process gives back becomes fresh again: nothing is taken off the list.
         for fresh in filter(self._fresh, self._queue):
             if (point := self._take(fresh)) is not None:
                 return point
@@ -318,11 +317,8 @@ class Trials:
             value=measured.ratio if measured.verdict is Verdict.OK else None,
             params=parameters,
             distributions=kinds,
-            user_attrs={
-                **_labels(measured.point),
-                "verdict": str(measured.verdict),
-                "message": measured.message,
-            },
+            user_attrs=_labels(measured.point)
+            | {"verdict": str(measured.verdict), "message": measured.message},
         )
         self._study.add_trial(told)
         self._mine.add(measured.point.key)
@@ -346,11 +342,9 @@ def _labels(point: Point) -> dict[str, Any]:
     return {"point": point.key, "branch": point.branch, "knobs": json.dumps(point.config)}
 
 
-def _point(trial: Any) -> Point:
-    return Point(trial.user_attrs["branch"], tuple(json.loads(trial.user_attrs["knobs"]).items()))
-
-
 def _read(trial: Any) -> Measured:
-    verdict = Verdict(trial.user_attrs["verdict"])
+    facts = trial.user_attrs
+    point = Point(facts["branch"], tuple(json.loads(facts["knobs"]).items()))
+    verdict = Verdict(facts["verdict"])
     ratio = trial.value if verdict is Verdict.OK else None
-    return Measured(_point(trial), verdict, (), ratio, trial.user_attrs.get("message", ""), elsewhere=True)
+    return Measured(point, verdict, (), ratio, facts.get("message", ""), elsewhere=True)

@@ -82,8 +82,9 @@ def search(
     trials = Trials(
         space,
         seed=seed,
-        first=_first(space, warm),
-        whole=_whole(space, budget, rigor),
+        # No method is judged by knobs of another.
+        first=[space.default, *warm, *space.starts()],
+        whole=space.at_most(min(rigor.whole, budget.evaluations or rigor.whole), among=LISTED),
         known=known,
         storage=storage,
         study=study,
@@ -104,18 +105,6 @@ def search(
         observe=observe,
         clock=clock,
     ).outcome()
-
-
-def _first(space: Space, warm: Sequence[Point]) -> list[Point]:
-    """The default, what others recommend, and every method once: none is judged by knobs of another."""
-    starts = (space.start(branch) for branch in space.branches)
-    return [space.default, *warm, *(point for point in starts if point is not None)]
-
-
-def _whole(space: Space, budget: Budget, rigor: Rigor) -> list[Point] | None:
-    """All points, where they are few enough to try them all."""
-    most = rigor.whole if budget.evaluations is None else min(rigor.whole, budget.evaluations)
-    return space.at_most(most, among=LISTED)
 
 
 class _Search:

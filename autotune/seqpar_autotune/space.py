@@ -169,6 +169,10 @@ class Space:
         except ValueError:
             return None
 
+    def starts(self) -> list[Point]:
+        """Every method once."""
+        return [point for branch in self.branches if (point := self.start(branch)) is not None]
+
     def start(self, branch: Branch, tries: int = 1000) -> Point | None:
         """The point of a method that is tried first; None if no eligible one was among the nearest to the middle."""
         if branch.start is not None:
