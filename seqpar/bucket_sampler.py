@@ -272,7 +272,7 @@ class BucketSampler:
             step=group,
             samples=end - start,
             tokens=tokens[i],
-            ranks=self.ranks_per_step,
+            ranks_per_step=self.ranks_per_step,
             world_size=self.world_size,
             last=given % self.ranks_per_step == 0,
             given=given,

@@ -318,7 +318,7 @@ class BucketStream:
             step=step,
             samples=len(group.members),
             tokens=group.tokens,
-            ranks=self.ranks_per_step,
+            ranks_per_step=self.ranks_per_step,
             world_size=self.world_size,
             last=self.step % self.ranks_per_step == 0,
             given=self.step,

@@ -21,10 +21,10 @@ class Batch(list[int]):
     """Samples in the whole group, over all ranks: what a mean over samples divides by."""
     tokens: int
     """Steps of those samples, without padding: what a mean over steps divides by."""
-    ranks: int
+    ranks_per_step: int
     """Batches in a group."""
     world_size: int
-    """Processes that share the group: each has `ranks / world_size` batches of it."""
+    """Processes that share the group: each has `ranks_per_step / world_size` batches of it."""
     last: bool
     """Is it the last one of its group on this rank, so that the optimiser takes its step behind it?"""
     given: int
@@ -40,7 +40,7 @@ class Batch(list[int]):
         step: int = 0,
         samples: int,
         tokens: int,
-        ranks: int = 1,
+        ranks_per_step: int = 1,
         world_size: int = 1,
         last: bool = True,
         given: int = 0,
@@ -52,7 +52,7 @@ class Batch(list[int]):
         self.step = step
         self.samples = samples
         self.tokens = tokens
-        self.ranks = ranks
+        self.ranks_per_step = ranks_per_step
         self.world_size = world_size
         self.last = last
         self.given = given

@@ -18,7 +18,7 @@ def normalised_loss(
     mask: Array | None = None,
     *,
     total: Any,
-    ranks: Any = 1,
+    world_size: Any = 1,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Array:
     """Sum the losses that count, and divide by how many there are on all ranks together.
@@ -34,17 +34,17 @@ def normalised_loss(
     total
         What the sum is divided by: samples or steps of all ranks together, which every `Batch` of a plan knows
         (``batch.samples``, ``batch.tokens``), so that nothing has to be sent. A number, or an array without axes.
-    ranks
-        How many gradients are averaged into one afterwards: the world size of `DistributedDataParallel`, times the batches of
-        a rank whose gradients are averaged too.
+    world_size
+        How many gradients are averaged into one afterwards: the processes of `DistributedDataParallel` (``batch.world_size``),
+        each of which adds up those of its own batches.
     reduction
         ``"mean"`` if the gradients are averaged over the ranks afterwards, as `DistributedDataParallel` and ``jax.lax.pmean``
         do; ``"sum"`` if they are added, as ``jax.lax.psum`` does.
 
     Returns
     -------
-    An array without axes: ``sum(losses * weights where mask) * ranks / total`` for ``"mean"``, the same without ``ranks`` for
-    ``"sum"``. Half types are added up, and returned, in float32.
+    An array without axes: ``sum(losses * weights where mask) * world_size / total`` for ``"mean"``, the same without
+    ``world_size`` for ``"sum"``. Half types are added up, and returned, in float32.
 
     Notes
     -----
@@ -57,8 +57,8 @@ def normalised_loss(
     Two ranks, with two samples and one; the mean of their gradients is that of the mean over three samples.
 
     >>> import numpy as np, seqpar
-    >>> a = seqpar.normalised_loss(np.array([1.0, 2.0]), total=3, ranks=2)
-    >>> b = seqpar.normalised_loss(np.array([6.0, np.nan]), np.array([1.0, 0.0]), total=3, ranks=2)
+    >>> a = seqpar.normalised_loss(np.array([1.0, 2.0]), total=3, world_size=2)
+    >>> b = seqpar.normalised_loss(np.array([6.0, np.nan]), np.array([1.0, 0.0]), total=3, world_size=2)
     >>> float((a + b) / 2)
     3.0
     """
@@ -82,7 +82,7 @@ def normalised_loss(
     if weights is not None:
         counts = _behind(xp, weights != 0, losses)
         losses = xp.where(counts, losses, nothing) * _behind(xp, binding.cast(weights, dtype), losses)
-    scale = _factor(ranks, "ranks") if reduction == "mean" else 1
+    scale = _factor(world_size, "world_size") if reduction == "mean" else 1
     return xp.sum(losses) * scale / _factor(total, "total")
 
 

@@ -114,7 +114,7 @@ def test_lists_of_numbers_are_sequences_too() -> None:
 @pytest.mark.parametrize("normalise", ["samples", "tokens"])
 def test_normalised_weights_make_the_mean_over_ranks_the_global_mean(normalise: str) -> None:
     xs = [array(i, n) for i, n in enumerate(LENGTHS)]
-    facts = {"samples": 4, "tokens": 2 + 4 + 1 + 3, "ranks": 3, "world_size": 3}
+    facts = {"samples": 4, "tokens": 2 + 4 + 1 + 3, "ranks_per_step": 3, "world_size": 3}
     group = [(0, -1, -1, -1), (-1, -1, -1, -1), (3, 5, 1, -1)]
     collate = PLAN.collator(normalise=normalise)
     parts = []
@@ -160,11 +160,15 @@ def test_wrapping_keeps_length_samples_and_facts() -> None:
     xs = [array(i, n) for i, n in enumerate(LENGTHS)]
     data = PLAN.wrap(xs)
     assert len(data) == 7 and data[2] is xs[2] and data[-1] is None
-    of = batch(1, -1, ranks=2, world_size=2, epoch=3)
+    of = batch(1, -1, ranks_per_step=2, world_size=2, epoch=3)
     samples = data.__getitems__(of)
     assert samples[0] is xs[1] and samples[1] is None and samples.batch is of
     again = pickle.loads(pickle.dumps(samples))
-    assert again.batch.ranks == again.batch.world_size == 2 and again.batch.epoch == 3 and again[1] is None
+    assert (
+        again.batch.ranks_per_step == again.batch.world_size == 2
+        and again.batch.epoch == 3
+        and again[1] is None
+    )
     assert data.__getitems__([0, 1]).batch is None
     with pytest.raises(OptionError, match="-2 is no index of a sample"):
         data.__getitems__([0, -2])

@@ -87,7 +87,7 @@ def test_facts_of_a_group_are_those_of_its_batches_on_all_ranks(case: dict[str, 
         for batch in batches:
             groups.setdefault(batch.step, []).append(batch)
     for group in groups.values():
-        assert len(group) == case["ranks_per_step"] == group[0].ranks
+        assert len(group) == case["ranks_per_step"] == group[0].ranks_per_step
         assert {b.samples for b in group} == {sum(len(b.real) for b in group)}
         assert {b.tokens for b in group} == {sum(lengths[i] for b in group for i in b.real)}
         shares = [len(b.real) for b in group]

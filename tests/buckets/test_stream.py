@@ -156,7 +156,7 @@ def test_eight_ranks_have_the_same_shapes_at_each_step_up_to_the_end(remainder: 
         real = [number for batch in group for number in batch.real]
         assert group[0].samples == len(real)
         assert group[0].tokens == sum(lengths[number] for number in real)
-        assert (group[0].step, group[0].ranks, group[0].last) == (step, RANKS, True)
+        assert (group[0].step, group[0].ranks_per_step, group[0].last) == (step, RANKS, True)
         # A group that is not full is dealt out evenly.
         shares = [len(batch.real) for batch in group]
         assert max(shares) - min(shares) <= 1
