@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import amount, batching, count
+from seqpar.buckets.batch_sizes import amount, batching, count, grouped
 from seqpar.buckets.cuts import hull_cuts
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import histogram, summed
@@ -156,11 +156,16 @@ def _search(
         second, given.padded[:, 1]
     )
     shape = (len(first), len(second))
+    price = pricing.prices(corners)
+    if float(price[np.isfinite(price)].max(initial=0.0)) * given.samples > 1e300:
+        raise OptionError(
+            f"{NAME}: the cost of all samples comes to more than 1e300. Give cost in a larger unit."
+        )
     grid = Grid(
         first,
         second,
         summed(place, given.counts, len(corners)).reshape(shape),
-        pricing.prices(corners).reshape(shape),
+        price.reshape(shape),
     )
     notes = [HEURISTIC.format(*shape)]
 
@@ -236,7 +241,7 @@ def _plan(
         )
     exact = None
     if sizes is not None:
-        group = sizes * facts["ranks_per_step"]
+        group = grouped(NAME, sizes, facts["ranks_per_step"])
         exact = float((-(-counts // group) * group * price).sum()) + extra * number
     rivals = {}
     for name, buckets in (
