@@ -176,6 +176,21 @@ def test_wrapping_keeps_length_samples_and_facts() -> None:
         PLAN.wrap(x for x in xs)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_sample_that_is_none_is_not_taken_for_a_filler(together: bool) -> None:
+    class Broken(list[Any]):
+        pass
+
+    if together:
+        Broken.__getitems__ = lambda self, indices: [self[i] for i in indices]  # type: ignore[attr-defined]
+    data = PLAN.wrap(Broken([array(0, 2), None, array(2, 4)]))
+    with pytest.raises(ArrayTypeError, match="sample 1 of Broken is None, which stands for a filler"):
+        data.__getitems__(batch(0, 1, -1))
+    with pytest.raises(ArrayTypeError, match="sample 1 of Broken is None"):
+        data[1]
+    assert data.__getitems__(batch(2, -1))[1] is None
+
+
 def test_a_dataset_that_fetches_together_is_asked_once_and_for_real_samples() -> None:
     class Together(list[Any]):
         asked: list[Any] = []
@@ -261,6 +276,22 @@ def test_samples_of_torch_and_jax_stay_theirs_and_numbers_join_them() -> None:
         assert str(padded["r"].dtype).endswith("float32") and str(padded["g"].dtype).endswith("int32")
 
 
+def test_numbers_that_jax_would_cut_to_32_bits_are_refused() -> None:
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.ones(2)
+    with jax.enable_x64(False):
+        label = PLAN.collate([(x, 2**31 - 1), (x, 3)]).padded[1]
+        assert label.tolist() == [2**31 - 1, 3, 0, 0]
+    assert PLAN.collate([(x, 2**40)]).padded[1][0] == 2**40
+    with (
+        jax.enable_x64(False),
+        pytest.raises(
+            DtypeError, match=r"samples\[...\]\[1\] has 1099511627776, and integers of jax are int32 here"
+        ),
+    ):
+        PLAN.collate([(x, 3), (x, 2**40)])
+
+
 def test_pairs_of_lengths_are_padded_on_both_sides() -> None:
     pairs: Any = replace(PLAN, boundaries=((4, 2), (10, 6)), batch_sizes=(2, 2), limit=(10, 6))
     given = [{"source": array(i, n, 2), "target": array(i, n // 2), "id": i} for i, n in enumerate(LENGTHS)]
@@ -296,6 +327,10 @@ def test_pairs_of_lengths_are_padded_on_both_sides() -> None:
         ([{"x": array(0, 2)}], {"sequence": {"x": "input"}}, OptionError, "Give True or False"),
         ([array(0, 2).astype(int)], {"value": 0.5}, DtypeError, "value=0.5 is no int64"),
         ([(array(0, 2), 1)], {"value": np.nan}, DtypeError, r"value=nan is no int64, which samples\[0\]\[1\] is"),
+        ([(array(0, 2), 1)], {"value": np.float64("nan")}, DtypeError, "value=nan is no int64"),
+        ([(array(0, 2), 2**70)], {}, DtypeError, r"samples\[...\]\[1\] are \[1180591620717411303424\], for which no dtype"),
+        ([(array(0, 2), 2**63), (array(0, 2), 1)], {}, DtypeError, "for which no dtype of numbers is exact"),
+        ([[[1, 2], [3]]], {}, ShapeError, "lists of different lengths in it"),
     ],
 )  # fmt: skip
 def test_bad_samples_are_refused_with_the_part_that_is_wrong(

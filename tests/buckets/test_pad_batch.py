@@ -263,6 +263,8 @@ def test_arrays_of_two_frameworks_are_an_error_that_names_both() -> None:
         (lambda: seqpar.pad_batch([np.ones(2, int)], value=0.5), DtypeError, "value=0.5 is no int64"),
         (lambda: seqpar.pad_batch([np.ones(2, int)], value=np.nan), DtypeError, "value=nan is no int64"),
         (lambda: seqpar.pad_batch([np.ones(2, "uint8")], value=-100), DtypeError, "value=-100 is no uint8"),
+        (lambda: seqpar.pad_batch([np.ones(2, "uint8")], value=np.int64(300)), DtypeError, "value=300 is no"),
+        (lambda: seqpar.pad_batch([np.ones(2, int)], value=np.array(np.nan)), DtypeError, "value=nan is no"),
         (lambda: seqpar.pad_batch([np.ones(2)], value=1j), DtypeError, "value=1j is no float64"),
         (lambda: seqpar.pad_batch([np.ones(2)], value="x"), OptionError, "value='x' is not a number"),
         (lambda: seqpar.pad_batch([np.ones(2)], value=np.zeros(2)), ShapeError, "is not one number"),
