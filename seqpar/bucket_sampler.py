@@ -188,7 +188,8 @@ class BucketSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; nothing, if it is the one where the sampler stands."""
-        if integer(NAME + ".set_epoch", "epoch", epoch, 0) != self.epoch:
+        epoch = integer(NAME + ".set_epoch", "epoch", epoch, 0)
+        if epoch != self.epoch:
             self._stand(epoch, 0)
 
     def batches(self, epoch: int) -> Sequence[Batch]:

@@ -199,7 +199,8 @@ class BucketStream:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, whose order is another one; nothing, if it is the one where the stream stands."""
-        if integer(NAME + ".set_epoch", "epoch", epoch, 0) != self.epoch:
+        epoch = integer(NAME + ".set_epoch", "epoch", epoch, 0)
+        if epoch != self.epoch:
             self._leave(epoch)
 
     collate = staticmethod(collate)

@@ -67,4 +67,8 @@ class Batch(list[int]):
 
 
 def _again(kind: type[Batch], indices: list[int], facts: dict[str, Any]) -> Batch:
-    return kind(indices, **facts)
+    # Not by `kind(indices, **facts)`: users add facts of their own.
+    batch = kind.__new__(kind)
+    batch.extend(indices)
+    vars(batch).update(facts)
+    return batch

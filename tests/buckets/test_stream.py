@@ -1,5 +1,6 @@
 """`BucketStream`: what comes out, in which order, for every rank; and what is refused."""
 
+import json
 import math
 from collections.abc import Iterator
 
@@ -127,6 +128,16 @@ def test_the_order_is_that_of_the_seed_and_the_epoch() -> None:
     assert order(3) != order(4)
     assert order(3) != order(3, epoch=1)
     assert order(3, epoch=1) == order(3, epoch=1)
+
+
+def test_options_that_are_numbers_of_numpy_are_those_that_they_equal() -> None:
+    lengths = lognormal(500)
+    plain = stream_of(lengths, batch_size=16, buffer=200)
+    other = stream_of(lengths, batch_size=np.int64(16), buffer=np.int64(200))
+    plain.set_epoch(3)
+    other.set_epoch(np.int64(3))
+    assert json.loads(json.dumps(other.state_dict())) == plain.state_dict()
+    assert [list(samples.batch) for samples in other] == [list(samples.batch) for samples in plain]
 
 
 def test_a_second_pass_is_the_next_epoch_with_the_same_plan() -> None:
