@@ -3,6 +3,8 @@
 import math
 from typing import Any, Literal
 
+import numpy as np
+
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
@@ -82,8 +84,8 @@ def normalised_loss(
     if weights is not None:
         counts = _behind(xp, weights != 0, losses)
         losses = xp.where(counts, losses, nothing) * _behind(xp, binding.cast(weights, dtype), losses)
-    scale = _factor(world_size, "world_size") if reduction == "mean" else 1
-    return xp.sum(losses) * scale / _factor(total, "total")
+    scale = _factor(binding, world_size, "world_size", dtype) if reduction == "mean" else 1
+    return xp.sum(losses) * scale / _factor(binding, total, "total", dtype)
 
 
 def _check(binding: Binding, losses: Array, name: str, x: Array | None) -> None:
@@ -110,14 +112,25 @@ def _behind(xp: Any, x: Array, losses: Array) -> Array:
     return xp.reshape(x, (*x.shape, *[1] * (losses.ndim - x.ndim)))
 
 
-def _factor(x: Any, name: str) -> Any:
+def _factor(binding: Binding, x: Any, name: str, dtype: str) -> Any:
+    """A number, checked as far as it is known now. Of 64 bits, as NumPy's own ones are, it would widen the losses."""
     if hasattr(x, "shape"):
         if tuple(x.shape) != ():
             raise ShapeError(
                 f"{NAME}: {name}.shape={tuple(x.shape)} is not one number. Give the number of all ranks."
             )
-        return x
-    number = float(x)
+        if not isinstance(x, (np.generic, np.ndarray)):
+            if binding_for(type(x)) is not binding:
+                raise ArrayTypeError(
+                    f"{NAME}: losses is an array of {binding.framework} and {name} of {binding_for(type(x)).framework}. "
+                    "Give a number, or an array of the same framework."
+                )
+            return binding.cast(x, dtype)
+        x = x.item()
+    try:
+        number = float(x)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if not (number > 0 and math.isfinite(number)):
         raise OptionError(
             f"{NAME}: {name}={x!r} is not a positive number. Give how many there are on all ranks together."

@@ -148,11 +148,23 @@ def test_total_may_be_an_array_that_is_known_later() -> None:
     assert seqpar.normalised_loss(np.ones(6), total=np.int64(3), world_size=2) == 4
 
 
+@pytest.mark.parametrize("total", [np.int64(3), np.float64(3), np.array(3)])
+def test_a_total_of_64_bits_does_not_widen_the_losses(total: Any) -> None:
+    torch = pytest.importorskip("torch")
+    found = seqpar.normalised_loss(np.ones(6, np.float32), total=total, world_size=np.int64(2))
+    assert found == 4 and found.dtype == np.float32
+    wide = torch.tensor(3.0, dtype=torch.float64)
+    for each in (total, wide):
+        assert seqpar.normalised_loss(torch.ones(6), total=each).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
         (lambda x: seqpar.normalised_loss(x, total=0), OptionError, "total=0 is not a positive number"),
         (lambda x: seqpar.normalised_loss(x, total=float("nan")), OptionError, "total=nan"),
+        (lambda x: seqpar.normalised_loss(x, total=np.int64(0)), OptionError, "total=0 is not a positive number"),
+        (lambda x: seqpar.normalised_loss(x, total=None), OptionError, "total=None is not a positive number"),
         (lambda x: seqpar.normalised_loss(x, total=np.ones(2)), ShapeError, r"total.shape=\(2,\) is not one number"),
         (lambda x: seqpar.normalised_loss(x, total=1, world_size=-1), OptionError, "world_size=-1"),
         (lambda x: seqpar.normalised_loss(x, total=1, reduction="avg"), OptionError, "reduction='avg' is not one of"),
@@ -172,3 +184,5 @@ def test_losses_and_weights_of_two_frameworks_are_an_error() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(ArrayTypeError, match="losses is an array of torch and weights of numpy"):
         seqpar.normalised_loss(torch.ones(2), np.ones(2), total=2)
+    with pytest.raises(ArrayTypeError, match="losses is an array of numpy and total of torch"):
+        seqpar.normalised_loss(np.ones(2), total=torch.tensor(2))
