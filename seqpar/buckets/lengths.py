@@ -105,9 +105,8 @@ def are_pairs(lengths: Any) -> bool:
 def numbers(name: str, what: str, given: Any) -> Array:
     """Whole numbers of zero or more as a 1-D NumPy array of int64."""
     values = on_host(name, what, given)
-    if (
-        values.ndim == 0 and values.dtype == object
-    ):  # a generator, a set, a dictionary: NumPy looks into none of them
+    if values.ndim == 0:
+        # A number or a string; or a generator, a set, a dictionary, none of which NumPy looks into.
         raise ShapeError(
             f"{name}: {what} of type {type(given).__name__} is not one list. Give a list or an array with one number per "
             "sequence, or a histogram as a tuple (lengths, counts)."
@@ -148,7 +147,7 @@ def on_host(name: str, what: str, given: Any) -> Array:
             kind = type(given).__name__
             raise ArrayTypeError(
                 f"{name}: {what} is a {kind} whose values cannot be read as whole numbers ({error}). "
-                "Give a list or an array of integers, outside of jit, vmap or compile."
+                "Give a list or an array of integers, one for each sequence, outside of jit, vmap or compile."
             ) from error
 
 

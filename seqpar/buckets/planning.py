@@ -16,6 +16,7 @@ from seqpar.buckets.overflow import fitting, own_boundaries
 from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.prices import Cost, Groups, extrapolated, groups, prices, read_cost
 from seqpar.buckets.rivals import RIVALS, Rival
+from seqpar.buckets.sampler_options import fraction
 from seqpar.buckets.whole_batches import whole_cuts
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
@@ -148,7 +149,7 @@ def checked(
         batching=rules,
         number=number,
         shape_price=shapes,
-        max_padding=amount(NAME, "max_padding", max_padding),
+        max_padding=fraction(NAME, "max_padding", max_padding),
         max_buckets=most,
         whole_batches=bool(whole_batches),
         request=_request(method, backend),
