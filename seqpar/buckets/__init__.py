@@ -8,7 +8,8 @@ Public faces are `seqpar.plan_buckets`, `seqpar.BucketSampler` and `seqpar.Bucke
                      (the best boundaries) by `kernels` or, in whole batches, by `whole_batches`; `rivals` (other choices). The
                      algorithms are `seqpar.algorithms.bucketing` and `whole_batches`
     the result       `plan`; printed, kept and drawn by `plan_table`, `plan_json`, `plan_plot`
-    pairs            of lengths: `pairs` conducts; `pair_lengths`, `pair_prices`, `pair_search`, `pair_rivals`; result `pair_plan`
+    pairs            of lengths: `pairs` conducts; `pair_lengths`, `pair_prices`, `pair_choice` (`pair_search` or
+                     `pair_lines`), `pair_rivals`; result `pair_plan`
     costs            of a user's step (`user_step`): `cost_measuring` makes a `cost_model`; times at hand are a `cost_table`;
                      memory: `memory_fitting`, `memory_model`, `memory_verification`, `host_memory`; both fit by `relative_fit`
                      and are printed by `cost_text` and `cost_progress`
