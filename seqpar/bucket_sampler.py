@@ -33,7 +33,7 @@ class BucketSampler:
     Iterating gives `seqpar.Batch` after `Batch` (lists of indices into the data set) until the epoch ends. A *group* is what all
     ranks do for one step of the optimiser: `ranks_per_step` batches of one bucket. Where samples are missing in the last group
     of a bucket there stands the index -1, a filler: `plan.wrap(dataset)` and `plan.collate` turn it into a row of weight
-    zero. Never give batches with fillers to a data set that is not wrapped: Python reads its element -1, the last one.
+    zero. A data set that was not wrapped cannot be indexed by it, so that no sample is taken for one; ``batch.real`` has none.
 
     Parameters
     ----------
