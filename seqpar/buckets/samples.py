@@ -45,6 +45,11 @@ class BatchedDataset:
 
     def __getitem__(self, index: int) -> Any:
         """The sample, or None for the index of a filler."""
+        if isinstance(index, Batch):
+            raise OptionError(
+                "BucketPlan.wrap: a Batch was given where one sample is asked for. A data loader takes the sampler as "
+                "batch_sampler=, not as sampler=; a loop of your own calls dataset.__getitems__(batch)."
+            )
         if index == FILLER:
             return None
         self._check([index])

@@ -340,6 +340,23 @@ def test_bad_samples_are_refused_with_the_part_that_is_wrong(
         PLAN.collator(**options)(samples)
 
 
+def test_samples_that_are_not_of_the_lengths_that_were_planned_name_the_way_out() -> None:
+    swapped = [array(0, n) for n in reversed(LENGTHS)]
+    with pytest.raises(
+        ShapeError, match=r"10 steps, more than the boundary 4\. The batch was made for other lengths"
+    ):
+        PLAN.collate(PLAN.wrap(swapped).__getitems__(batch(2, 1, 0, 3)))
+    with pytest.raises(
+        ShapeError, match=r"5 samples are more than the 4 .* boundary 4 have.* through plan\.wrap"
+    ):
+        PLAN.collate([array(0, 2)] * 5)
+
+
+def test_a_batch_is_no_index_of_one_sample() -> None:
+    with pytest.raises(OptionError, match="takes the sampler as batch_sampler=, not as sampler="):
+        PLAN.wrap(strokes())[batch(0, 1)]
+
+
 def test_an_unknown_normalisation_is_refused_at_once() -> None:
     with pytest.raises(OptionError, match="normalise='sample' is not one of .* Did you mean 'samples'"):
         PLAN.collator(normalise="sample")

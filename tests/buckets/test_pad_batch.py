@@ -258,7 +258,7 @@ def test_arrays_of_two_frameworks_are_an_error_that_names_both() -> None:
         (
             lambda: seqpar.pad_batch([np.ones(2)] * 4, plan()),
             ShapeError,
-            "the plan's batch size for the boundary 4=3",
+            r"4 sequences are more than the 3 that the plan's batches of boundary 4 have\. Give fewer, or batch_size=4",
         ),
         (lambda: seqpar.pad_batch([np.ones(2, int)], value=0.5), DtypeError, "value=0.5 is no int64"),
         (lambda: seqpar.pad_batch([np.ones(2, int)], value=np.nan), DtypeError, "value=nan is no int64"),
