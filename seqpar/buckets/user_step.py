@@ -7,6 +7,7 @@ them, and the frameworks that are loaded say whether an error means that memory 
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Any
@@ -94,6 +95,15 @@ class UserStep:
         if self.synchronise is not None:
             self.synchronise()
             return
+        # Coroutines, generators and futures: what they stand for has not run, or runs elsewhere.
+        if inspect.iscoroutine(result) or inspect.isgenerator(result) or hasattr(result, "add_done_callback"):
+            close = getattr(result, "close", None)
+            if callable(close):
+                close()  # or Python warns of a coroutine that nobody awaited
+            raise _Unwaitable(
+                f"{self.name}: the step returns a {type(result).__name__}, whose work is not done. Do it in the step, for "
+                "instance by asyncio.run(...) or .result(), or give synchronise=."
+            )
         on_devices = False
         for binding, x in arrays_of(result):
             if binding.deferred(x):
