@@ -173,8 +173,9 @@ def _check(plan: BucketPlan) -> None:
     for cost in (plan.shape_price, plan.predicted_cost, exact, *plan.prices):
         if type(cost) not in (int, float) or not 0 <= cost < math.inf:
             raise ValueError(f"a cost is {cost!r}")
-    longest = np.max(np.reshape(plan.boundaries, (number, -1)), axis=0)
-    if not np.max(plan.limit) > 0 or np.any(np.asarray(plan.limit) > longest):
+    # Of pairs either length may be as long, and the sample be dropped for both.
+    beyond = not isinstance(plan, PairPlan) and plan.limit > plan.boundaries[-1]
+    if not np.max(plan.limit) > 0 or beyond:
         raise ValueError(f"limit={plan.limit!r}")
     if plan.on_overflow not in ("error", "truncate", "drop"):
         raise ValueError(f"on_overflow={plan.on_overflow!r}")

@@ -259,6 +259,8 @@ def test_samples_that_do_not_fit_are_refused_cut_or_left_out_and_counted() -> No
     assert cut.bucket_of(SOME).min() == 0
     both = plan_buckets(SOME, 2, max_length=50, on_overflow="drop")
     assert (both.dropped, both.samples) == (2, 3)
+    assert plan.limit == (100, 80)
+    assert BucketPlan.from_json(plan.to_json()) == plan
     with pytest.raises(OptionError, match=r"which of its lengths to cut is not said\. Give max_length"):
         plan_buckets(SOME, 2, max_tokens=150, on_overflow="truncate")
     with pytest.raises(OptionError, match=r"bucket_of: lengths\[1\]=\(100, 81\) fits into no bucket"):
