@@ -101,7 +101,8 @@ class Column:
 def columns(samples: Samples, sequence: Any, value: Any, sides: int) -> tuple[list[Column], Structure]:
     """The parts of the samples in the order of their tree, and the tree."""
     trees = [None if sample is None else _with_arrays(sample) for sample in samples]
-    template = next((tree for tree in trees if tree is not None), None)
+    real = [tree for tree in trees if tree is not None]
+    template = next((tree for tree in real if not _has_empty(tree)), real[0] if real else None)
     if template is None:
         template = _with_arrays(samples.template)
     if template is None:
@@ -114,7 +115,7 @@ def columns(samples: Samples, sequence: Any, value: Any, sides: int) -> tuple[li
     rows: list[list[Any] | None] = []
     for i, tree in enumerate(trees):
         try:
-            rows.append(None if tree is None else structure.leaves_of(tree))
+            rows.append(None if tree is None else _leaves(structure, tree, template))
         except StructureError as error:
             raise ShapeError(
                 f"{NAME}: samples[{i}]{error.path}: {error}. Give samples of one structure."
@@ -164,6 +165,11 @@ def _sides(paths: Sequence[str], likes: Sequence[Any], told: Sequence[Any], side
         raise OptionError(
             f"BucketPlan.collate: {unnamed} parts of a sample have steps, and the plan has pairs of lengths. Say which have "
             'which: plan.collator(sequence=...) with "input", "output" or False for each.'
+        )
+    if not likes:
+        raise ShapeError(
+            f"{NAME}: there is nothing in the samples but empty lists, which do not say of what dtype their steps are. "
+            "Give arrays."
         )
     if missing := set(range(sides)) - set(roles):
         raise ShapeError(
@@ -217,6 +223,31 @@ def _with_arrays(sample: Any) -> Any:
     if kind is tuple:
         return tuple([_with_arrays(x) for x in sample])
     return sample
+
+
+def _has_empty(tree: Any) -> bool:
+    """Is there an empty list in it, which may stand for no list of numbers or for no steps?"""
+    parts = tree.values() if type(tree) is dict else tree if type(tree) in (list, tuple) else ()
+    return (type(tree) is list and not tree) or any(map(_has_empty, parts))
+
+
+def _leaves(structure: Structure, tree: Any, template: Any) -> list[Any]:
+    try:
+        return structure.leaves_of(tree)
+    except StructureError:
+        return structure.leaves_of(_with_no_steps(tree, template))
+
+
+def _with_no_steps(tree: Any, template: Any) -> Any:
+    """The tree with arrays of no steps for empty lists, where the template has arrays."""
+    kind = type(tree)
+    if kind is list and not tree and isinstance(template, np.ndarray):
+        return template[:0]
+    if kind is not type(template) or kind not in (list, tuple, dict) or len(tree) != len(template):
+        return tree
+    if kind is dict:
+        return {key: _with_no_steps(x, template.get(key)) for key, x in tree.items()}
+    return kind(map(_with_no_steps, tree, template))
 
 
 def _array(numbers: list[Any]) -> Any:

@@ -111,6 +111,20 @@ def test_lists_of_numbers_are_sequences_too() -> None:
     assert mask.sum() == 6 and padded["label"].tolist() == [7, 7, 0, 0]
 
 
+def test_an_empty_list_is_a_sequence_without_steps_of_the_dtype_of_the_others() -> None:
+    for samples in ([[], [1, 2]], [[1, 2], []]):
+        padded, mask, weights = PLAN.collate(samples)
+        assert padded.dtype == np.int64 and sorted(mask.sum(1)) == [0, 0, 0, 2] and weights.sum() == 2
+    items = [{"ids": [], "at": ([], 1)}, {"ids": [3, 4], "at": ([[1.0, 2.0], [3.0, 4.0]], 2)}]
+    padded, mask, _ = PLAN.collate(items)
+    assert padded["ids"][1, :2].tolist() == [3, 4] and padded["at"][0].shape == (4, 4, 2)
+    assert mask.sum(1).tolist() == [0, 2, 0, 0] and padded["at"][1].tolist() == [1, 2, 0, 0]
+    # A list of names may be empty as ever.
+    assert PLAN.collate([{"x": array(0, 2), "tags": []}] * 2).padded["tags"] == []
+    with pytest.raises(ShapeError, match="nothing in the samples but empty lists"):
+        PLAN.collate([[], []])
+
+
 @pytest.mark.parametrize("normalise", ["samples", "tokens"])
 def test_normalised_weights_make_the_mean_over_ranks_the_global_mean(normalise: str) -> None:
     xs = [array(i, n) for i, n in enumerate(LENGTHS)]

@@ -370,6 +370,17 @@ def test_a_sample_whose_length_cannot_be_told_is_not_lost() -> None:
     assert [sorted(samples) for samples in stream] == [[3, 4, 5, 6]]
 
 
+def test_a_sample_that_was_cut_to_none_is_not_lost() -> None:
+    given = iter([None, [2] * 3])
+    stream = seqpar.BucketStream(
+        [[1] * 3, [2] * 9], batch_size=2, seed=0, max_length=3, on_overflow="truncate", cut=lambda sample, length: next(given)
+    )  # fmt: skip
+    with pytest.raises(ArrayTypeError, match="cut= gave None for sample 1, which stands for a filler"):
+        next(iter(stream))
+    assert [sorted(samples) for samples in stream] == [[[1] * 3, [2] * 3]]
+    assert stream.metrics().truncated == 1
+
+
 def test_behind_a_break_it_goes_on() -> None:
     stream = stream_of(lognormal(500), batch_size=8, buffer=100)
     found = []
