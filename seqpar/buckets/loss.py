@@ -100,6 +100,8 @@ def _check(binding: Binding, losses: Array, name: str, x: Array | None) -> None:
         raise DtypeError(
             f"{NAME}: mask.dtype={x.dtype} is not boolean. Give mask != 0, or numbers as weights."
         )
+    if name == "weights" and binding.dtype_name(x.dtype).startswith("complex"):
+        raise DtypeError(f"{NAME}: weights.dtype={x.dtype} is not real. Give real weights.")
     if x.ndim > losses.ndim or tuple(x.shape) != tuple(losses.shape[: x.ndim]):
         raise ShapeError(
             f"{NAME}: {name}.shape={tuple(x.shape)} is not how losses.shape={tuple(losses.shape)} begins. Give one loss for "

@@ -169,6 +169,7 @@ def test_a_total_of_64_bits_does_not_widen_the_losses(total: Any) -> None:
         (lambda x: seqpar.normalised_loss(x, total=1, world_size=-1), OptionError, "world_size=-1"),
         (lambda x: seqpar.normalised_loss(x, total=1, reduction="avg"), OptionError, "reduction='avg' is not one of"),
         (lambda x: seqpar.normalised_loss(x, mask=np.ones((2, 3)), total=1), DtypeError, "mask.dtype=float64 is not boolean"),
+        (lambda x: seqpar.normalised_loss(x, np.ones(2) * 1j, total=1), DtypeError, "weights.dtype=complex128 is not real"),
         (lambda x: seqpar.normalised_loss(x, np.ones(3), total=1), ShapeError, r"weights.shape=\(3,\) is not how losses.shape"),
         (lambda x: seqpar.normalised_loss(x[0], mask=x > 0, total=1), ShapeError, r"mask.shape=\(2, 3\)"),
         (lambda x: seqpar.normalised_loss(x.astype(int), total=1), DtypeError, "losses.dtype=int64 is not a real floating"),
