@@ -9,10 +9,10 @@ from seqpar.buckets.cuts import hull_cuts
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import histogram, summed
 from seqpar.buckets.pair_lengths import Pairs
-from seqpar.buckets.pair_lines import lines
+from seqpar.buckets.pair_lines import Line, lines
 from seqpar.buckets.pair_plan import first_that_holds
 from seqpar.buckets.pair_prices import Pricing
-from seqpar.buckets.pair_rivals import pair_padding, priced
+from seqpar.buckets.pair_rivals import priced
 from seqpar.buckets.pair_search import FIRST, SECOND, Grid, fixed_split, free_split
 from seqpar.buckets.prices import groups
 from seqpar.buckets.rivals import Rival
@@ -24,8 +24,8 @@ MOST = 32
 """The most buckets of a free choice, as for single lengths."""
 GRID = "pairs: the best buckets of inputs with buckets of outputs in each, on a grid of {} x {}; others can be better"
 LINE = (
-    "pairs: buckets along {} {}, and are taken instead of the best buckets of inputs with buckets of outputs in each, on a grid "
-    "of {} x {}; others can be better"
+    "pairs: buckets along {} cost {:.1%} less, and are taken instead of the best buckets of inputs with buckets of outputs in "
+    "each, on a grid of {} x {}; others can be better"
 )
 
 
@@ -71,49 +71,54 @@ def search(
     curve = found.curve
     if not curve.size or (number is not None and not np.isfinite(curve[:number]).any()):
         raise _unfit(pricing, str(number or most))
-    notes, fits = [], True
+
+    def priced_along(line: Line, buckets: int) -> tuple[str, Rival | None]:
+        return line.name, priced(given, line.boundaries(buckets), pricing, extra)
+
+    notes = []
     if number is not None:
         taken = int(np.argmin(curve[:number])) + 1
-        others = {line.name: line.boundaries(number) for line in along}
+        others = [priced_along(line, number) for line in along]
     elif extra > 0:
         tried = range(1, most + 1)
         taken = int(np.argmin(curve + extra * np.arange(1, curve.size + 1))) + 1
-        others = {
-            line.name: line.boundaries(min(tried, key=lambda n: line.cost(n, pricing.prices) + extra * n))
+        others = [
+            priced_along(line, min(tried, key=lambda n: line.cost(n, pricing.prices) + extra * n))
             for line in along
-        }
+        ]
     else:
         allowed = int(given.tokens.sum()) / max(1.0 - most_padding, 1e-9)
         for taken in (1 + np.flatnonzero(np.isfinite(curve))).tolist():
+            ours = priced(given, corners(found.ends(taken)), pricing, extra)
+            assert ours is not None
             # The sum over values is soon known, and not far from what bucket_of makes of the boundaries.
-            others = {
-                line.name: line.boundaries(taken) for line in along if line.cost(taken, _steps) <= allowed
-            }
-            others = {
-                name: ends for name, ends in others.items() if pair_padding(given, ends) <= most_padding
-            }
-            fits = pair_padding(given, corners(found.ends(taken))) <= most_padding
-            if fits or others:
+            others = [priced_along(line, taken) for line in along if line.cost(taken, _steps) <= allowed]
+            others = [
+                (name, other)
+                for name, other in others
+                if other and other.padding <= most_padding and other.cost < ours.cost
+            ]
+            if others or ours.padding <= most_padding:
                 break
         else:
             notes.append(
                 f"no {taken} buckets have padding of at most {most_padding:g}; give n_buckets or shape_price for more"
             )
-            fits, others = True, {line.name: line.boundaries(taken) for line in along}
+            others = [priced_along(line, taken) for line in along]
     corner = corners(found.ends(taken))
     ours = priced(given, corner, pricing, extra)
     assert ours is not None
-    numbers = range(1, curve.size + 1)
-    curve = np.minimum(curve, [min(line.reached(n, pricing.prices) for line in along) for n in numbers])
+    tried = range(1, curve.size + 1)
+    curve = np.minimum(curve, [min(line.reached(n, pricing.prices) for line in along) for n in tried])
     chosen = Found(corner, curve, [GRID.format(*shape)], method)
-    other = cheapest(given, list(others.values()), pricing, extra)
-    if other is not None and not (fits and other.cost >= ours.cost * (1 - 1e-9)):
-        winner, q = np.asarray(other.boundaries), len(other.boundaries)
-        name = next(name for name, each in others.items() if np.array_equal(each, winner))
-        how = f"cost {1 - other.cost / ours.cost:.1%} less" if other.cost < ours.cost else "have less padding"
+    less = [(other, name) for name, other in others if other and other.cost < ours.cost * (1 - 1e-9)]
+    if less:
+        other, name = min(less, key=lambda found: found[0].cost)
+        q = len(other.boundaries)
         # What q buckets cost no larger number has to exceed.
         curve = np.append(curve[: q - 1], np.minimum(curve[q - 1 :], other.cost - extra * q))
-        chosen = Found(winner, curve, [LINE.format(name, how, *shape)], f"{method}, one dimension", ours)
+        note = LINE.format(name, 1 - other.cost / ours.cost, *shape)
+        chosen = Found(np.asarray(other.boundaries), curve, [note], f"{method}, one dimension", ours)
     if number is not None and len(chosen.boundaries) < number:
         notes.append(f"{number} buckets were asked for, and no more than {len(chosen.boundaries)} pay")
     return chosen._replace(notes=[*chosen.notes, *notes])

@@ -21,14 +21,8 @@ def priced(given: Pairs, boundaries: Array, pricing: Pricing, extra: float) -> R
     if not np.isfinite(price).all():
         return None
     cost = float((price * summed(where, given.counts, len(listed))).sum()) + extra * len(listed)
-    return Rival(listed, cost, pair_padding(given, boundaries))
-
-
-def pair_padding(given: Pairs, boundaries: Array) -> float:
-    """The share of padded steps that no sequence has."""
-    where = first_that_holds(tuple(map(tuple, boundaries.tolist())), given.padded)
     padded = (boundaries.sum(axis=1)[where].astype(np.float64) * given.counts).sum()
-    return 1.0 - int(given.tokens.sum()) / float(padded)
+    return Rival(listed, cost, 1.0 - int(given.tokens.sum()) / float(padded))
 
 
 def equal_mass(pairs: Array, counts: Array, split: tuple[int, int]) -> Array:
