@@ -51,7 +51,7 @@ class BucketPlan:
     """`curve[q - 1]` is the least cost that q buckets reach."""
     rivals: dict[str, Rival]
     """The same number of buckets chosen in other ways: uniform, quantile, equal_duration; and powers_of_two, however many.
-    For boundaries that were given, the optimum as well."""
+    For boundaries that were given, the optimum as well. Of pairs: one_dimension and equal_mass, and the grid if it was beaten."""
     limit: int
     """The longest sequence that is served whole: the last boundary, or `max_length`."""
     ranks_per_step: int = 1
