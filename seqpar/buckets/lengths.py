@@ -138,6 +138,10 @@ def whole(name: str, what: str, values: Array) -> Array:
 
 def on_host(name: str, what: str, given: Any) -> Array:
     """The values as a NumPy array, from wherever they are."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise ArrayTypeError(
+            f"{name}: {what} has masked entries, and each sequence has a length. Give {what}.compressed(), or fill them."
+        )
     try:
         return np.asarray(given)
     except Exception as error:  # arrays on a device refuse, each with an error of its own, and offer a list

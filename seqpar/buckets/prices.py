@@ -103,7 +103,7 @@ def _times(name: str, given: Any, number: int) -> Array:
 def extrapolated(cost: Cost, boundaries: Array, sizes: Array) -> list[str]:
     """A note on buckets that lie beyond what a cost was measured at, and what is to be known of the measurement."""
     covers = getattr(cost, "covers", None)
-    if covers is None:
+    if not callable(covers):
         return []
     notes = [f"of the cost: {note}" for note in getattr(cost, "notes", ())]
     beyond = np.flatnonzero(~np.broadcast_to(covers(boundaries, sizes), boundaries.shape))

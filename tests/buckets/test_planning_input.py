@@ -34,6 +34,7 @@ from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, OptionEr
         ({3: 2, 5: 1}, ShapeError, r"of type dict is not one list.*a tuple \(lengths, counts\)"),
         ([2**70], OptionError, r"lengths contains 1180591620717411303424\. Give numbers of at most"),
         (([1, 1], [2**62, 2**62]), OptionError, r"counts are 2\*\*62 sequences or more"),
+        (np.ma.masked_equal([3, 5], 5), ArrayTypeError, r"masked entries.*lengths\.compressed\(\)"),
         (([3, 5], [1]), ShapeError, "the histogram has 2 lengths and 1 counts"),
         (([3, 5], [0, 0]), OptionError, "all 2 counts are zero"),
         (([3, 5], [1, -2]), OptionError, "counts contains -2"),
