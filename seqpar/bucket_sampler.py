@@ -13,7 +13,7 @@ from seqpar.buckets.permutation import key_of
 from seqpar.buckets.remainders import Layout, lay_out
 from seqpar.buckets.sampler_options import fraction, integer, one_of
 from seqpar.buckets.sampler_state import State, fingerprint
-from seqpar.errors import OptionError, SeqparError, ShapeError, renamed
+from seqpar.errors import ArrayTypeError, OptionError, SeqparError, ShapeError, renamed
 from seqpar.validation import flag
 
 if TYPE_CHECKING:
@@ -138,6 +138,11 @@ class BucketSampler:
         if randomness and not shuffle:
             raise OptionError(
                 f"{NAME}: randomness={randomness} with shuffle=False. Leave one of them at its default."
+            )
+        if not hasattr(plan, "batch_sizes"):
+            raise ArrayTypeError(
+                f"{NAME}: plan is a {type(plan).__name__}, not a BucketPlan. Give BucketSampler(plan_buckets(lengths, ...), "
+                "lengths, seed=...)."
             )
         if plan.batch_sizes is None:
             raise OptionError(

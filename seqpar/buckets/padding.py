@@ -8,7 +8,7 @@ import numpy as np
 
 from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.ragged import Ragged, ragged
-from seqpar.errors import OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     from seqpar.buckets.plan import BucketPlan
@@ -107,6 +107,10 @@ def boundary_of(given: Ragged, plan: "BucketPlan | None", boundary: int | None) 
     longest = max(given.lengths)
     if plan is None:
         return longest
+    if not hasattr(plan, "boundaries"):
+        raise ArrayTypeError(
+            f"{given.operation}: plan is a {type(plan).__name__}, not a BucketPlan. Give one, or boundary= and batch_size=."
+        )
     if not isinstance(plan.boundaries[0], int):
         raise OptionError(
             f"{given.operation}: plan has pairs of lengths as boundaries. Give boundary= for one side of the pairs, or use "

@@ -247,6 +247,11 @@ def test_arrays_of_two_frameworks_are_an_error_that_names_both() -> None:
         (lambda: seqpar.pad_batch([]), ShapeError, "sequences is empty"),
         (lambda: seqpar.pad_batch([None]), ShapeError, "sequences is only fillers"),
         (lambda: seqpar.pad_batch([np.array(["a"])]), DtypeError, "no kind of number"),
+        (
+            lambda: seqpar.pad_batch([np.ones(2)], [4, 9]),  # type: ignore[arg-type]
+            ArrayTypeError,
+            "plan is a list, not a BucketPlan. Give one, or boundary=",
+        ),
         (lambda: seqpar.pad_batch([np.ones(2)], boundary=-1), OptionError, "boundary=-1"),
         (lambda: seqpar.pad_batch([np.ones(2)], boundary=2.5), OptionError, "boundary=2.5"),
         (lambda: seqpar.pad_batch([np.ones(2)], batch_size=0), OptionError, "batch_size=0"),

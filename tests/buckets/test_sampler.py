@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import seqpar
 from seqpar import Batch, BucketSampler
-from seqpar.errors import DtypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 
 LENGTHS = np.random.default_rng(0).lognormal(3, 0.8, 1000).astype(int) + 1
 
@@ -303,6 +303,13 @@ def test_wrong_lengths_say_what_is_wrong(lengths: Any, error: type[Exception], s
     with pytest.raises(error, match=says) as caught:
         BucketSampler(plan, lengths, seed=0)
     assert str(caught.value).startswith("BucketSampler: ")
+
+
+def test_something_else_in_the_place_of_a_plan_is_refused_by_name() -> None:
+    with pytest.raises(
+        ArrayTypeError, match=r"^BucketSampler: plan is a ndarray, not a BucketPlan\. Give Buck"
+    ):
+        BucketSampler(LENGTHS, plan_of(LENGTHS), seed=0)  # type: ignore[arg-type]
 
 
 def test_a_plan_without_batch_sizes_or_with_no_sample_left_is_refused() -> None:
