@@ -1,5 +1,6 @@
 """`seqpar.BucketSampler`: batches of a bucket plan for every rank, in an order that needs no memory of what went before."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,10 @@ import numpy as np
 
 from seqpar.buckets.batch import FILLER, Batch
 from seqpar.buckets.lengths import is_histogram, on_host, whole
+from seqpar.buckets.options import count, fraction, one_of, places
 from seqpar.buckets.order import Groups, Order
 from seqpar.buckets.permutation import key_of
 from seqpar.buckets.remainders import Layout, lay_out
-from seqpar.buckets.sampler_options import fraction, integer, one_of
 from seqpar.buckets.sampler_state import State, fingerprint
 from seqpar.errors import ArrayTypeError, OptionError, SeqparError, ShapeError, renamed
 from seqpar.validation import flag
@@ -116,21 +117,8 @@ class BucketSampler:
         longest_first: bool = False,
     ) -> None:
         self.plan = plan
-        self.seed = integer(NAME, "seed", seed, 0)
-        self.world_size = integer(NAME, "world_size", world_size, 1)
-        self.rank = integer(NAME, "rank", rank, 0)
-        if self.rank >= self.world_size:
-            raise OptionError(
-                f"{NAME}: rank={rank} of world_size={world_size}. Ranks count from 0 to {self.world_size - 1}."
-            )
-        self.ranks_per_step = (
-            self.world_size if ranks_per_step is None else integer(NAME, "ranks_per_step", ranks_per_step, 1)
-        )
-        if self.ranks_per_step % self.world_size:
-            raise OptionError(
-                f"{NAME}: world_size={world_size} does not divide ranks_per_step={ranks_per_step}, so that ranks would have "
-                "unequal numbers of batches. Give a multiple of the world size."
-            )
+        self.seed = count(NAME, "seed", seed, least=0, most=math.inf)
+        self.rank, self.world_size, self.ranks_per_step = places(NAME, rank, world_size, ranks_per_step)
         shuffle = flag(NAME, "shuffle", shuffle)
         longest_first = flag(NAME, "longest_first", longest_first)
         randomness = fraction(NAME, "randomness", randomness)
@@ -193,7 +181,7 @@ class BucketSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; nothing, if it is the one where the sampler stands."""
-        epoch = integer(NAME + ".set_epoch", "epoch", epoch, 0)
+        epoch = count(NAME + ".set_epoch", "epoch", epoch, least=0)
         if epoch != self.epoch:
             self._stand(epoch, 0)
 
@@ -201,14 +189,14 @@ class BucketSampler:
         """All batches of this rank in an epoch, worked out when they are asked for; the sampler stays where it stands."""
         from seqpar.buckets.epoch_batches import EpochBatches
 
-        epoch = integer(NAME + ".batches", "epoch", epoch, 0)
+        epoch = count(NAME + ".batches", "epoch", epoch, least=0)
         return EpochBatches(partial(self._numbered, epoch), len(self))
 
     def metrics(self, epoch: int = 0) -> "SamplerMetrics":
         """What the batches of an epoch are like: padding, fillers, how mixed they are. Goes through all of its samples."""
         from seqpar.buckets.metrics import sampler_metrics
 
-        epoch = integer(NAME + ".metrics", "epoch", epoch, 0)
+        epoch = count(NAME + ".metrics", "epoch", epoch, least=0)
         return sampler_metrics(self._order, self.plan, self._capacity, self._lengths, epoch)
 
     def state_dict(self) -> dict[str, int]:
@@ -227,8 +215,8 @@ class BucketSampler:
 
     def state_at(self, epoch: int, batches: int) -> dict[str, int]:
         """The state in which this rank has done so many batches of an epoch."""
-        epoch = integer(NAME + ".state_at", "epoch", epoch, 0)
-        done = integer(NAME + ".state_at", "batches", batches, 0)
+        epoch = count(NAME + ".state_at", "epoch", epoch, least=0)
+        done = count(NAME + ".state_at", "batches", batches, least=0)
         if done > len(self):
             raise OptionError(f"{NAME}.state_at: batches={batches} of an epoch of {len(self)}. Give fewer.")
         return self._state(epoch, done * self.world_size)

@@ -14,9 +14,11 @@ Public faces are `seqpar.plan_buckets`, `seqpar.BucketSampler` and `seqpar.Bucke
                      memory: `memory_fitting`, `memory_model`, `memory_verification`, `host_memory`; both fit by `relative_fit`
                      and are printed by `cost_text` and `cost_progress`
     sampler          a `batch` from an `order` that is a `permutation` of groups, which `remainders` makes whole;
-                     `sampler_options`, `sampler_state`, `metrics`, and for loaders `epoch_batches`
+                     `sampler_state`, `metrics`, and for loaders `epoch_batches`
     arrays           sequences are `ragged`; `padding`, `packing` (rows by `best_fit`; `pack_choice` says whether), `samples` of a
                      data set in `columns` by `collate`; `loss`
     streams          one `stream_pass` reads ahead: `stream_plans` of what came, `stream_queues` of what waits, a `stream_batch`;
                      `stream_options`, `stream_samples`, `stream_state`, `stream_metrics`
+
+Checks of options that all of them make are in `options`.
 """

@@ -1,15 +1,13 @@
 """How many sequences of a length make a batch: a fixed number, a budget of steps, what fits in memory, or the least of those."""
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from seqpar.buckets.options import MOST, count
 from seqpar.errors import ArrayTypeError, OptionError
 
 Array = Any
-MOST = 2**62
-"""Whole numbers that are computed with are no larger: twice that is beyond 64 bits."""
 
 
 class Memory(Protocol):
@@ -87,26 +85,6 @@ def grouped(name: str, sizes: Array, ranks: int) -> Array:
             f"{name}: {ranks} batches of {int(sizes.max())} sequences are more than 2**62 sequences. Give smaller batches."
         )
     return sizes * ranks
-
-
-def count(name: str, what: str, given: Any, least: int = 1, most: float = MOST) -> int:
-    """A whole number of at least `least`, or an error."""
-    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)) or given < least:
-        raise OptionError(f"{name}: {what}={given!r} is not a whole number of at least {least}. Give one.")
-    if given > most:
-        raise OptionError(f"{name}: {what}={given} is more than 2**62. Give less.")
-    return int(given)
-
-
-def amount(name: str, what: str, given: Any) -> float:
-    """A finite number of zero or more, or an error."""
-    try:
-        value = float(given)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise OptionError(f"{name}: {what}={given!r} is not a finite number of zero or more. Give one.")
-    return value
 
 
 def _fit(memory: Memory, length: int) -> int:

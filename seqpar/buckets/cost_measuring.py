@@ -8,10 +8,10 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.cost_model import CostModel
 from seqpar.buckets.cost_progress import advancing
 from seqpar.buckets.cost_table import Size
+from seqpar.buckets.options import count
 from seqpar.buckets.user_step import UserStep, sizes_of
 from seqpar.errors import ArrayTypeError, MeasurementError, OptionError
 

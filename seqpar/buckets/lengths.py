@@ -113,7 +113,7 @@ def numbers(name: str, what: str, given: Any) -> Array:
         )
     if values.ndim != 1:
         raise ShapeError(
-            f"{name}: {what}.shape={values.shape} is not one list. Give one number per sequence."
+            f"{name}: {what}.shape={values.shape} is not one list. Give one number per sequence, as [len(x) for x in sequences]."
         )
     return whole(name, what, values)
 
@@ -150,8 +150,8 @@ def on_host(name: str, what: str, given: Any) -> Array:
         except Exception:
             kind = type(given).__name__
             raise ArrayTypeError(
-                f"{name}: {what} is a {kind} whose values cannot be read as whole numbers ({error}). "
-                "Give a list or an array of integers, one for each sequence, outside of jit, vmap or compile."
+                f"{name}: {what} is a {kind} whose values cannot be read as whole numbers ({error}). Give a list or an array of "
+                "integers, one for each sequence, as [len(x) for x in sequences] is, outside of jit, vmap or compile."
             ) from error
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import Batching, count
+from seqpar.buckets.batch_sizes import Batching
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import Histogram, histogram
+from seqpar.buckets.options import count
 from seqpar.errors import OptionError
 
 Array = Any

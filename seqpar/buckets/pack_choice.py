@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.best_fit import rows_needed
 from seqpar.buckets.lengths import histogram
+from seqpar.buckets.options import count
 from seqpar.buckets.prices import Cost, prices, read_cost
 from seqpar.errors import OptionError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
+from seqpar.buckets.options import count
 from seqpar.buckets.ragged import Ragged, ragged
 from seqpar.errors import ArrayTypeError, OptionError, ShapeError
 

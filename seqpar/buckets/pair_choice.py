@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.cuts import hull_cuts
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import histogram, summed
+from seqpar.buckets.options import count
 from seqpar.buckets.pair_lengths import Pairs
 from seqpar.buckets.pair_lines import Line, lines
 from seqpar.buckets.pair_plan import first_that_holds

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import amount, batching, count, grouped
+from seqpar.buckets.batch_sizes import batching, grouped
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import summed
+from seqpar.buckets.options import amount, count, fraction
 from seqpar.buckets.pair_choice import MOST, cheapest, search
 from seqpar.buckets.pair_lengths import Pairs, distinct, read_pairs, rounded
 from seqpar.buckets.pair_lines import lines
@@ -15,7 +16,6 @@ from seqpar.buckets.pair_prices import Pricing, pair_cost
 from seqpar.buckets.pair_rivals import equal_mass, priced
 from seqpar.buckets.prices import PADDING
 from seqpar.buckets.rivals import Rival
-from seqpar.buckets.sampler_options import fraction
 from seqpar.dispatch.options import Request
 from seqpar.errors import OptionError
 

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqpar.algorithms.whole_batches import whole_cost
-from seqpar.buckets.batch_sizes import Batching, amount, batching, count, grouped
+from seqpar.buckets.batch_sizes import Batching, batching, grouped
 from seqpar.buckets.cuts import Cuts, free_cuts, hull_cuts
 from seqpar.buckets.kernels import NAME, Search, problem
 from seqpar.buckets.lengths import Histogram, are_pairs, binned, histogram, padding, summed
+from seqpar.buckets.options import amount, count, fraction
 from seqpar.buckets.overflow import fitting, own_boundaries
 from seqpar.buckets.plan import BucketPlan
 from seqpar.buckets.prices import Cost, Groups, extrapolated, groups, prices, read_cost
 from seqpar.buckets.rivals import RIVALS, Rival
-from seqpar.buckets.sampler_options import fraction
 from seqpar.buckets.whole_batches import whole_cuts
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for

@@ -245,9 +245,9 @@ def test_sizes_come_in_many_ways(device: Device, sizes: Any) -> None:
         (([], [4]), "there is no length or no batch size"),
         (([64], []), "there is no length or no batch size"),
         (([],), "there is no length or no batch size"),
-        (([0], [4]), "lengths 0 is not a whole number above zero"),
-        (([64], [-1]), "batches -1 is not"),
-        (([64.0], [4]), "lengths 64.0 is not"),
+        (([0], [4]), "lengths=0 is not a whole number of at least 1"),
+        (([64], [-1]), "batches=-1 is not"),
+        (([64.0], [4]), "lengths=64.0 is not"),
         ((None, [4]), "lengths=None are no whole numbers"),
         (
             ([64, 256],),

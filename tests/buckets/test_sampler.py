@@ -266,11 +266,11 @@ def test_pairs_ride_only_where_both_lengths_fit(remainder: str, randomness: floa
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"seed": -1}, "seed=-1 is below 0"),
-        ({"seed": 1.5}, "seed=1.5 is no whole number"),
+        ({"seed": -1}, "seed=-1 is not a whole number of at least 0"),
+        ({"seed": 1.5}, "seed=1.5 is not a whole number"),
         ({"rank": 2, "world_size": 2}, "Ranks count from 0 to 1"),
-        ({"rank": -1}, "rank=-1 is below 0"),
-        ({"world_size": 0}, "world_size=0 is below 1"),
+        ({"rank": -1}, "rank=-1 is not a whole number of at least 0"),
+        ({"world_size": 0}, "world_size=0 is not a whole number of at least 1"),
         ({"world_size": 4, "ranks_per_step": 6}, "world_size=4 does not divide ranks_per_step=6"),
         ({"remainder": "fil"}, "Did you mean 'fill'"),
         ({"randomness": 1.5}, "randomness=1.5 is not a number from 0 to 1"),

@@ -190,8 +190,8 @@ def test_a_state_of_another_sampler_says_what_differs(
     ("change", "says"),
     [
         ({"step": 10**6}, "step=1000000 is beyond the end of an epoch of"),
-        ({"step": -1}, "step=-1 is below 0"),
-        ({"epoch": 0.5}, "epoch=0.5 is no whole number"),
+        ({"step": -1}, "step=-1 is not a whole number of at least 0"),
+        ({"epoch": 0.5}, "epoch=0.5 is not a whole number"),
         ({"extra": 1}, "not plan, seed, epoch, step"),
     ],
 )
