@@ -1,5 +1,6 @@
 """`seqpar.BucketSampler`: batches of a bucket plan for every rank, in an order that needs no memory of what went before."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,12 @@ import numpy as np
 
 from seqpar.buckets.batch import FILLER, Batch
 from seqpar.buckets.lengths import is_histogram, on_host, whole
+from seqpar.buckets.options import count, fraction, one_of, places
 from seqpar.buckets.order import Groups, Order
 from seqpar.buckets.permutation import key_of
 from seqpar.buckets.remainders import Layout, lay_out
-from seqpar.buckets.sampler_options import fraction, integer, one_of
 from seqpar.buckets.sampler_state import State, fingerprint
-from seqpar.errors import OptionError, SeqparError, ShapeError, renamed
+from seqpar.errors import ArrayTypeError, OptionError, SeqparError, ShapeError, renamed
 from seqpar.validation import flag
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class BucketSampler:
     Iterating gives `seqpar.Batch` after `Batch` (lists of indices into the data set) until the epoch ends. A *group* is what all
     ranks do for one step of the optimiser: `ranks_per_step` batches of one bucket. Where samples are missing in the last group
     of a bucket there stands the index -1, a filler: `plan.wrap(dataset)` and `plan.collate` turn it into a row of weight
-    zero. Never give batches with fillers to a data set that is not wrapped: Python reads its element -1, the last one.
+    zero. A data set that was not wrapped cannot be indexed by it, so that no sample is taken for one; ``batch.real`` has none.
 
     Parameters
     ----------
@@ -116,21 +117,8 @@ class BucketSampler:
         longest_first: bool = False,
     ) -> None:
         self.plan = plan
-        self.seed = integer(NAME, "seed", seed, 0)
-        self.world_size = integer(NAME, "world_size", world_size, 1)
-        self.rank = integer(NAME, "rank", rank, 0)
-        if self.rank >= self.world_size:
-            raise OptionError(
-                f"{NAME}: rank={rank} of world_size={world_size}. Ranks count from 0 to {self.world_size - 1}."
-            )
-        self.ranks_per_step = (
-            self.world_size if ranks_per_step is None else integer(NAME, "ranks_per_step", ranks_per_step, 1)
-        )
-        if self.ranks_per_step % self.world_size:
-            raise OptionError(
-                f"{NAME}: world_size={world_size} does not divide ranks_per_step={ranks_per_step}, so that ranks would have "
-                "unequal numbers of batches. Give a multiple of the world size."
-            )
+        self.seed = count(NAME, "seed", seed, least=0, most=math.inf)
+        self.rank, self.world_size, self.ranks_per_step = places(NAME, rank, world_size, ranks_per_step)
         shuffle = flag(NAME, "shuffle", shuffle)
         longest_first = flag(NAME, "longest_first", longest_first)
         randomness = fraction(NAME, "randomness", randomness)
@@ -138,6 +126,11 @@ class BucketSampler:
         if randomness and not shuffle:
             raise OptionError(
                 f"{NAME}: randomness={randomness} with shuffle=False. Leave one of them at its default."
+            )
+        if not hasattr(plan, "batch_sizes"):
+            raise ArrayTypeError(
+                f"{NAME}: plan is a {type(plan).__name__}, not a BucketPlan. Give BucketSampler(plan_buckets(lengths, ...), "
+                "lengths, seed=...)."
             )
         if plan.batch_sizes is None:
             raise OptionError(
@@ -188,21 +181,22 @@ class BucketSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; nothing, if it is the one where the sampler stands."""
-        if integer(NAME + ".set_epoch", "epoch", epoch, 0) != self.epoch:
+        epoch = count(NAME + ".set_epoch", "epoch", epoch, least=0)
+        if epoch != self.epoch:
             self._stand(epoch, 0)
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         """All batches of this rank in an epoch, worked out when they are asked for; the sampler stays where it stands."""
         from seqpar.buckets.epoch_batches import EpochBatches
 
-        epoch = integer(NAME + ".batches", "epoch", epoch, 0)
+        epoch = count(NAME + ".batches", "epoch", epoch, least=0)
         return EpochBatches(partial(self._numbered, epoch), len(self))
 
     def metrics(self, epoch: int = 0) -> "SamplerMetrics":
         """What the batches of an epoch are like: padding, fillers, how mixed they are. Goes through all of its samples."""
         from seqpar.buckets.metrics import sampler_metrics
 
-        epoch = integer(NAME + ".metrics", "epoch", epoch, 0)
+        epoch = count(NAME + ".metrics", "epoch", epoch, least=0)
         return sampler_metrics(self._order, self.plan, self._capacity, self._lengths, epoch)
 
     def state_dict(self) -> dict[str, int]:
@@ -221,8 +215,8 @@ class BucketSampler:
 
     def state_at(self, epoch: int, batches: int) -> dict[str, int]:
         """The state in which this rank has done so many batches of an epoch."""
-        epoch = integer(NAME + ".state_at", "epoch", epoch, 0)
-        done = integer(NAME + ".state_at", "batches", batches, 0)
+        epoch = count(NAME + ".state_at", "epoch", epoch, least=0)
+        done = count(NAME + ".state_at", "batches", batches, least=0)
         if done > len(self):
             raise OptionError(f"{NAME}.state_at: batches={batches} of an epoch of {len(self)}. Give fewer.")
         return self._state(epoch, done * self.world_size)
@@ -272,7 +266,7 @@ class BucketSampler:
             step=group,
             samples=end - start,
             tokens=tokens[i],
-            ranks=self.ranks_per_step,
+            ranks_per_step=self.ranks_per_step,
             world_size=self.world_size,
             last=given % self.ranks_per_step == 0,
             given=given,

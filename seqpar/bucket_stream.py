@@ -1,11 +1,12 @@
 """`seqpar.BucketStream`: batches of one shape from samples that come one by one, of lengths that nobody knows beforehand."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqpar.buckets.batch import FILLER, Batch
+from seqpar.buckets.options import count, one_of, places
 from seqpar.buckets.permutation import key_of
-from seqpar.buckets.sampler_options import integer, one_of
 from seqpar.buckets.stream_batch import StreamBatch, collate, collator
 from seqpar.buckets.stream_options import read_planning
 from seqpar.buckets.stream_pass import Pass, StreamGroup
@@ -133,20 +134,8 @@ class BucketStream:
         one_of(NAME, "remainder", remainder, ("fill", "promote"))
         one_of(NAME, "workers", workers, ("error", "share"))
         self.iterable = iterable
-        self.seed = integer(NAME, "seed", seed, 0)
-        self.world_size = integer(NAME, "world_size", world_size, 1)
-        self.rank = integer(NAME, "rank", rank, 0)
-        if self.rank >= self.world_size:
-            raise OptionError(
-                f"{NAME}: rank={rank} of world_size={world_size}. Ranks count from 0 to {self.world_size - 1}."
-            )
-        ranks = self.world_size if ranks_per_step is None else ranks_per_step
-        self.ranks_per_step = integer(NAME, "ranks_per_step", ranks, 1)
-        if self.ranks_per_step % self.world_size:
-            raise OptionError(
-                f"{NAME}: world_size={world_size} does not divide ranks_per_step={ranks_per_step}, so that ranks would have "
-                "unequal numbers of batches. Give a multiple of the world size."
-            )
+        self.seed = count(NAME, "seed", seed, least=0, most=math.inf)
+        self.rank, self.world_size, self.ranks_per_step = places(NAME, rank, world_size, ranks_per_step)
         self._planning = read_planning(
             plan, self.ranks_per_step, n_buckets=n_buckets, cost=cost, multiple_of=multiple_of, max_padding=max_padding,
             max_length=max_length, batch_size=batch_size, max_tokens=max_tokens, memory=memory,
@@ -162,9 +151,7 @@ class BucketStream:
         self._cut = cut_sequence if cut is None else cut
         self._workers = workers
         self._promote = remainder == "promote"
-        self._replan_every = integer(
-            NAME, "replan_every", buffer if replan_every is None else replan_every, 1
-        )
+        self._replan_every = count(NAME, "replan_every", buffer if replan_every is None else replan_every, 1)
         self._given = None if plan is None else self._planning.start(plan)
         key = None if self._given is None else self._given.key
         self._fingerprint = key_of(self._planning.facts, self._replan_every, remainder, key) >> 1
@@ -199,7 +186,8 @@ class BucketStream:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, whose order is another one; nothing, if it is the one where the stream stands."""
-        if integer(NAME + ".set_epoch", "epoch", epoch, 0) != self.epoch:
+        epoch = count(NAME + ".set_epoch", "epoch", epoch, least=0)
+        if epoch != self.epoch:
             self._leave(epoch)
 
     collate = staticmethod(collate)
@@ -318,7 +306,7 @@ class BucketStream:
             step=step,
             samples=len(group.members),
             tokens=group.tokens,
-            ranks=self.ranks_per_step,
+            ranks_per_step=self.ranks_per_step,
             world_size=self.world_size,
             last=self.step % self.ranks_per_step == 0,
             given=self.step,

@@ -48,8 +48,8 @@ def plan_buckets(
     lengths
         Number of steps of each sequence: a list or a 1-D integer array of any framework, read on the host; or a histogram, as a
         tuple `(lengths, counts)`. Or pairs (input, output), as an (N, 2) array: the result is then a `seqpar.PairPlan`, whose
-        boundaries are pairs, its search is a heuristic (`seqpar.buckets.pair_search`), `cost` is a function of (length_in,
-        length_out, batch), and budgets of steps are about both lengths together.
+        boundaries are pairs, its search is a heuristic (`seqpar.buckets.pair_choice`), whose `notes` say which buckets were
+        taken, `cost` is a function of (length_in, length_out, batch), and budgets of steps are about both lengths together.
     n_buckets
         How many buckets. None: with a `shape_price` the number that costs least, without one the smallest number whose
         padding is at most `max_padding`, 32 at most. Of pairs (Q1, Q2) as well: Q1 buckets of inputs with Q2 of outputs in each.

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import hypothesis
 import pytest
 
+import quick_xla
 from ladder import Rung, rungs
 
 # On a GPU, JAX would take most of the memory that PyTorch and CuPy are tested in too.
@@ -19,17 +20,16 @@ hypothesis.settings.load_profile("seqpar")
 if find_spec("jax") is not None:
     importlib.import_module("jax").config.update("jax_enable_x64", True)
 
-# Compiling is most of what JAX's tests take: XLA emits fused loops for the CPU the shorter way. It reads its flags once, when
-# `rungs` starts it, and processes that tests start have its defaults.
+# XLA reads its flags once, when `rungs` starts it; processes that tests start have its defaults.
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", ""))
+    patch.setenv("XLA_FLAGS", f"{quick_xla.LOOPS} {os.environ.get('XLA_FLAGS', '')}")
     on_gpu = any(rung.on_gpu for rung in rungs())
 
 if not on_gpu:
     # Triton's kernels run in its interpreter; it looks when a kernel is defined.
     os.environ.setdefault("TRITON_INTERPRET", "1")
     if find_spec("jax") is not None:
-        # For the same reason LLVM optimises nothing.
+        # LLVM optimises nothing.
         importlib.import_module("jax").config.update("jax_disable_most_optimizations", True)
 
 LADDER = [pytest.param(rung, marks=[pytest.mark.gpu] if rung.on_gpu else []) for rung in rungs()]

@@ -1,10 +1,10 @@
 """How many sequences of a length make a batch: a fixed number, a budget of steps, what fits in memory, or the least of those."""
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from seqpar.buckets.options import MOST, count
 from seqpar.errors import ArrayTypeError, OptionError
 
 Array = Any
@@ -34,7 +34,7 @@ class Batching(NamedTuple):
         if self.max_tokens is not None:
             rules.append(self.max_tokens // boundaries)
         if self.memory is not None:
-            rules.append(np.asarray([int(self.memory.batch_size(int(b))) for b in boundaries], np.int64))
+            rules.append(np.asarray([_fit(self.memory, int(b)) for b in boundaries], np.int64))
         if not rules:
             return None
         return np.minimum.reduce(rules) // self.multiple_of * self.multiple_of
@@ -78,19 +78,29 @@ def batching(name: str, batch_size: Any, max_tokens: Any, memory: Any, multiple_
     return Batching(batch_size, max_tokens, memory, multiple_of)
 
 
-def count(name: str, what: str, given: Any, least: int = 1) -> int:
-    """A whole number of at least `least`, or an error."""
-    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)) or given < least:
-        raise OptionError(f"{name}: {what}={given!r} is not a whole number of at least {least}. Give one.")
-    return int(given)
+def grouped(name: str, sizes: Array, ranks: int) -> Array:
+    """Sequences that all ranks take at once, for each size of a batch."""
+    if int(sizes.max()) * ranks > MOST:
+        raise OptionError(
+            f"{name}: {ranks} batches of {int(sizes.max())} sequences are more than 2**62 sequences. Give smaller batches."
+        )
+    return sizes * ranks
 
 
-def amount(name: str, what: str, given: Any) -> float:
-    """A finite number of zero or more, or an error."""
+def _fit(memory: Memory, length: int) -> int:
+    """What a model of memory says of a length, 0 or more."""
     try:
-        value = float(given)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise OptionError(f"{name}: {what}={given!r} is not a finite number of zero or more. Give one.")
-    return value
+        found: Any = memory.batch_size(length)
+    except Exception as error:
+        error.add_note(f"in memory.batch_size({length})")
+        raise
+    try:
+        size = int(found)
+    except (TypeError, ValueError, OverflowError):
+        size = MOST + 1
+    if size > MOST:
+        raise OptionError(
+            f"memory.batch_size({length}) is {found!r}, and has to be a whole number of sequences, at most 2**62. Return one, "
+            "0 where none fits."
+        )
+    return max(size, 0)

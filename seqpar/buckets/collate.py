@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from seqpar.buckets.plan import BucketPlan
 
 NAME = "BucketPlan.collate"
+UNFETCHED = "fetch them through plan.wrap(dataset), by the batches of a seqpar.BucketSampler"
+OTHER_LENGTHS = "The batch was made for other lengths: give the sampler that of each sample, in their order."
 
 
 class Collated(NamedTuple):
@@ -84,7 +86,8 @@ class Collator:
         found = [part.ragged() if part.side is not None else None for part in parts]
         first = [_agreeing(parts, found, side) for side in range(sides)]
         boundaries, rows = self._shape(first, samples.batch)
-        held = [self._held(given, boundaries[side], side) for side, given in enumerate(first)]
+        told = "" if samples.batch is None else OTHER_LENGTHS
+        held = [self._held(given, boundaries[side], side, told) for side, given in enumerate(first)]
 
         leaves: list[Any] = []
         for part, given in zip(parts, found, strict=True):
@@ -92,7 +95,7 @@ class Collator:
                 leaves.append(part.whole(rows, first[0]))
             else:
                 boundary = boundaries[part.side]
-                leaves.append(self._held(given, boundary, part.side).padded(boundary, rows, part.value))
+                leaves.append(self._held(given, boundary, part.side, told).padded(boundary, rows, part.value))
         masks = tuple([given.mask(boundary, rows) for given, boundary in zip(held, boundaries, strict=True)])
         return Collated(
             structure.tree_of(leaves),
@@ -111,16 +114,18 @@ class Collator:
                 "through plan.wrap(dataset), by the batches of a seqpar.BucketSampler."
             )
         steps = boundary_of(first[0], self.plan, None)
-        return (steps,), rows_of(first[0], self.plan, steps, None)
+        return (steps,), rows_of(first[0], self.plan, steps, None, UNFETCHED)
 
-    def _held(self, given: Ragged, boundary: int, side: int) -> Ragged:
+    def _held(self, given: Ragged, boundary: int, side: int, way_out: str) -> Ragged:
         plan: Any = self.plan
         cuts = plan.on_overflow == "truncate"
         if not isinstance(plan.boundaries[0], tuple):
-            return held(given, boundary, plan.boundaries[-1], plan.limit if cuts else None)
+            return held(given, boundary, plan.boundaries[-1], plan.limit if cuts else None, way_out)
         # Each side is cut to its own limit, in whichever bucket the other one puts the pair.
         limit = plan.limit[side]
-        return held(given.cut(limit) if cuts and max(given.lengths) > limit else given, boundary, None, None)
+        return held(
+            given.cut(limit) if cuts and max(given.lengths) > limit else given, boundary, None, None, way_out
+        )
 
     def _weight(self, batch: Batch | None) -> float:
         if self.normalise is None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.ragged import Ragged, fits, ragged, working_dtype
+from seqpar.buckets.ragged import Ragged, fits, integer_range, ragged, working_dtype
 from seqpar.buckets.samples import Samples
 from seqpar.dispatch.frameworks import binding_for
-from seqpar.errors import ArrayTypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 from seqpar.trees import Structure, StructureError, flatten
 
 NAME = "BucketPlan.collate"
@@ -68,22 +68,41 @@ class Column:
                 raise ArrayTypeError(
                     f"{NAME}: samples[{i}]{self.path} is {x!r} where others are numbers. Give numbers in all samples."
                 )
-        known = np.asarray(given if given else [self.like])
+        shown = given or [self.like]
+        known = np.asarray(shown)
         dtype = known.dtype
-        if not any(isinstance(x, np.generic) for x in given or [self.like]) and dtype.kind in "fc":
+        rounded = dtype.kind == "f" and all(isinstance(x, (int, np.integer)) for x in shown)
+        if rounded or dtype.kind not in "biufc":
+            raise DtypeError(
+                f"{NAME}: samples[...]{self.path} are {shown!r}, for which no dtype of numbers is exact. "
+                "Give floats, or integers below 2**63."
+            )
+        if not any(isinstance(x, np.generic) for x in shown) and dtype.kind in "fc":
             working = working_dtype(like.binding.dtype_name(like.like.dtype))
             dtype = np.dtype(working if dtype.kind == "f" else f"complex{int(working[5:]) * 2}")
         fits(NAME, self.value, dtype.name, f"samples[0]{self.path}")
         found = np.full(rows, self.value, dtype)
         if given:
             found[[i for i, x in enumerate(self.values) if x is not None]] = known
-        return like.array(found)
+        made = like.array(found)
+        name = like.binding.dtype_name(made.dtype)
+        # JAX has integers of 32 bits unless told otherwise, and cuts off what is above them.
+        if name != dtype.name and dtype.kind in "iu":
+            low, high = integer_range(name)
+            beyond = next((int(x) for x in found if not low <= x <= high), None)
+            if beyond is not None:
+                raise DtypeError(
+                    f"{NAME}: samples[...]{self.path} has {beyond}, and integers of {like.binding.framework} are {name} here. "
+                    "Give smaller numbers, floats, or sequences in NumPy."
+                )
+        return made
 
 
 def columns(samples: Samples, sequence: Any, value: Any, sides: int) -> tuple[list[Column], Structure]:
     """The parts of the samples in the order of their tree, and the tree."""
     trees = [None if sample is None else _with_arrays(sample) for sample in samples]
-    template = next((tree for tree in trees if tree is not None), None)
+    real = [tree for tree in trees if tree is not None]
+    template = next((tree for tree in real if not _has_empty(tree)), real[0] if real else None)
     if template is None:
         template = _with_arrays(samples.template)
     if template is None:
@@ -96,7 +115,7 @@ def columns(samples: Samples, sequence: Any, value: Any, sides: int) -> tuple[li
     rows: list[list[Any] | None] = []
     for i, tree in enumerate(trees):
         try:
-            rows.append(None if tree is None else structure.leaves_of(tree))
+            rows.append(None if tree is None else _leaves(structure, tree, template))
         except StructureError as error:
             raise ShapeError(
                 f"{NAME}: samples[{i}]{error.path}: {error}. Give samples of one structure."
@@ -147,6 +166,11 @@ def _sides(paths: Sequence[str], likes: Sequence[Any], told: Sequence[Any], side
             f"BucketPlan.collate: {unnamed} parts of a sample have steps, and the plan has pairs of lengths. Say which have "
             'which: plan.collator(sequence=...) with "input", "output" or False for each.'
         )
+    if not likes:
+        raise ShapeError(
+            f"{NAME}: there is nothing in the samples but empty lists, which do not say of what dtype their steps are. "
+            "Give arrays."
+        )
     if missing := set(range(sides)) - set(roles):
         raise ShapeError(
             f"{NAME}: no part of a sample has steps{f' of the {SIDES[missing.pop()]}' if sides > 1 else ''}; there are "
@@ -192,13 +216,48 @@ def _with_arrays(sample: Any) -> Any:
         if sample and (
             _is_number(sample[0]) or (type(sample[0]) is list and sample[0] and _is_number(sample[0][0]))
         ):
-            return np.asarray(sample)
+            return _array(sample)
         return [_with_arrays(x) for x in sample]
     if kind is dict:
         return {key: _with_arrays(x) for key, x in sample.items()}
     if kind is tuple:
         return tuple([_with_arrays(x) for x in sample])
     return sample
+
+
+def _has_empty(tree: Any) -> bool:
+    """Is there an empty list in it, which may stand for no list of numbers or for no steps?"""
+    parts = tree.values() if type(tree) is dict else tree if type(tree) in (list, tuple) else ()
+    return (type(tree) is list and not tree) or any(map(_has_empty, parts))
+
+
+def _leaves(structure: Structure, tree: Any, template: Any) -> list[Any]:
+    try:
+        return structure.leaves_of(tree)
+    except StructureError:
+        return structure.leaves_of(_with_no_steps(tree, template))
+
+
+def _with_no_steps(tree: Any, template: Any) -> Any:
+    """The tree with arrays of no steps for empty lists, where the template has arrays."""
+    kind = type(tree)
+    if kind is list and not tree and isinstance(template, np.ndarray):
+        return template[:0]
+    if kind is not type(template) or kind not in (list, tuple, dict) or len(tree) != len(template):
+        return tree
+    if kind is dict:
+        return {key: _with_no_steps(x, template.get(key)) for key, x in tree.items()}
+    return kind(map(_with_no_steps, tree, template))
+
+
+def _array(numbers: list[Any]) -> Any:
+    try:
+        return np.asarray(numbers)
+    except ValueError:
+        raise ShapeError(
+            f"{NAME}: a list in a sample has lists of different lengths in it, so that it is no array. Pad them to one "
+            "length, or give a part for each."
+        ) from None
 
 
 def _is_number(x: Any) -> bool:

@@ -8,12 +8,12 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.cost_model import CostModel
 from seqpar.buckets.cost_progress import advancing
 from seqpar.buckets.cost_table import Size
+from seqpar.buckets.options import count
 from seqpar.buckets.user_step import UserStep, sizes_of
-from seqpar.errors import MeasurementError, OptionError
+from seqpar.errors import ArrayTypeError, MeasurementError, OptionError
 
 STEADY = 0.9
 """A call that takes at least this part of the one before is no longer warming up."""
@@ -88,6 +88,8 @@ def measure_cost(
     sizes = sizes_of(name, lengths, batches)
     count(name, "repeats", repeats)
     count(name, "warmup", warmup, least=0)
+    if not callable(clock):
+        raise ArrayTypeError(f"{name}: clock={clock!r} is not a function. Give one that returns seconds.")
     if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
         raise OptionError(f"{name}: seconds={seconds!r} is not a number above zero. Give one, or None.")
     with advancing(name, progress, len(sizes) * (repeats + 1)) as advance:

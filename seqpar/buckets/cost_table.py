@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from seqpar.buckets.cost_text import seconds_text, table_text
+from seqpar.buckets.options import count
 from seqpar.errors import ArrayTypeError, OptionError, ShapeError
 
 Array = Any
@@ -61,7 +62,7 @@ class CostTable:
         for name in ("lengths", "batches"):
             given = tuple(getattr(self, name))
             for n in given:
-                whole("CostTable", name, n)
+                count("CostTable", name, n)
             if not given or any(m <= n for n, m in zip(given, given[1:], strict=False)):
                 raise OptionError(f"CostTable: {name}={given} do not rise. Give each once, in order.")
             set_(self, name, tuple(int(n) for n in given))
@@ -157,16 +158,9 @@ def times_of(name: str, times: Any) -> dict[Size, float]:
     for size, time in times.items():
         if not (isinstance(size, tuple) and len(size) == 2):
             raise OptionError(f"{name}: the key {size!r} is not a pair. Give {{(length, batch): time}}.")
-        length, batch = whole(name, "length", size[0]), whole(name, "batch", size[1])
+        length, batch = count(name, "length", size[0]), count(name, "batch", size[1])
         found[length, batch] = duration(name, (length, batch), time)
     return found
-
-
-def whole(name: str, what: str, given: Any) -> int:
-    """A length or a batch size: a whole number above zero."""
-    if isinstance(given, (bool, np.bool_)) or not hasattr(given, "__index__") or given.__index__() < 1:
-        raise OptionError(f"{name}: {what} {given!r} is not a whole number above zero. Give one that is.")
-    return int(given.__index__())
 
 
 def duration(name: str, size: Size, time: Any) -> float:

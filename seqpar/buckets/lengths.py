@@ -35,6 +35,10 @@ def histogram(name: str, lengths: Any) -> Histogram:
             raise ShapeError(
                 f"{name}: the histogram has {given.size} lengths and {counts.size} counts. Give a count for each length."
             )
+        if float(counts.sum(dtype=np.float64)) >= 2.0**62:
+            raise OptionError(
+                f"{name}: counts are 2**62 sequences or more. Give counts in larger units: only their proportions matter."
+            )
         if given.size and int(counts.max()) == 0:
             raise OptionError(f"{name}: all {counts.size} counts are zero. Give at least one sequence.")
     else:
@@ -72,7 +76,9 @@ def binned(given: Histogram, bins: int = 100) -> tuple[tuple[int, int], ...]:
     """Up to which length how many sequences, in at most so many bins: of equal ratio where lengths differ much, else equal."""
     first, last = max(1, int(given.lengths[0])), int(given.lengths[-1])
     space = np.geomspace if last > 8 * first else np.linspace
-    ends = np.unique(np.minimum(np.ceil(space(first, last, bins)).astype(np.int64), last))
+    ends = np.minimum(np.ceil(space(first, last, bins)).astype(np.int64), last)
+    ends[-1] = last  # which a float may not hold exactly
+    ends = np.unique(ends)
     counts = np.zeros(ends.size, np.int64)
     np.add.at(counts, np.searchsorted(ends, given.lengths), given.counts)
     return tuple(zip(ends.tolist(), counts.tolist(), strict=True))
@@ -83,7 +89,7 @@ def is_histogram(lengths: Any) -> bool:
     return (
         isinstance(lengths, tuple)
         and len(lengths) == 2
-        and all(np.ndim(x) > 0 or hasattr(x, "shape") for x in lengths)
+        and all(np.ndim(x) > 0 or getattr(x, "shape", ()) != () for x in lengths)
     )
 
 
@@ -99,9 +105,15 @@ def are_pairs(lengths: Any) -> bool:
 def numbers(name: str, what: str, given: Any) -> Array:
     """Whole numbers of zero or more as a 1-D NumPy array of int64."""
     values = on_host(name, what, given)
+    if values.ndim == 0:
+        # A number or a string; or a generator, a set, a dictionary, none of which NumPy looks into.
+        raise ShapeError(
+            f"{name}: {what} of type {type(given).__name__} is not one list. Give a list or an array with one number per "
+            "sequence, or a histogram as a tuple (lengths, counts)."
+        )
     if values.ndim != 1:
         raise ShapeError(
-            f"{name}: {what}.shape={values.shape} is not one list. Give one number per sequence."
+            f"{name}: {what}.shape={values.shape} is not one list. Give one number per sequence, as [len(x) for x in sequences]."
         )
     return whole(name, what, values)
 
@@ -110,7 +122,8 @@ def whole(name: str, what: str, values: Array) -> Array:
     """The same for an array of any rank that is on the host."""
     if values.size == 0:
         return values.astype(np.int64)
-    if values.dtype.kind not in "iu":
+    exact = values.dtype == object and all(type(x) is int or isinstance(x, np.integer) for x in values.flat)
+    if values.dtype.kind not in "iu" and not exact:
         bad = _first_fraction(values)
         raise DtypeError(
             f"{name}: {what} {'contains ' + bad if bad else f'has dtype {values.dtype}'}, which is no whole number of steps. "
@@ -125,6 +138,10 @@ def whole(name: str, what: str, values: Array) -> Array:
 
 def on_host(name: str, what: str, given: Any) -> Array:
     """The values as a NumPy array, from wherever they are."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise ArrayTypeError(
+            f"{name}: {what} has masked entries, and each sequence has a length. Give {what}.compressed(), or fill them."
+        )
     try:
         return np.asarray(given)
     except Exception as error:  # arrays on a device refuse, each with an error of its own, and offer a list
@@ -133,8 +150,8 @@ def on_host(name: str, what: str, given: Any) -> Array:
         except Exception:
             kind = type(given).__name__
             raise ArrayTypeError(
-                f"{name}: {what} is a {kind} whose values cannot be read as whole numbers ({error}). "
-                "Give a list or an array of integers, outside of jit, vmap or compile."
+                f"{name}: {what} is a {kind} whose values cannot be read as whole numbers ({error}). Give a list or an array of "
+                "integers, one for each sequence, as [len(x) for x in sequences] is, outside of jit, vmap or compile."
             ) from error
 
 

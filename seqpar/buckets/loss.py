@@ -3,6 +3,8 @@
 import math
 from typing import Any, Literal
 
+import numpy as np
+
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.dispatch.problem import Array
@@ -18,7 +20,7 @@ def normalised_loss(
     mask: Array | None = None,
     *,
     total: Any,
-    ranks: Any = 1,
+    world_size: Any = 1,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Array:
     """Sum the losses that count, and divide by how many there are on all ranks together.
@@ -34,17 +36,17 @@ def normalised_loss(
     total
         What the sum is divided by: samples or steps of all ranks together, which every `Batch` of a plan knows
         (``batch.samples``, ``batch.tokens``), so that nothing has to be sent. A number, or an array without axes.
-    ranks
-        How many gradients are averaged into one afterwards: the world size of `DistributedDataParallel`, times the batches of
-        a rank whose gradients are averaged too.
+    world_size
+        How many gradients are averaged into one afterwards: the processes of `DistributedDataParallel` (``batch.world_size``),
+        each of which adds up those of its own batches.
     reduction
         ``"mean"`` if the gradients are averaged over the ranks afterwards, as `DistributedDataParallel` and ``jax.lax.pmean``
         do; ``"sum"`` if they are added, as ``jax.lax.psum`` does.
 
     Returns
     -------
-    An array without axes: ``sum(losses * weights where mask) * ranks / total`` for ``"mean"``, the same without ``ranks`` for
-    ``"sum"``. Half types are added up, and returned, in float32.
+    An array without axes: ``sum(losses * weights where mask) * world_size / total`` for ``"mean"``, the same without
+    ``world_size`` for ``"sum"``. Half types are added up, and returned, in float32.
 
     Notes
     -----
@@ -57,8 +59,8 @@ def normalised_loss(
     Two ranks, with two samples and one; the mean of their gradients is that of the mean over three samples.
 
     >>> import numpy as np, seqpar
-    >>> a = seqpar.normalised_loss(np.array([1.0, 2.0]), total=3, ranks=2)
-    >>> b = seqpar.normalised_loss(np.array([6.0, np.nan]), np.array([1.0, 0.0]), total=3, ranks=2)
+    >>> a = seqpar.normalised_loss(np.array([1.0, 2.0]), total=3, world_size=2)
+    >>> b = seqpar.normalised_loss(np.array([6.0, np.nan]), np.array([1.0, 0.0]), total=3, world_size=2)
     >>> float((a + b) / 2)
     3.0
     """
@@ -82,8 +84,8 @@ def normalised_loss(
     if weights is not None:
         counts = _behind(xp, weights != 0, losses)
         losses = xp.where(counts, losses, nothing) * _behind(xp, binding.cast(weights, dtype), losses)
-    scale = _factor(ranks, "ranks") if reduction == "mean" else 1
-    return xp.sum(losses) * scale / _factor(total, "total")
+    scale = _factor(binding, world_size, "world_size", dtype) if reduction == "mean" else 1
+    return xp.sum(losses) * scale / _factor(binding, total, "total", dtype)
 
 
 def _check(binding: Binding, losses: Array, name: str, x: Array | None) -> None:
@@ -98,6 +100,8 @@ def _check(binding: Binding, losses: Array, name: str, x: Array | None) -> None:
         raise DtypeError(
             f"{NAME}: mask.dtype={x.dtype} is not boolean. Give mask != 0, or numbers as weights."
         )
+    if name == "weights" and binding.dtype_name(x.dtype).startswith("complex"):
+        raise DtypeError(f"{NAME}: weights.dtype={x.dtype} is not real. Give real weights.")
     if x.ndim > losses.ndim or tuple(x.shape) != tuple(losses.shape[: x.ndim]):
         raise ShapeError(
             f"{NAME}: {name}.shape={tuple(x.shape)} is not how losses.shape={tuple(losses.shape)} begins. Give one loss for "
@@ -110,14 +114,25 @@ def _behind(xp: Any, x: Array, losses: Array) -> Array:
     return xp.reshape(x, (*x.shape, *[1] * (losses.ndim - x.ndim)))
 
 
-def _factor(x: Any, name: str) -> Any:
+def _factor(binding: Binding, x: Any, name: str, dtype: str) -> Any:
+    """A number, checked as far as it is known now. Of 64 bits, as NumPy's own ones are, it would widen the losses."""
     if hasattr(x, "shape"):
         if tuple(x.shape) != ():
             raise ShapeError(
                 f"{NAME}: {name}.shape={tuple(x.shape)} is not one number. Give the number of all ranks."
             )
-        return x
-    number = float(x)
+        if not isinstance(x, (np.generic, np.ndarray)):
+            if binding_for(type(x)) is not binding:
+                raise ArrayTypeError(
+                    f"{NAME}: losses is an array of {binding.framework} and {name} of {binding_for(type(x)).framework}. "
+                    "Give a number, or an array of the same framework."
+                )
+            return binding.cast(x, dtype)
+        x = x.item()
+    try:
+        number = float(x)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if not (number > 0 and math.isfinite(number)):
         raise OptionError(
             f"{NAME}: {name}={x!r} is not a positive number. Give how many there are on all ranks together."

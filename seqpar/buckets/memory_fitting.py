@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.cost_progress import advancing
 from seqpar.buckets.cost_table import Size
 from seqpar.buckets.host_memory import HostMemory
 from seqpar.buckets.memory_model import MemoryModel
+from seqpar.buckets.options import count
 from seqpar.buckets.user_step import UserStep, arrays_of, sizes_of
 from seqpar.dispatch.device_memory import DeviceMemory
 from seqpar.dispatch.frameworks import binding_for, loaded_bindings

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqpar.buckets.cost_model import BAD
-from seqpar.buckets.cost_table import Size, reading, times_of, whole
+from seqpar.buckets.cost_table import Size, reading, times_of
 from seqpar.buckets.cost_text import bytes_text, table_text
+from seqpar.buckets.options import count
 from seqpar.buckets.relative_fit import relative_fit, unseen
 from seqpar.errors import MeasurementError, OptionError
 
@@ -80,7 +81,7 @@ class MemoryModel:
             raise OptionError(
                 f"MemoryModel: {len(self.sizes)} sizes and {len(self.peaks)} peaks were given. Give as many of each."
             )
-        whole("MemoryModel", "limit", self.limit)
+        count("MemoryModel", "limit", self.limit)
         if not (isinstance(self.fraction, (int, float)) and 0 < self.fraction <= 1):
             raise OptionError(
                 f"MemoryModel: fraction={self.fraction!r} is not above 0 and at most 1. Give for instance 0.9."
@@ -120,7 +121,7 @@ class MemoryModel:
             tuple(int(x) for x in found.values()),
             limit,
             fraction,
-            tuple((whole(name, "length", n), whole(name, "batch", b)) for n, b in failed),
+            tuple((count(name, "length", n), count(name, "batch", b)) for n, b in failed),
         )
         least = min((int(BELOW * model(*size)) for size in model.failed), default=limit)
         more = [*unseen("memory", [TERMS[i] for i in out if i < 3]), *_judged(model)]

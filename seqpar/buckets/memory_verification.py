@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.cost_progress import advancing
+from seqpar.buckets.options import count
 from seqpar.buckets.prices import prices
 from seqpar.buckets.user_step import UserStep
 from seqpar.errors import MeasurementError, OptionError

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import Batching, count
+from seqpar.buckets.batch_sizes import Batching
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import Histogram, histogram
+from seqpar.buckets.options import count
 from seqpar.errors import OptionError
 
 Array = Any
@@ -15,8 +16,10 @@ Array = Any
 def own_boundaries(boundaries: Any, number: int | None, step: int) -> Array:
     if np.ndim(boundaries) != 1:
         raise OptionError(f"{NAME}: boundaries={boundaries!r} is not a list of lengths. Give one.")
-    given = [count(NAME, "each of boundaries", b) for b in boundaries]
-    if not given or any(b >= c for b, c in zip(given, given[1:], strict=False)):
+    if len(boundaries) == 0:
+        raise OptionError(f"{NAME}: boundaries={boundaries!r} has no length. Give at least one.")
+    given = [count(NAME, f"boundaries[{i}]", b) for i, b in enumerate(boundaries)]
+    if any(b >= c for b, c in zip(given, given[1:], strict=False)):
         raise OptionError(
             f"{NAME}: boundaries={boundaries!r} do not rise. Give each length once, the longest last."
         )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.best_fit import rows_needed
 from seqpar.buckets.lengths import histogram
+from seqpar.buckets.options import count
 from seqpar.buckets.prices import Cost, prices, read_cost
 from seqpar.errors import OptionError
 
@@ -166,6 +166,11 @@ def _lengths(plan: "BucketPlan", lengths: Any) -> tuple[list[int], list[int]]:
         plan.bucket_of(given.lengths)  # which says what is wrong with them
     cut = np.minimum(given.lengths, plan.limit) if plan.on_overflow == "truncate" else given.lengths[kept]
     counts = given.counts if plan.on_overflow == "truncate" else given.counts[kept]
+    if int(counts.sum()) != plan.samples:
+        raise OptionError(
+            f"{NAME}: lengths has {int(counts.sum())} sequences that the plan serves, and it was made for {plan.samples}. Give "
+            "the lengths that it was made for, or plan with these."
+        )
     return cut.tolist(), counts.tolist()
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
 from seqpar.buckets.best_fit import best_fit
+from seqpar.buckets.options import count
 from seqpar.buckets.ragged import Ragged, fits, ragged
 from seqpar.dispatch.frameworks import binding_for
 from seqpar.errors import ArrayTypeError, OptionError, ShapeError

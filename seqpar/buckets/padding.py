@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import count
+from seqpar.buckets.options import count
 from seqpar.buckets.ragged import Ragged, ragged
-from seqpar.errors import OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     from seqpar.buckets.plan import BucketPlan
@@ -107,6 +107,10 @@ def boundary_of(given: Ragged, plan: "BucketPlan | None", boundary: int | None) 
     longest = max(given.lengths)
     if plan is None:
         return longest
+    if not hasattr(plan, "boundaries"):
+        raise ArrayTypeError(
+            f"{given.operation}: plan is a {type(plan).__name__}, not a BucketPlan. Give one, or boundary= and batch_size=."
+        )
     if not isinstance(plan.boundaries[0], int):
         raise OptionError(
             f"{given.operation}: plan has pairs of lengths as boundaries. Give boundary= for one side of the pairs, or use "
@@ -115,22 +119,24 @@ def boundary_of(given: Ragged, plan: "BucketPlan | None", boundary: int | None) 
     return plan.boundaries[min(bisect_left(plan.boundaries, longest), len(plan.boundaries) - 1)]
 
 
-def rows_of(given: Ragged, plan: "BucketPlan | None", boundary: int, batch_size: int | None) -> int:
+def rows_of(
+    given: Ragged, plan: "BucketPlan | None", boundary: int, batch_size: int | None, way_out: str = ""
+) -> int:
     """Rows of the batch, fillers included."""
-    number, source = len(given.sequences), "batch_size"
+    number, most = len(given.sequences), f"batch_size={batch_size}"
     if batch_size is None:
         if plan is None or plan.batch_sizes is None or boundary not in plan.boundaries:
             return number
         batch_size = plan.batch_sizes[plan.boundaries.index(boundary)]
-        source = f"the plan's batch size for the boundary {boundary}"
+        most = f"the {batch_size} that the plan's batches of boundary {boundary} have"
     if number > batch_size:
         raise ShapeError(
-            f"{given.operation}: {number} {given.name} are more than {source}={batch_size}. Give fewer, or batch_size={number}."
+            f"{given.operation}: {number} {given.name} are more than {most}. Give fewer, or {way_out or f'batch_size={number}'}."
         )
     return batch_size
 
 
-def held(given: Ragged, boundary: int, last: int | None, limit: int | None) -> Ragged:
+def held(given: Ragged, boundary: int, last: int | None, limit: int | None, way_out: str = "") -> Ragged:
     """The sequences, cut to the limit of a plan that cuts; an error where one is longer than the boundary."""
     longest = max(given.lengths)
     # What a plan cuts, it cuts in its last bucket: a shorter boundary would lose steps that it keeps.
@@ -139,9 +145,9 @@ def held(given: Ragged, boundary: int, last: int | None, limit: int | None) -> R
     if longest <= boundary:
         return given
     i = given.lengths.index(longest)
-    if boundary == last:
+    if not way_out and boundary == last:
         way_out = f'Plan with all lengths, with on_overflow="truncate" to cut what is longer than {boundary}, or leave it out.'
-    else:
+    elif not way_out:
         way_out = f"Give boundary={longest} or more, or cut it first."
     raise ShapeError(
         f"{given.operation}: {given.place(i)} has {longest} steps, more than the boundary {boundary}. {way_out}"

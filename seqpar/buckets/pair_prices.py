@@ -6,7 +6,7 @@ import numpy as np
 
 from seqpar.buckets.batch_sizes import Batching
 from seqpar.buckets.kernels import NAME
-from seqpar.buckets.prices import PADDING
+from seqpar.buckets.prices import PADDING, cost_of
 from seqpar.errors import ArrayTypeError, OptionError
 
 Array = Any
@@ -31,7 +31,7 @@ class Pricing(NamedTuple):
             assert sizes is not None
             for k in np.flatnonzero(sizes):
                 first, second, batch = int(boundaries[k, 0]), int(boundaries[k, 1]), int(sizes[k])
-                time = float(self.cost(first, second, batch))
+                time = cost_of(NAME, self.cost, length_in=first, length_out=second, batch=batch)
                 if not (np.isfinite(time) and time >= 0):
                     raise OptionError(
                         f"{NAME}: cost(length_in={first}, length_out={second}, batch={batch}) is {time}. A cost is a finite "

@@ -4,24 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from seqpar.buckets.batch_sizes import amount, batching, count
-from seqpar.buckets.cuts import hull_cuts
+from seqpar.buckets.batch_sizes import batching, grouped
 from seqpar.buckets.kernels import NAME
-from seqpar.buckets.lengths import histogram, summed
+from seqpar.buckets.lengths import summed
+from seqpar.buckets.options import amount, count, fraction
+from seqpar.buckets.pair_choice import MOST, cheapest, search
 from seqpar.buckets.pair_lengths import Pairs, distinct, read_pairs, rounded
+from seqpar.buckets.pair_lines import lines
 from seqpar.buckets.pair_plan import PairPlan, first_that_holds, pairs
 from seqpar.buckets.pair_prices import Pricing, pair_cost
-from seqpar.buckets.pair_rivals import equal_mass, one_dimension
-from seqpar.buckets.pair_search import FIRST, SECOND, Grid, fixed_split, free_split
-from seqpar.buckets.prices import PADDING, groups
+from seqpar.buckets.pair_rivals import equal_mass, priced
+from seqpar.buckets.prices import PADDING
 from seqpar.buckets.rivals import Rival
 from seqpar.dispatch.options import Request
 from seqpar.errors import OptionError
 
 Array = Any
-MOST = 32
-"""The most buckets of a free choice, as for single lengths."""
-HEURISTIC = "pairs: the best buckets of inputs with buckets of outputs in each, on a grid of {} x {}; others can be better"
 
 
 def plan_pairs(
@@ -46,16 +44,29 @@ def plan_pairs(
     price = amount(NAME, "shape_price", shape_price)
     notes = list(facts.pop("notes", ()))
     curve: Array = np.zeros(0)
+    asked = n_buckets if isinstance(n_buckets, tuple) else None
+    rivals: dict[str, Rival | None] = {}
     if own is not None:
+        if n_buckets is not None and (asked or count(NAME, "n_buckets", n_buckets) != len(own)):
+            raise OptionError(
+                f"{NAME}: n_buckets={n_buckets} and {len(own)} boundaries were given. Leave one of them out."
+            )
         chosen, method = own, "given"
     else:
         most = count(NAME, "max_buckets", max_buckets) if max_buckets is not None else MOST
-        chosen, curve, more, method = _search(
-            given, pricing, n_buckets, price, amount(NAME, "max_padding", max_padding), most, request
+        found = search(
+            given, pricing, n_buckets, price, fraction(NAME, "max_padding", max_padding), most, request
         )
-        notes += more
-    asked = n_buckets if isinstance(n_buckets, tuple) else None
-    return _plan(given, chosen, pricing, price, curve + price * np.arange(1, curve.size + 1), asked, request, {
+        chosen, curve, method = found.boundaries, found.curve, found.method
+        notes += found.notes
+        rivals = {} if found.grid is None else {"grid": found.grid}
+    number = len(chosen)
+    along = lines(given.padded, given.counts, number, request)
+    rivals["one_dimension"] = cheapest(given, [line.boundaries(number) for line in along], pricing, price)
+    equal = equal_mass(given.padded, given.counts, asked or (-(-number // 2), 2))
+    rivals["equal_mass"] = priced(given, equal, pricing, price)
+    curve = curve + price * np.arange(1, curve.size + 1)
+    return _plan(given, chosen, pricing, price, curve, {name: rival for name, rival in rivals.items() if rival}, {
         **facts, "ranks_per_step": ranks, "multiple_of": step, "on_overflow": on_overflow, "method": method,
         "notes": tuple(notes),
     })  # fmt: skip
@@ -134,95 +145,8 @@ def _fitting(
     return found, {**facts, "notes": tuple(notes)}
 
 
-def _search(
-    given: Pairs,
-    pricing: Pricing,
-    wanted: Any,
-    extra: float,
-    most_padding: float,
-    most: int,
-    request: Request,
-) -> tuple[Array, Array, list[str], str]:
-    """Boundaries, the curve without the price of shapes, notes and the kernel's name."""
-    axes, method = [], ""
-    for side, size in enumerate((FIRST, SECOND)):
-        each = histogram(NAME, (given.padded[:, side], given.counts))
-        cuts = hull_cuts(groups(each.lengths.astype(np.float64), each.counts), size, request)
-        method = cuts.method
-        axes.append(each.lengths[cuts.ends(len(cuts.curve))])
-    first, second = axes
-    corners = np.stack(np.meshgrid(first, second, indexing="ij"), axis=-1).reshape(-1, 2)
-    place = np.searchsorted(first, given.padded[:, 0]) * len(second) + np.searchsorted(
-        second, given.padded[:, 1]
-    )
-    shape = (len(first), len(second))
-    grid = Grid(
-        first,
-        second,
-        summed(place, given.counts, len(corners)).reshape(shape),
-        pricing.prices(corners).reshape(shape),
-    )
-    notes = [HEURISTIC.format(*shape)]
-
-    def corners_of(ends: list[tuple[int, int]]) -> Array:
-        return _tightened(np.asarray([(first[j], second[k]) for j, k in ends]), given, pricing)
-
-    if isinstance(wanted, tuple):
-        if len(wanted) != 2:
-            raise OptionError(f"{NAME}: n_buckets={wanted!r} is not a number or a pair of them. Give one.")
-        outer, inner = (count(NAME, "each of n_buckets", n) for n in wanted)
-        ends = fixed_split(grid, min(outer, len(first)), min(inner, len(second)), request)
-        if not ends:
-            raise _unfit(pricing, f"{outer} x {inner}")
-        return corners_of(ends), np.zeros(0), notes, method
-    number = None if wanted is None else count(NAME, "n_buckets", wanted)
-    found = free_split(grid, max(number or 0, most if number is None else MOST), request)
-    curve = found.curve
-    if not curve.size or (number is not None and not np.isfinite(curve[:number]).any()):
-        raise _unfit(pricing, str(number or most))
-    if number is not None:
-        taken = int(np.argmin(curve[:number])) + 1
-        if taken < number:
-            notes.append(f"{number} buckets were asked for, and no more than {taken} pay")
-    elif extra > 0:
-        taken = int(np.argmin(curve + extra * np.arange(1, curve.size + 1))) + 1
-    else:
-        for taken in (1 + np.flatnonzero(np.isfinite(curve))).tolist():
-            if _padding(corners_of(found.ends(taken)), given) <= most_padding:
-                break
-        else:
-            notes.append(
-                f"no {taken} buckets have padding of at most {most_padding:g}; give n_buckets or shape_price for more"
-            )
-    return corners_of(found.ends(taken)), curve, notes, method
-
-
-def _unfit(pricing: Pricing, number: str) -> OptionError:
-    return OptionError(
-        f"{NAME}: with {number} buckets the longest inputs and the longest outputs of one bucket do not fit into a batch "
-        f"together ({pricing.rules}). Raise that, or give more buckets."
-    )
-
-
-def _tightened(boundaries: Array, given: Pairs, pricing: Pricing) -> Array:
-    """Second boundaries down to what their samples need, where that costs no more."""
-    where = first_that_holds(tuple(map(tuple, boundaries.tolist())), given.padded)
-    tight = boundaries.copy()
-    tight[:, 1] = 0
-    np.maximum.at(tight[:, 1], where, given.padded[:, 1])
-    worse = pricing.prices(np.maximum(tight, 1)) > pricing.prices(boundaries)
-    tight[worse] = boundaries[worse]
-    return tight
-
-
-def _padding(boundaries: Array, given: Pairs) -> float:
-    where = first_that_holds(tuple(map(tuple, boundaries.tolist())), given.padded)
-    padded = (boundaries.sum(axis=1)[where].astype(np.float64) * given.counts).sum()
-    return 1.0 - int(given.tokens.sum()) / float(padded)
-
-
 def _plan(
-    given: Pairs, chosen: Array, pricing: Pricing, extra: float, curve: Array, split: tuple[int, int] | None, request: Request,
+    given: Pairs, chosen: Array, pricing: Pricing, extra: float, curve: Array, rivals: dict[str, Rival],
     facts: dict[str, Any],
 ) -> PairPlan:  # fmt: skip
     boundaries: tuple[tuple[int, int], ...] = tuple((int(a), int(b)) for a, b in chosen.tolist())
@@ -236,15 +160,8 @@ def _plan(
         )
     exact = None
     if sizes is not None:
-        group = sizes * facts["ranks_per_step"]
+        group = grouped(NAME, sizes, facts["ranks_per_step"])
         exact = float((-(-counts // group) * group * price).sum()) + extra * number
-    rivals = {}
-    for name, buckets in (
-        ("one_dimension", one_dimension(given.padded, given.counts, number, request)),
-        ("equal_mass", equal_mass(given.padded, given.counts, split or (-(-number // 2), 2))),
-    ):
-        if (rival := _rival(given, buckets, pricing, extra)) is not None:
-            rivals[name] = rival
     return PairPlan(
         boundaries=boundaries,
         counts=tuple(counts.tolist()),
@@ -259,20 +176,3 @@ def _plan(
         rivals=rivals,
         **facts,
     )
-
-
-def _rival(given: Pairs, choices: list[Array], pricing: Pricing, extra: float) -> Rival | None:
-    """The cheapest of some ways to put the samples into buckets, each padded to the longest that are in it."""
-    found = []
-    for where in choices:
-        _, where = np.unique(where, return_inverse=True)
-        ends = np.zeros((int(where.max()) + 1, 2), np.int64)
-        np.maximum.at(ends, where, given.padded)
-        total = float((pricing.prices(ends) * summed(where, given.counts, len(ends))).sum()) + extra * len(
-            ends
-        )
-        padded = float((ends.sum(axis=1)[where].astype(np.float64) * given.counts).sum())
-        boundaries: Any = tuple(sorted((int(a), int(b)) for a, b in ends.tolist()))
-        found.append(Rival(boundaries, total, 1.0 - int(given.tokens.sum()) / padded))
-    best = min(found, key=lambda rival: rival.cost)
-    return best if np.isfinite(best.cost) else None

@@ -51,7 +51,7 @@ class BucketPlan:
     """`curve[q - 1]` is the least cost that q buckets reach."""
     rivals: dict[str, Rival]
     """The same number of buckets chosen in other ways: uniform, quantile, equal_duration; and powers_of_two, however many.
-    For boundaries that were given, the optimum as well."""
+    For boundaries that were given, the optimum as well. Of pairs: one_dimension and equal_mass, and the grid if it was beaten."""
     limit: int
     """The longest sequence that is served whole: the last boundary, or `max_length`."""
     ranks_per_step: int = 1
@@ -173,11 +173,10 @@ class BucketPlan:
         value
             What padding and fillers are filled with: one number, or likewise one for each part.
         normalise
-            ``"samples"`` or ``"tokens"``: the weight of a sample is `ranks / total`, with the samples or steps of all batches in
-            its group. Then the mean over the batches of a group, on whichever ranks they are, of ``sum(weights * losses)`` for
-            losses of samples, or ``sum(weights[:, None] * where(mask, losses, 0))`` for losses of steps, is exactly the global
-            mean. `DistributedDataParallel` takes that mean over ranks; gradients that a rank accumulates over its batches of a
-            group are to be divided by their number.
+            ``"samples"`` or ``"tokens"``: the weight of a sample is `world_size / total`, with the samples or steps of all
+            batches in its group. Then ``sum(weights * losses)`` for losses of samples, or
+            ``sum(weights[:, None] * where(mask, losses, 0))`` for losses of steps, added up over the batches that a process has
+            of a group, has the global mean as its mean over processes, which `DistributedDataParallel` takes.
 
         Examples
         --------

@@ -161,10 +161,21 @@ def _check(plan: BucketPlan) -> None:
         )
     if any(low >= high for low, high in zip(plan.boundaries, plan.boundaries[1:], strict=False)):
         raise ValueError("its boundaries do not rise")
-    for name in ("ranks_per_step", "multiple_of"):
-        if type(getattr(plan, name)) is not int or getattr(plan, name) < 1:
+    for name, least in (("ranks_per_step", 1), ("multiple_of", 1), ("truncated", 0), ("dropped", 0)):
+        if type(getattr(plan, name)) is not int or getattr(plan, name) < least:
             raise ValueError(f"{name}={getattr(plan, name)!r}")
-    if not np.max(plan.limit) > 0:
+    for name, kind in (("whole_batches", bool), ("method", str)):
+        if type(getattr(plan, name)) is not kind:
+            raise ValueError(f"{name}={getattr(plan, name)!r}")
+    if (plan.exact_cost is None) != (plan.batch_sizes is None) or 0 in (plan.batch_sizes or ()):
+        raise ValueError(f"batch_sizes={plan.batch_sizes!r}, exact_cost={plan.exact_cost!r}")
+    exact = 0.0 if plan.exact_cost is None else plan.exact_cost
+    for cost in (plan.shape_price, plan.predicted_cost, exact, *plan.prices):
+        if type(cost) not in (int, float) or not 0 <= cost < math.inf:
+            raise ValueError(f"a cost is {cost!r}")
+    # Of pairs either length may be as long, and the sample be dropped for both.
+    beyond = not isinstance(plan, PairPlan) and plan.limit > plan.boundaries[-1]
+    if not np.max(plan.limit) > 0 or beyond:
         raise ValueError(f"limit={plan.limit!r}")
     if plan.on_overflow not in ("error", "truncate", "drop"):
         raise ValueError(f"on_overflow={plan.on_overflow!r}")

@@ -1,5 +1,6 @@
 """What `seqpar.plan_buckets` does: read and check what it was given, search, and put the plan together."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -7,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqpar.algorithms.whole_batches import whole_cost
-from seqpar.buckets.batch_sizes import Batching, amount, batching, count
+from seqpar.buckets.batch_sizes import Batching, batching, grouped
 from seqpar.buckets.cuts import Cuts, free_cuts, hull_cuts
 from seqpar.buckets.kernels import NAME, Search, problem
 from seqpar.buckets.lengths import Histogram, are_pairs, binned, histogram, padding, summed
+from seqpar.buckets.options import amount, count, fraction
 from seqpar.buckets.overflow import fitting, own_boundaries
 from seqpar.buckets.plan import BucketPlan
-from seqpar.buckets.prices import Cost, Groups, groups, prices, read_cost
+from seqpar.buckets.prices import Cost, Groups, extrapolated, groups, prices, read_cost
 from seqpar.buckets.rivals import RIVALS, Rival
 from seqpar.buckets.whole_batches import whole_cuts
 from seqpar.dispatch.binding import Binding
@@ -112,9 +114,9 @@ def checked(
     rules = batching(NAME, batch_size, max_tokens, memory, batch_multiple_of)
     step = count(NAME, "multiple_of", multiple_of)
     ranks = count(NAME, "ranks_per_step", ranks_per_step)
-    number = None if n_buckets is None else count(NAME, "n_buckets", n_buckets)
+    number = None if n_buckets is None else count(NAME, "n_buckets", n_buckets, most=math.inf)
     most = None if max_buckets is None else count(NAME, "max_buckets", max_buckets)
-    cap = None if max_length is None else count(NAME, "max_length", max_length)
+    cap = None if max_length is None else count(NAME, "max_length", max_length, most=math.inf)
     if on_overflow not in ("error", "truncate", "drop"):
         raise OptionError(f"{NAME}: on_overflow={on_overflow!r} is not 'error', 'truncate' or 'drop'.")
     function = read_cost(NAME, cost)
@@ -131,18 +133,31 @@ def checked(
             f"{NAME}: whole_batches=True counts batches, and no rule says how large one is. "
             "Give batch_size=, max_tokens= or memory=."
         )
+    if sizes is not None and not sizes.all():
+        wrong, longer = int(ends[np.flatnonzero(sizes == 0)[0]]), int(ends[np.flatnonzero(sizes)[-1]])
+        raise OptionError(
+            f"{NAME}: memory.batch_size({wrong}) is 0, though sequences of {longer} steps fit. Give a model of memory that grows "
+            "with the length."
+        )
+    price = prices(NAME, function, ends, sizes)
+    shapes = amount(NAME, "shape_price", shape_price)
+    # Larger ones are no costs of anything, and their sums are infinite.
+    if float(price.max()) * real.samples + shapes * ends.size > 1e300:
+        raise OptionError(
+            f"{NAME}: the cost of all sequences comes to more than 1e300. Give cost and shape_price in a larger unit."
+        )
     return Checked(
         real=real,
         ends=ends,
         at=np.searchsorted(ends, real.lengths),
         own=own,
         cost=function,
-        price=prices(NAME, function, ends, sizes),
+        price=price,
         sizes=sizes,
         batching=rules,
         number=number,
-        shape_price=amount(NAME, "shape_price", shape_price),
-        max_padding=amount(NAME, "max_padding", max_padding),
+        shape_price=shapes,
+        max_padding=fraction(NAME, "max_padding", max_padding),
         max_buckets=most,
         whole_batches=bool(whole_batches),
         request=_request(method, backend),
@@ -191,7 +206,7 @@ def _cuts(call: Checked) -> Cuts:
         return hull_cuts(found, call.most, call.request)
     assert call.sizes is not None
     before = np.concatenate([[0], np.cumsum(call.counts)])
-    group = call.sizes * call.facts["ranks_per_step"]
+    group = grouped(NAME, call.sizes, call.facts["ranks_per_step"])
     return whole_cuts(call.price, group, before, call.most, lambda: hull_cuts(found, call.most, call.request))
 
 
@@ -222,7 +237,13 @@ def _plan(call: Checked, chosen: Array, curve: Array, notes: list[str], method: 
     price, sizes = call.price[chosen], None if call.sizes is None else call.sizes[chosen]
     ranks = call.facts["ranks_per_step"]
     shapes = call.shape_price * chosen.size
-    exact = None if sizes is None else float(whole_cost(price, sizes * ranks, counts).sum()) + shapes
+    if sizes is not None:
+        notes = [*notes, *extrapolated(call.cost, call.ends[chosen], sizes)]
+    exact = (
+        None
+        if sizes is None
+        else float(whole_cost(price, grouped(NAME, sizes, ranks), counts).sum()) + shapes
+    )
     facts = {**call.facts, "notes": (*call.facts.get("notes", ()), *notes)}
     return BucketPlan(
         boundaries=tuple(call.ends[chosen].tolist()),
@@ -261,7 +282,7 @@ def _rival(call: Checked, choose_: Callable[[Array, Array, int], Array], number:
     counts = summed(where, call.real.counts, ends.size)
     price = prices(NAME, call.cost, ends, sizes)
     if call.whole_batches and sizes is not None:
-        total = float(whole_cost(price, sizes * call.facts["ranks_per_step"], counts).sum())
+        total = float(whole_cost(price, grouped(NAME, sizes, call.facts["ranks_per_step"]), counts).sum())
     else:
         total = float((counts * price).sum())
     total += call.shape_price * ends.size

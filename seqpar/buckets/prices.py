@@ -55,16 +55,11 @@ def prices(name: str, cost: Cost, boundaries: Array, sizes: Array | None) -> Arr
         )
     times = getattr(cost, "times", None)
     if times is not None:
-        found = np.asarray(times(boundaries, sizes), np.float64)
+        found = _times(name, times(boundaries, sizes), len(boundaries))
     else:
-        given = [cost(int(b), int(n)) for b, n in zip(boundaries, sizes, strict=True)]
-        try:
-            found = np.asarray([float(time) for time in given])
-        except (TypeError, ValueError) as error:
-            raise ArrayTypeError(
-                f"{name}: cost(length={int(boundaries[0])}, batch={int(sizes[0])}) is {given[0]!r}, and a cost is a number. "
-                "Return the time of a step."
-            ) from error
+        found = np.asarray(
+            [cost_of(name, cost, length=int(b), batch=int(n)) for b, n in zip(boundaries, sizes, strict=True)]
+        )
     wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
     if wrong.size:
         i = int(wrong[0])
@@ -73,6 +68,53 @@ def prices(name: str, cost: Cost, boundaries: Array, sizes: Array | None) -> Arr
             "A cost is a finite number of zero or more for every length and batch size in question."
         )
     return found / sizes
+
+
+def cost_of(name: str, cost: Callable[..., Any], **size: int) -> float:
+    """What a function of the user's returns for one size, as a number."""
+
+    def called() -> str:
+        return f"cost({', '.join(f'{what}={n}' for what, n in size.items())})"
+
+    try:
+        found = cost(*size.values())
+    except Exception as error:
+        error.add_note(f"{name}: in {called()}")
+        raise
+    try:
+        return float(found)
+    except (TypeError, ValueError) as error:
+        raise ArrayTypeError(
+            f"{name}: {called()} is {found!r}, and a cost is a number. Return the time of a step."
+        ) from error
+
+
+def _times(name: str, given: Any, number: int) -> Array:
+    """What `cost.times` returned for so many boundaries."""
+    try:
+        return np.broadcast_to(np.asarray(given, np.float64), (number,))
+    except (TypeError, ValueError) as error:
+        raise ArrayTypeError(
+            f"{name}: cost.times(lengths, batches) returned {type(given).__name__} of shape {np.shape(given)}, and not numbers "
+            f"of shape ({number},). Return the time of a step for each."
+        ) from error
+
+
+def extrapolated(cost: Cost, boundaries: Array, sizes: Array) -> list[str]:
+    """A note on buckets that lie beyond what a cost was measured at, and what is to be known of the measurement."""
+    covers = getattr(cost, "covers", None)
+    if not callable(covers):
+        return []
+    notes = [f"of the cost: {note}" for note in getattr(cost, "notes", ())]
+    beyond = np.flatnonzero(~np.broadcast_to(covers(boundaries, sizes), boundaries.shape))
+    if beyond.size:
+        named = [f"({int(boundaries[i])}, {int(sizes[i])})" for i in beyond]
+        shown = ", ".join(named if len(named) <= 3 else [*named[:2], "...", named[-1]])
+        notes.append(
+            f"the cost of {beyond.size} of {boundaries.size} buckets is a guess beyond what was measured, at (length, batch)="
+            f"{shown}; measure there too"
+        )
+    return notes
 
 
 def groups(price: Array, counts: Array) -> Groups:

@@ -144,6 +144,8 @@ def working_dtype(name: str) -> str:
 
 def fits(operation: str, value: Any, dtype: str, place: str) -> None:
     """Refuse a padding value that an array of this dtype cannot hold."""
+    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
+        value = value.item()  # NumPy's own numbers would be cast without a word: 300 to 44 in eight bits
     if hasattr(value, "shape"):
         if tuple(value.shape) == ():
             return

@@ -1,13 +1,14 @@
 """The state of a `seqpar.BucketSampler`: four integers, and what is said when they belong to another sampler."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqpar.buckets.options import count
 from seqpar.buckets.permutation import key_of
-from seqpar.buckets.sampler_options import integer
 from seqpar.errors import OptionError
 
 Array = Any
@@ -50,7 +51,7 @@ class State(NamedTuple):
             raise OptionError(
                 f"{name}: the state has {has}, not {', '.join(wanted)}. Give what state_dict() returned."
             )
-        return cls(name, *(integer(name, key, given[key], 0) for key in wanted))
+        return cls(name, *(count(name, key, given[key], least=0, most=math.inf) for key in wanted))
 
     def check(self, expected: int, seed: int, batches: int) -> None:
         """Refuse a state that would go on with other batches than those of the sampler that saved it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from seqpar.buckets.batch import FILLER, Batch
-from seqpar.errors import OptionError
+from seqpar.errors import ArrayTypeError, OptionError
 
 
 class Samples(list[Any]):
@@ -45,10 +45,15 @@ class BatchedDataset:
 
     def __getitem__(self, index: int) -> Any:
         """The sample, or None for the index of a filler."""
+        if isinstance(index, Batch):
+            raise OptionError(
+                "BucketPlan.wrap: a Batch was given where one sample is asked for. A data loader takes the sampler as "
+                "batch_sampler=, not as sampler=; a loop of your own calls dataset.__getitems__(batch)."
+            )
         if index == FILLER:
             return None
         self._check([index])
-        return self.dataset[index]
+        return self._there([index], [self.dataset[index]])[0]
 
     def __getitems__(self, batch: Iterable[int]) -> Samples:
         """The samples of a batch, fetched together where the dataset can."""
@@ -62,6 +67,7 @@ class BatchedDataset:
                 f"BucketPlan.wrap: {type(self.dataset).__name__}.__getitems__ gave {len(fetched)} samples for {len(real)} "
                 "indices. Give a dataset that returns one for each."
             )
+        self._there(real, fetched)
         if not real and self._template is None and len(self.dataset):
             self._template = self.dataset[0]
         each = iter(fetched)
@@ -70,6 +76,18 @@ class BatchedDataset:
             batch if isinstance(batch, Batch) else None,
             None if real else self._template,
         )
+
+    def _there(self, indices: list[int], fetched: list[Any]) -> list[Any]:
+        """The samples, none of which is None: as a filler it would be lost without a word."""
+        missing = next(
+            (index for index, sample in zip(indices, fetched, strict=True) if sample is None), None
+        )
+        if missing is not None:
+            raise ArrayTypeError(
+                f"BucketPlan.wrap: sample {missing} of {type(self.dataset).__name__} is None, which stands for a filler. "
+                "Leave it out of the dataset and of the lengths, or give a sample without steps."
+            )
+        return fetched
 
     def _check(self, indices: list[int]) -> None:
         below = next((index for index in indices if index < 0), None)

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from seqpar.buckets.batch_sizes import batching
+from seqpar.buckets.options import count, fraction, one_of
 from seqpar.buckets.prices import read_cost
-from seqpar.buckets.sampler_options import fraction, integer, one_of
 from seqpar.buckets.stream_plans import NAME, Planning
 from seqpar.errors import OptionError
 
@@ -31,7 +31,7 @@ def read_planning(
         on_overflow = plan.on_overflow if fixed and plan is not None else "error"
     one_of(NAME, "on_overflow", on_overflow, ("error", "truncate", "drop"))
     buckets, length, shapes = (
-        None if given is None else integer(NAME, what, given, 1)
+        None if given is None else count(NAME, what, given)
         for what, given in (("n_buckets", n_buckets), ("max_length", max_length), ("max_shapes", max_shapes))
     )
     if buckets is not None and shapes is not None and buckets > shapes:
@@ -40,12 +40,12 @@ def read_planning(
         rules=rules,
         n_buckets=buckets,
         cost=read_cost(NAME, cost),
-        multiple_of=integer(NAME, "multiple_of", multiple_of, 1),
+        multiple_of=count(NAME, "multiple_of", multiple_of),
         max_padding=fraction(NAME, "max_padding", max_padding),
         max_length=length,
         on_overflow=on_overflow,
         ranks=ranks,
-        buffer=integer(NAME, "buffer", buffer, 1),
+        buffer=count(NAME, "buffer", buffer),
         hysteresis=fraction(NAME, "hysteresis", hysteresis),
         max_shapes=shapes,
         fixed=fixed,

@@ -114,6 +114,7 @@ class Pass:
             except StopIteration:
                 self._ended = True
                 break
+            cut = None
             try:
                 if sample is None:
                     raise ArrayTypeError(
@@ -124,7 +125,13 @@ class Pass:
                     length = self._whole(length)
                 served = length if length <= self._longest else self._admitted(length)
                 if 0 <= served < length:
-                    sample = self._cut(sample, served)
+                    cut = self._cut(sample, served)
+                    if cut is None:
+                        raise ArrayTypeError(
+                            f"{NAME}: cut= gave None for sample {self.read}, which stands for a filler. Give one that returns "
+                            "the sample, cut."
+                        )
+                    sample = cut
                     self.counts.truncated += 1
             except BaseException:
                 unread.append(sample)
@@ -137,7 +144,7 @@ class Pass:
                 queues.add(Waiting(self.read, served, sample))
             self.read += 1
             # Otherwise the last sample would be held here as well.
-            del sample
+            del sample, cut
         self.counts.peak = max(self.counts.peak, queues.held)
 
     def _whole(self, length: Any) -> int:

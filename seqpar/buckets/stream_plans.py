@@ -69,7 +69,10 @@ class Planning:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rules", "cost")}
         cost = self.cost if isinstance(self.cost, str) else type(self.cost).__qualname__
         memory = self.rules.memory and type(self.rules.memory).__qualname__
-        return (*given.items(), *self.rules._replace(memory=None), cost, memory)
+        # NumPy's numbers read differently from those that they are equal to.
+        own = (self.rules.batch_size, self.rules.max_tokens, None, self.rules.multiple_of)
+        rules = (number if number is None else int(number) for number in own)
+        return (*given.items(), *rules, cost, memory)
 
     def start(self, plan: BucketPlan) -> BucketPlan:
         """A given plan with the batch sizes of the rules, checked."""

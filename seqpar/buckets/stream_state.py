@@ -1,9 +1,10 @@
 """The state of a `seqpar.BucketStream`: where it stands, and by what the same stream is known again."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from seqpar.buckets.sampler_options import integer
+from seqpar.buckets.options import count
 from seqpar.errors import OptionError
 
 
@@ -38,9 +39,9 @@ class StreamState(NamedTuple):
                 f"{name}: the state has {has}, not {', '.join(cls._fields)}. Give what state_dict() returned."
             )
         found: dict[str, Any] = {
-            what: tuple(integer(name, what, each, 1) for each in given[what])
+            what: tuple(count(name, what, each) for each in given[what])
             if what in ("start", "shapes")
-            else integer(name, what, given[what], 0)
+            else count(name, what, given[what], least=0, most=math.inf)
             for what in cls._fields
         }
         return cls(**found)

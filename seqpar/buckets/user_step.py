@@ -7,11 +7,13 @@ them, and the frameworks that are loaded say whether an error means that memory 
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Any
 
-from seqpar.buckets.cost_table import Size, whole
+from seqpar.buckets.cost_table import Size
+from seqpar.buckets.options import count
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.frameworks import binding_for, loaded_bindings
 from seqpar.errors import ArrayTypeError, MeasurementError, NotEligibleError, OptionError
@@ -94,6 +96,15 @@ class UserStep:
         if self.synchronise is not None:
             self.synchronise()
             return
+        # Coroutines, generators and futures: what they stand for has not run, or runs elsewhere.
+        if inspect.iscoroutine(result) or inspect.isgenerator(result) or hasattr(result, "add_done_callback"):
+            close = getattr(result, "close", None)
+            if callable(close):
+                close()  # or Python warns of a coroutine that nobody awaited
+            raise _Unwaitable(
+                f"{self.name}: the step returns a {type(result).__name__}, whose work is not done. Do it in the step, for "
+                "instance by asyncio.run(...) or .result(), or give synchronise=."
+            )
         on_devices = False
         for binding, x in arrays_of(result):
             if binding.deferred(x):
@@ -161,7 +172,7 @@ def sizes_of(name: str, lengths: Any, batches: Any) -> list[Size]:
                 f"{name}: without batches, lengths are pairs (length, batch). Give the batch sizes to try, for instance "
                 f"{name}(step, [64, 256, 1024], [4, 32]), or pairs."
             )
-        found = {(whole(name, "length", length), whole(name, "batch", batch)) for length, batch in pairs}
+        found = {(count(name, "length", length), count(name, "batch", batch)) for length, batch in pairs}
     if not found:
         raise OptionError(f"{name}: there is no length or no batch size to try. Give at least one of each.")
     return sorted(found, key=lambda size: (size[0] * size[1], size))
@@ -171,4 +182,4 @@ def _numbers(name: str, what: str, given: Any) -> list[int]:
     one = isinstance(given, (int, float)) or getattr(given, "shape", None) == ()
     if not one and not isinstance(given, Iterable):
         raise OptionError(f"{name}: {what}={given!r} are no whole numbers. Give a list of them.")
-    return [whole(name, what, n) for n in ([given] if one else given)]
+    return [count(name, what, n) for n in ([given] if one else given)]

@@ -1,6 +1,5 @@
 """JAX's transforms of the operation: vmap, nesting, shard_map, and programs split over devices."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -15,6 +14,7 @@ import jax.numpy as jnp  # noqa: E402
 
 import seqpar  # noqa: E402
 from jax_loop import LINEAR, MATRIX, Recurrence, each, numbers  # noqa: E402
+from quick_xla import on_devices  # noqa: E402
 
 WALKS: list[tuple[Recurrence, dict[str, Any]]] = [
     (LINEAR, {}),
@@ -127,11 +127,9 @@ def on_four_devices(body: str) -> None:
             np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=2e-5, atol=2e-5)
     """
     code = textwrap.dedent(start) + textwrap.dedent(body)
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=environment,
+        env=on_devices(4, x64=False),
         capture_output=True,
         text=True,
         timeout=300,

@@ -32,6 +32,7 @@ import jax.numpy as jnp  # noqa: E402
 
 from jax_loop import MATRIX, Recurrence, each  # noqa: E402
 from like_jax_triton import LikeJaxTriton  # noqa: E402
+from quick_xla import on_devices  # noqa: E402
 from seqpar_triton import CellShootingConfig, WalkConfig, jax_arrays, jax_calls, kernels  # noqa: E402
 
 
@@ -166,7 +167,6 @@ def test_programs_split_over_devices_run_the_kernels_on_every_part() -> None:
     code = textwrap.dedent("""
         import jax, jax.numpy as jnp, numpy as np, seqpar
         from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-        jax.config.update("jax_enable_x64", True)
         mesh = Mesh(np.array(jax.devices()), ("d",))
         rng = np.random.default_rng(0)
         a, b = (jnp.asarray(rng.uniform(0.5, 1, (4, 9, 3))) for _ in range(2))
@@ -190,8 +190,7 @@ def test_programs_split_over_devices_run_the_kernels_on_every_part() -> None:
         same(jax.jit(loss(f))(one, place(b)), loss(plain)(one, b))
         print("done")
     """)
-    flags = "--xla_force_host_platform_device_count=2"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TRITON_INTERPRET": "1"}
+    environment = {**on_devices(2, x64=True), "TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
     )

@@ -111,10 +111,24 @@ def test_lists_of_numbers_are_sequences_too() -> None:
     assert mask.sum() == 6 and padded["label"].tolist() == [7, 7, 0, 0]
 
 
+def test_an_empty_list_is_a_sequence_without_steps_of_the_dtype_of_the_others() -> None:
+    for samples in ([[], [1, 2]], [[1, 2], []]):
+        padded, mask, weights = PLAN.collate(samples)
+        assert padded.dtype == np.int64 and sorted(mask.sum(1)) == [0, 0, 0, 2] and weights.sum() == 2
+    items = [{"ids": [], "at": ([], 1)}, {"ids": [3, 4], "at": ([[1.0, 2.0], [3.0, 4.0]], 2)}]
+    padded, mask, _ = PLAN.collate(items)
+    assert padded["ids"][1, :2].tolist() == [3, 4] and padded["at"][0].shape == (4, 4, 2)
+    assert mask.sum(1).tolist() == [0, 2, 0, 0] and padded["at"][1].tolist() == [1, 2, 0, 0]
+    # A list of names may be empty as ever.
+    assert PLAN.collate([{"x": array(0, 2), "tags": []}] * 2).padded["tags"] == []
+    with pytest.raises(ShapeError, match="nothing in the samples but empty lists"):
+        PLAN.collate([[], []])
+
+
 @pytest.mark.parametrize("normalise", ["samples", "tokens"])
 def test_normalised_weights_make_the_mean_over_ranks_the_global_mean(normalise: str) -> None:
     xs = [array(i, n) for i, n in enumerate(LENGTHS)]
-    facts = {"samples": 4, "tokens": 2 + 4 + 1 + 3, "ranks": 3, "world_size": 3}
+    facts = {"samples": 4, "tokens": 2 + 4 + 1 + 3, "ranks_per_step": 3, "world_size": 3}
     group = [(0, -1, -1, -1), (-1, -1, -1, -1), (3, 5, 1, -1)]
     collate = PLAN.collator(normalise=normalise)
     parts = []
@@ -160,16 +174,35 @@ def test_wrapping_keeps_length_samples_and_facts() -> None:
     xs = [array(i, n) for i, n in enumerate(LENGTHS)]
     data = PLAN.wrap(xs)
     assert len(data) == 7 and data[2] is xs[2] and data[-1] is None
-    of = batch(1, -1, ranks=2, world_size=2, epoch=3)
+    of = batch(1, -1, ranks_per_step=2, world_size=2, epoch=3)
     samples = data.__getitems__(of)
     assert samples[0] is xs[1] and samples[1] is None and samples.batch is of
     again = pickle.loads(pickle.dumps(samples))
-    assert again.batch.ranks == again.batch.world_size == 2 and again.batch.epoch == 3 and again[1] is None
+    assert (
+        again.batch.ranks_per_step == again.batch.world_size == 2
+        and again.batch.epoch == 3
+        and again[1] is None
+    )
     assert data.__getitems__([0, 1]).batch is None
     with pytest.raises(OptionError, match="-2 is no index of a sample"):
         data.__getitems__([0, -2])
     with pytest.raises(OptionError, match="generator has no __len__"):
         PLAN.wrap(x for x in xs)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_sample_that_is_none_is_not_taken_for_a_filler(together: bool) -> None:
+    class Broken(list[Any]):
+        pass
+
+    if together:
+        Broken.__getitems__ = lambda self, indices: [self[i] for i in indices]  # type: ignore[attr-defined]
+    data = PLAN.wrap(Broken([array(0, 2), None, array(2, 4)]))
+    with pytest.raises(ArrayTypeError, match="sample 1 of Broken is None, which stands for a filler"):
+        data.__getitems__(batch(0, 1, -1))
+    with pytest.raises(ArrayTypeError, match="sample 1 of Broken is None"):
+        data[1]
+    assert data.__getitems__(batch(2, -1))[1] is None
 
 
 def test_a_dataset_that_fetches_together_is_asked_once_and_for_real_samples() -> None:
@@ -257,6 +290,22 @@ def test_samples_of_torch_and_jax_stay_theirs_and_numbers_join_them() -> None:
         assert str(padded["r"].dtype).endswith("float32") and str(padded["g"].dtype).endswith("int32")
 
 
+def test_numbers_that_jax_would_cut_to_32_bits_are_refused() -> None:
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.ones(2)
+    with jax.enable_x64(False):
+        label = PLAN.collate([(x, 2**31 - 1), (x, 3)]).padded[1]
+        assert label.tolist() == [2**31 - 1, 3, 0, 0]
+    assert PLAN.collate([(x, 2**40)]).padded[1][0] == 2**40
+    with (
+        jax.enable_x64(False),
+        pytest.raises(
+            DtypeError, match=r"samples\[...\]\[1\] has 1099511627776, and integers of jax are int32 here"
+        ),
+    ):
+        PLAN.collate([(x, 3), (x, 2**40)])
+
+
 def test_pairs_of_lengths_are_padded_on_both_sides() -> None:
     pairs: Any = replace(PLAN, boundaries=((4, 2), (10, 6)), batch_sizes=(2, 2), limit=(10, 6))
     given = [{"source": array(i, n, 2), "target": array(i, n // 2), "id": i} for i, n in enumerate(LENGTHS)]
@@ -292,6 +341,10 @@ def test_pairs_of_lengths_are_padded_on_both_sides() -> None:
         ([{"x": array(0, 2)}], {"sequence": {"x": "input"}}, OptionError, "Give True or False"),
         ([array(0, 2).astype(int)], {"value": 0.5}, DtypeError, "value=0.5 is no int64"),
         ([(array(0, 2), 1)], {"value": np.nan}, DtypeError, r"value=nan is no int64, which samples\[0\]\[1\] is"),
+        ([(array(0, 2), 1)], {"value": np.float64("nan")}, DtypeError, "value=nan is no int64"),
+        ([(array(0, 2), 2**70)], {}, DtypeError, r"samples\[...\]\[1\] are \[1180591620717411303424\], for which no dtype"),
+        ([(array(0, 2), 2**63), (array(0, 2), 1)], {}, DtypeError, "for which no dtype of numbers is exact"),
+        ([[[1, 2], [3]]], {}, ShapeError, "lists of different lengths in it"),
     ],
 )  # fmt: skip
 def test_bad_samples_are_refused_with_the_part_that_is_wrong(
@@ -299,6 +352,23 @@ def test_bad_samples_are_refused_with_the_part_that_is_wrong(
 ) -> None:
     with pytest.raises(error, match=text):
         PLAN.collator(**options)(samples)
+
+
+def test_samples_that_are_not_of_the_lengths_that_were_planned_name_the_way_out() -> None:
+    swapped = [array(0, n) for n in reversed(LENGTHS)]
+    with pytest.raises(
+        ShapeError, match=r"10 steps, more than the boundary 4\. The batch was made for other lengths"
+    ):
+        PLAN.collate(PLAN.wrap(swapped).__getitems__(batch(2, 1, 0, 3)))
+    with pytest.raises(
+        ShapeError, match=r"5 samples are more than the 4 .* boundary 4 have.* through plan\.wrap"
+    ):
+        PLAN.collate([array(0, 2)] * 5)
+
+
+def test_a_batch_is_no_index_of_one_sample() -> None:
+    with pytest.raises(OptionError, match="takes the sampler as batch_sampler=, not as sampler="):
+        PLAN.wrap(strokes())[batch(0, 1)]
 
 
 def test_an_unknown_normalisation_is_refused_at_once() -> None:

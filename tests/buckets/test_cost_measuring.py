@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -79,6 +80,26 @@ def test_arrays_that_nobody_has_computed_are_refused(device: Device, monkeypatch
     monkeypatch.setattr(BINDING, "deferred", lambda x: True, raising=False)
     with pytest.raises(NotEligibleError, match="slowlib array that nobody has computed yet. Compute it"):
         measured(device, lambda n, b: device.launch(1.0))
+
+
+async def coroutine(length: int, batch: int) -> float:
+    return 1.0
+
+
+def generator(length: int, batch: int) -> Iterator[float]:
+    yield 1.0
+
+
+def future(length: int, batch: int) -> Future[float]:
+    return Future()
+
+
+@pytest.mark.parametrize("step", [coroutine, generator, future])
+def test_work_that_is_only_promised_is_refused(step: Any) -> None:
+    with pytest.raises(
+        NotEligibleError, match=rf"(?i)step returns a {step.__name__}, whose work is not done"
+    ):
+        seqpar.measure_cost(step, [64], [4])
 
 
 def test_an_array_that_nobody_knows_how_to_wait_for_asks_for_synchronise(
@@ -224,9 +245,9 @@ def test_sizes_come_in_many_ways(device: Device, sizes: Any) -> None:
         (([], [4]), "there is no length or no batch size"),
         (([64], []), "there is no length or no batch size"),
         (([],), "there is no length or no batch size"),
-        (([0], [4]), "lengths 0 is not a whole number above zero"),
-        (([64], [-1]), "batches -1 is not"),
-        (([64.0], [4]), "lengths 64.0 is not"),
+        (([0], [4]), "lengths=0 is not a whole number of at least 1"),
+        (([64], [-1]), "batches=-1 is not"),
+        (([64.0], [4]), "lengths=64.0 is not"),
         ((None, [4]), "lengths=None are no whole numbers"),
         (
             ([64, 256],),
@@ -259,6 +280,8 @@ def test_functions_are_functions() -> None:
         seqpar.measure_cost(3, [64], [4])  # type: ignore[arg-type]
     with pytest.raises(ArrayTypeError, match="inputs=3 is not a function"):
         seqpar.measure_cost(print, [64], [4], inputs=3)  # type: ignore[arg-type]
+    with pytest.raises(ArrayTypeError, match="clock=None is not a function"):
+        seqpar.measure_cost(print, [64], [4], clock=None)  # type: ignore[arg-type]
 
 
 # --- failures --------------------------------------------------------------------------------------------------------------

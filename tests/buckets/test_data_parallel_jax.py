@@ -1,11 +1,12 @@
 """The batches of a plan in JAX, sharded over four devices on the CPU: one program per bucket, and the losses of one device."""
 
-import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from quick_xla import on_devices
 
 pytest.importorskip("jax")
 
@@ -126,11 +127,9 @@ CODE = """
 
 
 def test_four_devices_train_as_one_does_with_one_program_per_bucket() -> None:
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(CODE)],
-        env=environment,
+        env=on_devices(4, x64=True),
         capture_output=True,
         text=True,
         timeout=300,

@@ -145,7 +145,7 @@ DRIVER = """
                     each = weights[:, None] * torch.where(mask, losses, 0)
                     loss = each.sum()
                 else:
-                    loss = seqpar.normalised_loss(losses, weights, mask, total=batch.tokens, ranks=processes)
+                    loss = seqpar.normalised_loss(losses, weights, mask, total=batch.tokens, world_size=processes)
                 loss.backward()
                 if batch.last:
                     found.append(gradient(model))

@@ -125,11 +125,11 @@ def test_memory_that_does_not_grow_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 0}, "limit 0 is not a whole number above zero"),
-        ({"limit": 1e9}, "limit 1000000000.0 is not"),
+        ({"limit": 0}, "limit=0 is not a whole number of at least 1"),
+        ({"limit": 1e9}, "limit=1000000000.0 is not"),
         ({"fraction": 0}, "fraction=0 is not above 0 and at most 1"),
         ({"fraction": 1.1}, "fraction=1.1 is not"),
-        ({"failed": [(0, 3)]}, "length 0 is not"),
+        ({"failed": [(0, 3)]}, "length=0 is not"),
     ],
 )
 def test_bad_options_are_named(options: Any, message: str) -> None:

@@ -38,10 +38,12 @@ def loss(xp: Any, w: Any, shard: Any, per: str, world: int, reduction: Any) -> A
     steps = ((h - y) ** 2).sum(-1)
     if per == "tokens":
         return seqpar.normalised_loss(
-            steps, weights, mask, total=sum(LENGTHS), ranks=world, reduction=reduction
+            steps, weights, mask, total=sum(LENGTHS), world_size=world, reduction=reduction
         )
     real = xp.where(mask, steps, xp.zeros_like(steps))
-    return seqpar.normalised_loss(real.sum(-1), weights, total=len(LENGTHS), ranks=world, reduction=reduction)
+    return seqpar.normalised_loss(
+        real.sum(-1), weights, total=len(LENGTHS), world_size=world, reduction=reduction
+    )
 
 
 def numpy_loss(per: str) -> float:
@@ -97,7 +99,7 @@ def test_every_framework_gives_the_same_number(rung: Rung) -> None:
     mask = np.array([[True, True, False], [True, False, False], [True, True, True]])
     weights = np.array([1.0, 0.5, 0.0])
     found = rung.call(
-        lambda x, w, m: seqpar.normalised_loss(x, w, m, total=4, ranks=2),
+        lambda x, w, m: seqpar.normalised_loss(x, w, m, total=4, world_size=2),
         *map(rung.array, (losses, weights, mask)),
     )
     assert rung.numpy(found) == 2.5 and rung.dtype(found) == "float32"
@@ -138,10 +140,22 @@ def test_half_types_are_added_up_in_float32() -> None:
 def test_total_may_be_an_array_that_is_known_later() -> None:
     jax = pytest.importorskip("jax")
     torch = pytest.importorskip("torch")
-    found = jax.jit(lambda x, n, r: seqpar.normalised_loss(x, total=n, ranks=r))(jax.numpy.ones(6), 3, 2)
+    found = jax.jit(lambda x, n, r: seqpar.normalised_loss(x, total=n, world_size=r))(jax.numpy.ones(6), 3, 2)
     assert found == 4
-    assert seqpar.normalised_loss(torch.ones(6), total=torch.tensor(3), ranks=torch.tensor(2)).item() == 4
-    assert seqpar.normalised_loss(np.ones(6), total=np.int64(3), ranks=2) == 4
+    assert (
+        seqpar.normalised_loss(torch.ones(6), total=torch.tensor(3), world_size=torch.tensor(2)).item() == 4
+    )
+    assert seqpar.normalised_loss(np.ones(6), total=np.int64(3), world_size=2) == 4
+
+
+@pytest.mark.parametrize("total", [np.int64(3), np.float64(3), np.array(3)])
+def test_a_total_of_64_bits_does_not_widen_the_losses(total: Any) -> None:
+    torch = pytest.importorskip("torch")
+    found = seqpar.normalised_loss(np.ones(6, np.float32), total=total, world_size=np.int64(2))
+    assert found == 4 and found.dtype == np.float32
+    wide = torch.tensor(3.0, dtype=torch.float64)
+    for each in (total, wide):
+        assert seqpar.normalised_loss(torch.ones(6), total=each).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -149,10 +163,13 @@ def test_total_may_be_an_array_that_is_known_later() -> None:
     [
         (lambda x: seqpar.normalised_loss(x, total=0), OptionError, "total=0 is not a positive number"),
         (lambda x: seqpar.normalised_loss(x, total=float("nan")), OptionError, "total=nan"),
+        (lambda x: seqpar.normalised_loss(x, total=np.int64(0)), OptionError, "total=0 is not a positive number"),
+        (lambda x: seqpar.normalised_loss(x, total=None), OptionError, "total=None is not a positive number"),
         (lambda x: seqpar.normalised_loss(x, total=np.ones(2)), ShapeError, r"total.shape=\(2,\) is not one number"),
-        (lambda x: seqpar.normalised_loss(x, total=1, ranks=-1), OptionError, "ranks=-1"),
+        (lambda x: seqpar.normalised_loss(x, total=1, world_size=-1), OptionError, "world_size=-1"),
         (lambda x: seqpar.normalised_loss(x, total=1, reduction="avg"), OptionError, "reduction='avg' is not one of"),
         (lambda x: seqpar.normalised_loss(x, mask=np.ones((2, 3)), total=1), DtypeError, "mask.dtype=float64 is not boolean"),
+        (lambda x: seqpar.normalised_loss(x, np.ones(2) * 1j, total=1), DtypeError, "weights.dtype=complex128 is not real"),
         (lambda x: seqpar.normalised_loss(x, np.ones(3), total=1), ShapeError, r"weights.shape=\(3,\) is not how losses.shape"),
         (lambda x: seqpar.normalised_loss(x[0], mask=x > 0, total=1), ShapeError, r"mask.shape=\(2, 3\)"),
         (lambda x: seqpar.normalised_loss(x.astype(int), total=1), DtypeError, "losses.dtype=int64 is not a real floating"),
@@ -168,3 +185,5 @@ def test_losses_and_weights_of_two_frameworks_are_an_error() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(ArrayTypeError, match="losses is an array of torch and weights of numpy"):
         seqpar.normalised_loss(torch.ones(2), np.ones(2), total=2)
+    with pytest.raises(ArrayTypeError, match="losses is an array of numpy and total of torch"):
+        seqpar.normalised_loss(np.ones(2), total=torch.tensor(2))

@@ -144,3 +144,12 @@ def test_what_a_plan_does_not_know_has_to_be_given() -> None:
     pairs: Any = replace(plan, boundaries=((4, 4), (10, 6)))
     with pytest.raises(OptionError, match="pairs of lengths"):
         pairs.bucket_or_pack()
+
+
+@pytest.mark.parametrize("lengths", [[3], [3, 5, 5, 8], ([3, 5, 8], [2, 1, 1])])
+def test_lengths_of_other_sequences_are_refused(lengths: object) -> None:
+    plan = seqpar.plan_buckets([3, 5, 8], 2)
+    with pytest.raises(
+        OptionError, match=r"lengths has \d sequences that the plan serves, and it was made for 3"
+    ):
+        plan.bucket_or_pack(lengths=lengths)

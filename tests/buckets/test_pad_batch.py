@@ -247,6 +247,11 @@ def test_arrays_of_two_frameworks_are_an_error_that_names_both() -> None:
         (lambda: seqpar.pad_batch([]), ShapeError, "sequences is empty"),
         (lambda: seqpar.pad_batch([None]), ShapeError, "sequences is only fillers"),
         (lambda: seqpar.pad_batch([np.array(["a"])]), DtypeError, "no kind of number"),
+        (
+            lambda: seqpar.pad_batch([np.ones(2)], [4, 9]),  # type: ignore[arg-type]
+            ArrayTypeError,
+            "plan is a list, not a BucketPlan. Give one, or boundary=",
+        ),
         (lambda: seqpar.pad_batch([np.ones(2)], boundary=-1), OptionError, "boundary=-1"),
         (lambda: seqpar.pad_batch([np.ones(2)], boundary=2.5), OptionError, "boundary=2.5"),
         (lambda: seqpar.pad_batch([np.ones(2)], batch_size=0), OptionError, "batch_size=0"),
@@ -258,11 +263,13 @@ def test_arrays_of_two_frameworks_are_an_error_that_names_both() -> None:
         (
             lambda: seqpar.pad_batch([np.ones(2)] * 4, plan()),
             ShapeError,
-            "the plan's batch size for the boundary 4=3",
+            r"4 sequences are more than the 3 that the plan's batches of boundary 4 have\. Give fewer, or batch_size=4",
         ),
         (lambda: seqpar.pad_batch([np.ones(2, int)], value=0.5), DtypeError, "value=0.5 is no int64"),
         (lambda: seqpar.pad_batch([np.ones(2, int)], value=np.nan), DtypeError, "value=nan is no int64"),
         (lambda: seqpar.pad_batch([np.ones(2, "uint8")], value=-100), DtypeError, "value=-100 is no uint8"),
+        (lambda: seqpar.pad_batch([np.ones(2, "uint8")], value=np.int64(300)), DtypeError, "value=300 is no"),
+        (lambda: seqpar.pad_batch([np.ones(2, int)], value=np.array(np.nan)), DtypeError, "value=nan is no"),
         (lambda: seqpar.pad_batch([np.ones(2)], value=1j), DtypeError, "value=1j is no float64"),
         (lambda: seqpar.pad_batch([np.ones(2)], value="x"), OptionError, "value='x' is not a number"),
         (lambda: seqpar.pad_batch([np.ones(2)], value=np.zeros(2)), ShapeError, "is not one number"),

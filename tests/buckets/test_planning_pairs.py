@@ -63,9 +63,17 @@ def instance(seed: int) -> tuple[Array, Array, Array]:
     return pairs, random.integers(1, 20, len(pairs)), random.integers(0, 60, (12, 12))
 
 
+def of_the_grid(plan: BucketPlan) -> float:
+    """What the best plan of this form costs: the plan itself, or what it says of that where another costs less."""
+    assert plan.predicted_cost <= min(
+        rival.cost for rival in plan.rivals.values() if len(rival.boundaries) <= plan.n_buckets
+    )
+    return plan.rivals["grid"].cost if "grid" in plan.rivals else plan.predicted_cost
+
+
 @pytest.mark.parametrize("backend", ["host", "reference"])
 def test_the_least_cost_is_that_of_brute_force_over_plans_of_this_form(backend: str) -> None:
-    for seed in range(150):
+    for seed in range(80):
         pairs, counts, price = instance(seed)
         options: dict[str, Any] = {
             "cost": lambda first, second, batch, price=price: float(price[first, second]),
@@ -76,11 +84,11 @@ def test_the_least_cost_is_that_of_brute_force_over_plans_of_this_form(backend: 
         for number in (1, 2, 3, 9):
             plan = plan_buckets((pairs, counts), number, **options)
             exact = min(cost for n, cost in total.items() if n <= number)
-            assert plan.predicted_cost == exact, (seed, number)
-            assert min(plan.curve) == min(total.values())
+            assert of_the_grid(plan) == exact, (seed, number)
+            assert min(plan.curve) <= min([plan.predicted_cost, *total.values()])
         for extra in (1.0, 50.0):
             plan = plan_buckets((pairs, counts), shape_price=extra, **options)
-            assert plan.predicted_cost == min(cost + extra * n for n, cost in total.items()), seed
+            assert of_the_grid(plan) == min(cost + extra * n for n, cost in total.items()), seed
         for outer, inner in ((1, 2), (2, 1), (2, 2)):
             plan = plan_buckets((pairs, counts), (outer, inner), **options)
             exact = min(cost for (o, i), cost in split.items() if o <= outer and i <= inner)
@@ -158,6 +166,57 @@ def test_two_dimensions_pay_where_lengths_do_not_go_together() -> None:
     assert "grid of 64 x 128" in free.notes[0]
 
 
+def together(seed: int = 0) -> Array:
+    """Pairs of which the second is about as long as the first."""
+    random = np.random.default_rng(seed)
+    first = random.lognormal(4, 0.8, 3000).clip(1, 2000).astype(int)
+    return np.stack([first, (first * random.uniform(0.5, 1.5, 3000)).astype(int) + 1], axis=1)
+
+
+@pytest.mark.parametrize("options", [{"n_buckets": 6}, {"shape_price": 20_000.0}, {"max_padding": 0.3}])
+def test_buckets_along_one_number_are_taken_where_they_cost_less(options: dict[str, Any]) -> None:
+    pairs = together()
+    plan = plan_buckets(pairs, **options)
+    assert plan.predicted_cost < plan.rivals["grid"].cost
+    assert plan.method.endswith("one dimension")
+    assert "pairs: buckets along the " in plan.notes[0]
+    assert "% less, and are taken instead of" in plan.notes[0]
+    assert plan.padding < 0.3 or "max_padding" not in options
+    # They serve as boundaries of one's own do, and who asks for rows and columns has them.
+    given = plan_buckets(pairs, boundaries=plan.boundaries, shape_price=options.get("shape_price", 0.0))
+    assert given.predicted_cost == plan.predicted_cost
+    assert plan.curve[plan.n_buckets - 1] == pytest.approx(plan.predicted_cost)
+    assert "grid of" in plan_buckets(pairs, (3, 2)).notes[0]
+    assert "grid" not in plan_buckets(pairs, (3, 2)).rivals
+
+
+@settings(max_examples=12, deadline=None)
+@given(PAIRS, st.sampled_from([None, lambda first, second, batch: float(first * second)]))
+def test_as_many_buckets_as_the_curve_says_cost_no_more_than_it_says(
+    pairs: list[tuple[int, int]], cost: Any
+) -> None:
+    options = {} if cost is None else {"cost": cost, "batch_size": 1}
+    for number, least in enumerate(plan_buckets(pairs, 3, **options).curve[:4], 1):
+        assert plan_buckets(pairs, number, **options).predicted_cost <= least
+
+
+def test_no_more_buckets_than_are_needed_for_little_padding() -> None:
+    pairs = together()
+    plan = plan_buckets(pairs, max_padding=0.3)
+    assert plan_buckets(pairs, plan.n_buckets - 1).padding > 0.3
+
+
+@settings(max_examples=20, deadline=None)
+@given(PAIRS, st.integers(1, 6), st.sampled_from([None, 300]))
+def test_rivals_cost_what_their_boundaries_cost(
+    pairs: list[tuple[int, int]], number: int, budget: int | None
+) -> None:
+    plan = plan_buckets(pairs, number, max_tokens=budget)
+    for rival in plan.rivals.values():
+        given = plan_buckets(pairs, boundaries=rival.boundaries, max_tokens=budget)
+        assert (rival.cost, rival.padding) == (given.predicted_cost, given.padding)
+
+
 def test_the_baselines_are_what_they_say() -> None:
     rivals = plan_buckets([(1, 10), (2, 1), (3, 10), (6, 1)], (2, 2)).rivals
     # Half of the 12 input steps: {1, 2, 3} and {6}; then half of their 21 output steps: {1, 10} in one, for both are 10.
@@ -200,6 +259,8 @@ def test_samples_that_do_not_fit_are_refused_cut_or_left_out_and_counted() -> No
     assert cut.bucket_of(SOME).min() == 0
     both = plan_buckets(SOME, 2, max_length=50, on_overflow="drop")
     assert (both.dropped, both.samples) == (2, 3)
+    assert plan.limit == (100, 80)
+    assert BucketPlan.from_json(plan.to_json()) == plan
     with pytest.raises(OptionError, match=r"which of its lengths to cut is not said\. Give max_length"):
         plan_buckets(SOME, 2, max_tokens=150, on_overflow="truncate")
     with pytest.raises(OptionError, match=r"bucket_of: lengths\[1\]=\(100, 81\) fits into no bucket"):
@@ -216,6 +277,8 @@ def test_boundaries_of_ones_own_are_priced_and_kept() -> None:
         plan_buckets(SOME, boundaries=[(5, 10), (100, 20)])
     with pytest.raises(OptionError, match="do not rise"):
         plan_buckets(SOME, boundaries=[(100, 80), (5, 10)])
+    with pytest.raises(OptionError, match="n_buckets=3 and 1 boundaries were given"):
+        plan_buckets(SOME, 3, boundaries=[(100, 90)])
 
 
 def test_without_a_number_padding_is_at_most_a_tenth_if_32_buckets_reach_that() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import seqpar
 from seqpar import Batch, BucketSampler
-from seqpar.errors import DtypeError, OptionError, ShapeError
+from seqpar.errors import ArrayTypeError, DtypeError, OptionError, ShapeError
 
 LENGTHS = np.random.default_rng(0).lognormal(3, 0.8, 1000).astype(int) + 1
 
@@ -87,7 +87,7 @@ def test_facts_of_a_group_are_those_of_its_batches_on_all_ranks(case: dict[str, 
         for batch in batches:
             groups.setdefault(batch.step, []).append(batch)
     for group in groups.values():
-        assert len(group) == case["ranks_per_step"] == group[0].ranks
+        assert len(group) == case["ranks_per_step"] == group[0].ranks_per_step
         assert {b.samples for b in group} == {sum(len(b.real) for b in group)}
         assert {b.tokens for b in group} == {sum(lengths[i] for b in group for i in b.real)}
         shares = [len(b.real) for b in group]
@@ -266,11 +266,11 @@ def test_pairs_ride_only_where_both_lengths_fit(remainder: str, randomness: floa
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"seed": -1}, "seed=-1 is below 0"),
-        ({"seed": 1.5}, "seed=1.5 is no whole number"),
+        ({"seed": -1}, "seed=-1 is not a whole number of at least 0"),
+        ({"seed": 1.5}, "seed=1.5 is not a whole number"),
         ({"rank": 2, "world_size": 2}, "Ranks count from 0 to 1"),
-        ({"rank": -1}, "rank=-1 is below 0"),
-        ({"world_size": 0}, "world_size=0 is below 1"),
+        ({"rank": -1}, "rank=-1 is not a whole number of at least 0"),
+        ({"world_size": 0}, "world_size=0 is not a whole number of at least 1"),
         ({"world_size": 4, "ranks_per_step": 6}, "world_size=4 does not divide ranks_per_step=6"),
         ({"remainder": "fil"}, "Did you mean 'fill'"),
         ({"randomness": 1.5}, "randomness=1.5 is not a number from 0 to 1"),
@@ -303,6 +303,13 @@ def test_wrong_lengths_say_what_is_wrong(lengths: Any, error: type[Exception], s
     with pytest.raises(error, match=says) as caught:
         BucketSampler(plan, lengths, seed=0)
     assert str(caught.value).startswith("BucketSampler: ")
+
+
+def test_something_else_in_the_place_of_a_plan_is_refused_by_name() -> None:
+    with pytest.raises(
+        ArrayTypeError, match=r"^BucketSampler: plan is a ndarray, not a BucketPlan\. Give Buck"
+    ):
+        BucketSampler(LENGTHS, plan_of(LENGTHS), seed=0)  # type: ignore[arg-type]
 
 
 def test_a_plan_without_batch_sizes_or_with_no_sample_left_is_refused() -> None:

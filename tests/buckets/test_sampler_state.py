@@ -190,8 +190,8 @@ def test_a_state_of_another_sampler_says_what_differs(
     ("change", "says"),
     [
         ({"step": 10**6}, "step=1000000 is beyond the end of an epoch of"),
-        ({"step": -1}, "step=-1 is below 0"),
-        ({"epoch": 0.5}, "epoch=0.5 is no whole number"),
+        ({"step": -1}, "step=-1 is not a whole number of at least 0"),
+        ({"epoch": 0.5}, "epoch=0.5 is not a whole number"),
         ({"extra": 1}, "not plan, seed, epoch, step"),
     ],
 )
@@ -219,3 +219,20 @@ def test_resuming_among_ten_million_samples_makes_no_array_of_their_number() -> 
     assert batch.epoch == 1000
     # 4096 samples are worked out at once, in a dozen arrays of 8 bytes; an order of all samples would take 80 MB.
     assert peak < 4_000_000
+
+
+def test_an_epoch_that_is_a_number_of_numpy_has_the_order_of_a_plain_one() -> None:
+    sampler = sampler_of()
+    sampler.set_epoch(np.int64(4))  # type: ignore[arg-type]
+    batches = list(sampler)
+    assert facts(batches) == facts(list(sampler_of().batches(4)))
+    assert all(type(batch.epoch) is int for batch in batches)
+    sampler.set_epoch(np.int64(9))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(sampler.state_dict()))["epoch"] == 9
+
+
+def test_facts_that_a_user_adds_to_a_batch_are_pickled_too() -> None:
+    batch = next(iter(sampler_of()))
+    batch.mine = "own"  # type: ignore[attr-defined]
+    again = pickle.loads(pickle.dumps(batch))
+    assert again == batch and type(again) is Batch and vars(again) == vars(batch)

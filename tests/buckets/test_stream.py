@@ -1,5 +1,6 @@
 """`BucketStream`: what comes out, in which order, for every rank; and what is refused."""
 
+import json
 import math
 from collections.abc import Iterator
 
@@ -129,6 +130,16 @@ def test_the_order_is_that_of_the_seed_and_the_epoch() -> None:
     assert order(3, epoch=1) == order(3, epoch=1)
 
 
+def test_options_that_are_numbers_of_numpy_are_those_that_they_equal() -> None:
+    lengths = lognormal(500)
+    plain = stream_of(lengths, batch_size=16, buffer=200)
+    other = stream_of(lengths, batch_size=np.int64(16), buffer=np.int64(200))
+    plain.set_epoch(3)
+    other.set_epoch(np.int64(3))
+    assert json.loads(json.dumps(other.state_dict())) == plain.state_dict()
+    assert [list(samples.batch) for samples in other] == [list(samples.batch) for samples in plain]
+
+
 def test_a_second_pass_is_the_next_epoch_with_the_same_plan() -> None:
     lengths = lognormal(2_000)
     stream = stream_of(lengths, batch_size=16, buffer=500)
@@ -156,7 +167,7 @@ def test_eight_ranks_have_the_same_shapes_at_each_step_up_to_the_end(remainder: 
         real = [number for batch in group for number in batch.real]
         assert group[0].samples == len(real)
         assert group[0].tokens == sum(lengths[number] for number in real)
-        assert (group[0].step, group[0].ranks, group[0].last) == (step, RANKS, True)
+        assert (group[0].step, group[0].ranks_per_step, group[0].last) == (step, RANKS, True)
         # A group that is not full is dealt out evenly.
         shares = [len(batch.real) for batch in group]
         assert max(shares) - min(shares) <= 1
@@ -357,6 +368,17 @@ def test_a_sample_whose_length_cannot_be_told_is_not_lost() -> None:
         list(stream)
     broken = False
     assert [sorted(samples) for samples in stream] == [[3, 4, 5, 6]]
+
+
+def test_a_sample_that_was_cut_to_none_is_not_lost() -> None:
+    given = iter([None, [2] * 3])
+    stream = seqpar.BucketStream(
+        [[1] * 3, [2] * 9], batch_size=2, seed=0, max_length=3, on_overflow="truncate", cut=lambda sample, length: next(given)
+    )  # fmt: skip
+    with pytest.raises(ArrayTypeError, match="cut= gave None for sample 1, which stands for a filler"):
+        next(iter(stream))
+    assert [sorted(samples) for samples in stream] == [[[1] * 3, [2] * 3]]
+    assert stream.metrics().truncated == 1
 
 
 def test_behind_a_break_it_goes_on() -> None:

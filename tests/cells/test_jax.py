@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ import pytest
 import seqpar
 from cell_restatements import CASES, Case
 from cell_walks import GRU, HIDDEN, LSTM, STEPS, marks, near
+from quick_xla import on_devices
 from seqpar import ShootingConfig, cells
 from seqpar.errors import ArrayTypeError, DtypeError, NotEligibleError, ShapeError
 
@@ -234,11 +234,9 @@ def test_a_batch_over_devices_stays_there_and_weights_are_summed_over_them() -> 
         part = jax.shard_map(states, mesh=mesh, in_specs=(P(), P("d")), out_specs=P("d"))
         np.testing.assert_array_equal(np.asarray(jax.jit(part)(everywhere, placed)), np.asarray(found))
     """
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
-        env=environment,
+        env=on_devices(4, x64=False),
         capture_output=True,
         text=True,
         timeout=300,

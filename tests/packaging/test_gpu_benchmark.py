@@ -233,7 +233,7 @@ def test_tests_that_take_too_long_are_interrupted_and_still_summed_up(tmp_path: 
     os.chdir(tmp_path)
     try:
         start = time.monotonic()
-        found = machine.run_tests(20.0, tmp_path)
+        found = machine.run_tests(12.0, tmp_path)
     finally:
         os.chdir(before)
     assert time.monotonic() - start < 55

@@ -1,11 +1,12 @@
 """`qr` and `lstsq` over a mesh axis of `shard_map`, and of row-sharded arrays without one, on four devices on the CPU."""
 
-import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from quick_xla import on_devices
 
 pytest.importorskip("jax")
 
@@ -37,11 +38,9 @@ def on_four_devices(checks: dict[str, str]) -> None:
     code = textwrap.dedent(start)
     for name, check in checks.items():
         code += f"print({name!r}, file=sys.stderr)\n" + textwrap.dedent(fresh) + textwrap.dedent(check)
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=environment,
+        env=on_devices(4, x64=True),
         capture_output=True,
         text=True,
         timeout=300,
