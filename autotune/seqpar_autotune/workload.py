@@ -228,7 +228,7 @@ class Workload:
                 str(stored["device"]),
                 float(stored.get("weight", 1.0)),
             )
-            found.rules.decode(found.spec)
+            _ = found.static  # raises
         except OptionError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
