@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from seqpar_autotune.recording import read as read
     from seqpar_autotune.recording import record as record
     from seqpar_autotune.report import Report as Report
+    from seqpar_autotune.solving import tune_recurrence as tune_recurrence
     from seqpar_autotune.tuner import tune as tune
     from seqpar_autotune.workload import Workload as Workload
 
@@ -20,6 +21,7 @@ _HOMES = {
     "read": "recording",
     "record": "recording",
     "tune": "tuner",
+    "tune_recurrence": "solving",
     "tuning": "on_miss",
 }
 

@@ -133,7 +133,7 @@ def tune_recurrence(
     ...     print(tune_recurrence(elman, **elman_numbers(1, 5000), directory=directory))
     """
     with tempfile.TemporaryDirectory(prefix="seqpar-") as folder:
-        workload = SolveWorkload.of(
+        workload = SolveWorkload.with_numbers(
             step, x, h0, params, file=Path(folder) / "numbers", axis=axis, length=length, reverse=reverse, resets=resets
         )  # fmt: skip
         return tune_workloads(

@@ -1,4 +1,4 @@
-"""Representative recurrences with steps of a user's, on which the automatic choice of `solve_recurrence` is held against measurements.
+"""Representative recurrences with steps of a user's: the automatic choice of `solve_recurrence` held against measurements.
 
 `python -m seqpar_autotune.solving_presets` tunes all of them and prints, for each, what the automatic choice does, what was
 fastest, and the gain.

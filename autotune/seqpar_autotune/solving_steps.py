@@ -6,9 +6,9 @@ They are in a module of their own because the process that measures imports them
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,6 +96,6 @@ def _np(h: Any) -> Any:
 
 
 @cache
-def _module(kind: type) -> Any:
-    name = binding_for(kind).framework
+def _module(kind: Hashable) -> Any:
+    name = binding_for(cast(type, kind)).framework
     return importlib.import_module({"jax": "jax.numpy"}.get(name, name))

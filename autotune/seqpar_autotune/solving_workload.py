@@ -27,7 +27,7 @@ from seqpar.solving.canonical import canonical
 from seqpar.solving.identity import path_of
 from seqpar.solving.recurrence import Recurrence
 
-from .workload import Operand, Workload
+from .workload import Operand, Workload, packed_strides
 
 WAY = "seqpar_autotune.solving_work:SolvingWork"
 """How a worker's process prepares, verifies and calls it."""
@@ -39,7 +39,7 @@ class SolveWorkload(Workload):
     """One call of `solve_recurrence`. `spec` is JSON: the step, its problem, and where the numbers are."""
 
     @classmethod
-    def of(
+    def with_numbers(
         cls, step: Callable[..., Any], x: Any, h0: Any, params: Any = None, *, file: Path, **options: Any
     ) -> Self:
         """Of a call with numbers, which are written to `file`."""
@@ -187,11 +187,8 @@ def _recurrence(
             own = dtype
         elif dtype is not None and own.startswith("complex"):
             own = "complex128"
-        strides, size = [], 1
-        for n in reversed(numbers.shape):
-            strides.insert(0, size)
-            size *= n
-        return binding.placed(numbers, own, numbers.shape, tuple(strides), device)
+        strides = packed_strides(numbers.shape, range(numbers.ndim))
+        return binding.placed(numbers, own, numbers.shape, strides, device)
 
     if "file" in source:
         # Written by this user's own process, just before.

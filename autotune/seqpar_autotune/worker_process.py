@@ -67,10 +67,17 @@ def _read(requests: TextIO, inbox: queue.SimpleQueue[str]) -> None:
 class _Work:
     """What the requests are about: one workload at a time, and the candidates that ran on it."""
 
+    way: Any = None
+
     def answer(self, request: Request) -> dict[str, Any]:
         """The answer to a request, or the verdict that an error of it means."""
-        does: Callable[..., Any] = getattr(self, f"do_{request.pop('do')}")
+        name = f"do_{request.pop('do')}"
         try:
+            if name == "do_prepare":
+                # A workload may bring a way of its own to be made, verified and called.
+                way = request["workload"].get("way")
+                self.way = None if way is None else _made(way)
+            does: Callable[..., Any] = getattr(self.way, name, None) or getattr(self, name)
             return {"answer": does(**request)}
         except Exception as error:
             return _failure(error)
@@ -134,6 +141,12 @@ class _Work:
             call = call_of(self.workload, given, self.sets[0])
             self.samplers[given] = Sampler(self.workload.binding, call, self.sets)
         return self.samplers[given]
+
+
+def _made(path: str) -> Any:
+    """An object of the class that ``module:name`` names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)()
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

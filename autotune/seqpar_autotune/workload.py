@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.execute import abstract, posed
@@ -217,7 +217,7 @@ class Workload:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Workload:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """From plain data. Raises `OptionError` where it is no description of a call that this version knows."""
         try:
             found = cls(

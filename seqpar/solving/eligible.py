@@ -71,4 +71,6 @@ def _too_large(problem: Problem, steps: int) -> str | None:
     size = problem.outer * steps * problem.inner**2 * BYTES.get(str(problem.dtypes[0]), 8)
     if size <= MOST_BYTES:
         return None
-    return f"Jacobians of {problem.inner} by {problem.inner} numbers would take {size / 2**30:.1f} GiB at once"
+    return (
+        f"Jacobians of {problem.inner} by {problem.inner} numbers would take {size / 2**30:.1f} GiB at once"
+    )
