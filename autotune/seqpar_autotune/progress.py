@@ -292,8 +292,9 @@ def summary(tuned: Tuned) -> str:
     if outcome is None or tuned.chosen is None:
         return tuned.note
     if not outcome.adopted:
-        stays = f"{text_of(outcome.default.point)} stays, {duration(tuned.default_seconds)}"
-        return stays if outcome.default.verdict == "ok" else "nothing of it runs here"
+        if not tuned.chosen_seconds:
+            return tuned.why_unmeasured
+        return f"{text_of(outcome.default.point)} stays, {duration(tuned.default_seconds)}"
     against = "which does not run" if math.isinf(outcome.gain) else f"{duration(tuned.default_seconds)}"
     gain = "" if math.isinf(outcome.gain) else f", {outcome.gain:.2f}x"
     return (

@@ -47,6 +47,15 @@ class Tuned:
         return self.outcome.winner if self.outcome.adopted else self.outcome.default
 
     @property
+    def why_unmeasured(self) -> str:
+        """Why there are no times, where there are none."""
+        if self.outcome is None:
+            return self.note
+        if self.outcome.why == "interrupted":
+            return "not finished: interrupted"
+        return "not measured: nothing of it runs here"
+
+    @property
     def default_was_wrong(self) -> bool:
         return self.gain > WRONG
 
@@ -155,7 +164,7 @@ class Report:
             yield from aligned([HEADER, *map(_row, self.measured)])
         for one in self.results:
             if one not in self.measured:
-                yield f"{one.workload.name}: {one.note or 'not measured: nothing of it runs here'}"
+                yield f"{one.workload.name}: {one.why_unmeasured}"
         adopted = sum(one.outcome is not None and one.outcome.adopted for one in self.results)
         yield (
             f"{len(self.measured)} of {len(self.results)} calls measured in {self.elapsed:.0f} s, "

@@ -1,4 +1,4 @@
-"""`seqpar autotune`: what its words ask for, what it prints, how it ends; and once, for real, with kernels that hang and crash."""
+"""`seqpar autotune`: what its words ask for, what it prints and how it ends; once for real, with kernels that crash and lie."""
 
 import argparse
 import json

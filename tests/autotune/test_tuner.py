@@ -102,7 +102,9 @@ def test_an_interrupt_before_anything_was_measured_is_no_error() -> None:
         raise KeyboardInterrupt
 
     made.before_round = stop
-    assert tuned(made).interrupted
+    report = tuned(made)
+    assert report.interrupted
+    assert "not finished: interrupted" in str(report)
 
 
 def test_a_kernel_that_hangs_costs_its_limit_twice_and_is_then_left_out(own_cache: Path) -> None:
