@@ -105,14 +105,17 @@ def judge(
     mismatch = distance(xp, entering, starts[1:, ...]) / sizes[:-1, ...]
     mismatch = xp.concat([xp.zeros_like(sizes[:1, ...]), _nan_to_inf(xp, mismatch)], axis=0)
     residual = xp.max(mismatch, axis=0)
+    own = inside = xp.max(carried(xp, mismatch, found), axis=0)
     if before is not None:
         mismatch = xp.concat([before[None, ...], mismatch[1:, ...]], axis=0)
-    inside = xp.max(carried(xp, mismatch, found), axis=0)
+        inside = xp.max(carried(xp, mismatch, found), axis=0)
     exact = ~xp.any(differ, axis=0)
     close = exact | (residual <= tol)
     noise = xp.max(rounding(xp, found, unit), axis=0)
-    quiet = noise <= LOUD * max(tol, STATED * epsilon(xp, starts.dtype))
-    agreed = exact | (close & (inside <= accepted * tol) & (quiet | (accepted == float("inf"))))
+    # What enters is off by was believed before, and is mostly rounding: 16 units where 32 are the limit for a mismatch, so that
+    # an Elman network in float32 failed here, by chance, in each second stretch of time.
+    quiet = noise + (inside - own) <= LOUD * max(tol, STATED * epsilon(xp, starts.dtype))
+    agreed = exact | (close & (own <= accepted * tol) & (quiet | (accepted == float("inf"))))
     if independent:
         noise = xp.where(exact, xp.zeros_like(noise), noise)
     return Judgement(differ, mismatch, close, agreed, residual, inside + noise)
