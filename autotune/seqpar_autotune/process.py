@@ -156,4 +156,7 @@ def environment(device: str) -> dict[str, str]:
         visible = [name for name in found.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         found["CUDA_VISIBLE_DEVICES"] = visible[int(number)] if int(number) < len(visible) else number
     found.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # OpenBLAS's threads wait at full speed for a tenth of a second after each call, and take the cores from what is timed next:
+    # a QR of 1.3 ms took up to 30 ms behind one of NumPy's, and that 500 ms in place of 10 where others wanted the cores as well.
+    found.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     return found
