@@ -40,6 +40,9 @@ WORTH = 0.75
 RISK = 0.12
 """An attempt may cost this part of the sequential time; where it would cost more, a part of time is tried first."""
 
+PIECES = 3
+"""Parts of time that are tried one after the other then: a sixteenth, four times that, the rest."""
+
 MARGIN = 1.4
 """Other stretches of time forget more slowly than the first one that the probe saw."""
 
@@ -68,6 +71,7 @@ def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
     cost, steps, batch = costs(recurrence, stepper), recurrence.steps, recurrence.batch
     alone = cost.walk(steps, batch)
     hoped = _shooting(cost, steps, batch, 1.0, stepper.independent).predicted
+    hoped += cost.walk(_probed(recurrence), 2 * batch) + cost.exchange
     if hoped > WORTH * alone:
         why = f"{steps} steps of {batch} sequences are too few, or rows too dear, for chunks to pay"
         return Plan("sequential", 0, 0, why, (("sequential", alone), ("shooting, at best", hoped)), None)
@@ -296,8 +300,10 @@ def _shooting(cost: Costs, steps: int, batch: int, memory: float, independent: b
         burn_in = min(chunk, math.ceil(MARGIN * memory))
         sweeps = 1 + math.ceil(max(0.0, 1.1 * memory - burn_in) / chunk)
         walks = sweeps if independent else sweeps + 1
-        # Comparing two walks costs about as much as a quarter of one.
-        predicted = cost.walk(burn_in + 1.2 * walks * chunk, rows) + walks * cost.exchange
+        pieces = 1 if _cheap(cost, steps, batch, chunk) else PIECES
+        predicted = cost.walk(burn_in + walks * chunk, rows) + pieces * walks * cost.exchange
+        predicted += (pieces - 1) * (burn_in + walks * chunk) * cost.fixed
+        predicted += (walks - 1) * batch * steps * cost.compare
         if predicted < best.predicted:
             best = _Knobs(chunk, burn_in, predicted)
         chunk *= 2
@@ -306,7 +312,11 @@ def _shooting(cost: Costs, steps: int, batch: int, memory: float, independent: b
 
 def _window(cost: Costs, steps: int, batch: int, chunk: int, stepper: Stepper) -> int:
     """How much of time to try at first: all of it where a failed attempt is cheap beside the sequential walk."""
-    attempt = 2.4 * cost.walk(chunk, batch * steps / chunk)
-    if stepper.compiled or attempt <= RISK * cost.walk(steps, batch):
+    if stepper.compiled or _cheap(cost, steps, batch, chunk):
         return steps
     return max(4 * chunk, steps // 16)
+
+
+def _cheap(cost: Costs, steps: int, batch: int, chunk: int) -> bool:
+    """May all of time be tried at once?"""
+    return 2.4 * cost.walk(chunk, batch * steps / chunk) <= RISK * cost.walk(steps, batch)
