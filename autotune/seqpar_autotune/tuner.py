@@ -19,7 +19,7 @@ from seqpar.dispatch.preset import GRADES, Grade
 from seqpar.errors import BackendError, MissingExtraError, NotEligibleError, OptionError, unknown_name
 
 from .budget import Budget
-from .candidates import kernels_of, space_of, warm_points
+from .candidates import candidate_of, kernels_of, space_of, warm_points
 from .earlier import earlier
 from .lab import Lab, MakeWorker, Tester, Tried, only_one
 from .limits import least_seconds
@@ -48,6 +48,8 @@ LEAST = 0.2
 """Seconds below which a workload is not begun."""
 FAIR = 2.0
 """Seconds that a workload has at least while there is grace."""
+PLAIN = "reference"
+"""The backend of the algorithms in the array API: right everywhere, and fast where nothing else is."""
 ONE_CANDIDATE = "nothing to choose: one candidate"
 
 
@@ -172,14 +174,15 @@ def share_of(left: float, rest: Sequence[tuple[float, float]]) -> float:
 
 
 def space_for(workload: Workload, preset: Grade) -> Space:
-    """What is searched. The quick grade leaves the plain algorithms out, which take most of the time and are fast nowhere.
+    """What is searched. The quick grade leaves the plain algorithms out, which take most of the time, unless one is the default.
 
     Raises `NotEligibleError` where nothing runs the call.
     """
     problem = workload.problem
-    if preset != "quick":
-        return space_of(problem)
-    return space_of(problem, backends={kernel.backend for kernel in kernels_of(problem)} - {"reference"})
+    space = space_of(problem)
+    if preset != "quick" or candidate_of(space.default).backend == PLAIN:
+        return space
+    return space_of(problem, backends={kernel.backend for kernel in kernels_of(problem)} - {PLAIN})
 
 
 @dataclass

@@ -246,6 +246,13 @@ def test_the_quick_grade_leaves_the_plain_algorithms_out_and_the_default_one_tri
     assert any(one.backend == "reference" for _, one in default.tried)
 
 
+def test_plain_algorithms_stay_where_one_of_them_is_the_default() -> None:
+    made = MadeUp(lambda candidate: 1e-3)
+    add = seqpar.monoids.add
+    tuned(made, seqpar_autotune.Workload.of(seqpar.associative_scan, add, np.ones((4, 5000))))
+    assert len({one.method for _, one in made.tried}) > 1
+
+
 def test_equal_seeds_give_equal_runs(tmp_path: Path) -> None:
     orders = []
     for name in ("one", "other"):
