@@ -1,6 +1,8 @@
 """A run of the tuner over made-up times: what it chooses, keeps and says, and that it holds its time. No candidate runs."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import seqpar
 import seqpar_autotune
 from made_up_worker import MadeUp, call, chunked_wins, default_wins
-from seqpar.errors import BackendError, OptionError
+from seqpar.errors import BackendError, MissingExtraError, OptionError
 from seqpar_autotune import tuner
 from seqpar_autotune.outcome import Failure
 from seqpar_autotune.tuner import in_order, share_of, tune
@@ -280,6 +282,24 @@ def test_results_elsewhere_are_not_what_calls_go_by(tmp_path: Path) -> None:
 def test_options_that_mean_nothing_are_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         tuned(MadeUp(default_wins), **options)
+
+
+def test_without_optuna_the_pip_line_is_named_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    made = MadeUp(default_wins)
+    with pytest.raises(MissingExtraError, match="pip install 'seqpar\\[autotune\\]'"):
+        tuned(made)
+    assert made.made == []
+
+
+def test_importing_the_package_loads_neither_optuna_nor_rich() -> None:
+    program = (
+        "import sys, seqpar_autotune as s; [getattr(s, name) for name in s.__all__]; "
+        "sys.exit(bool({'optuna', 'rich', 'torch', 'jax'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_nothing_to_tune_is_named() -> None:
