@@ -14,7 +14,7 @@ from seqpar.solving.stepping import Stepper
 FIXED = {("numpy", "cpu"): 3.5, ("torch", "cpu"): 8.5, ("jax", "cpu"): 0.7, ("jax", "cuda"): 12.0}
 """Microseconds of one step of few rows, an Elman cell of 32 units: measured on the CPU, on a GPU the time of its launches.
 
-All numbers of a CPU here are of `python benchmarks/solving_costs.py`, and with torch behind it."""
+All numbers of a CPU here are of `python -m seqpar_bench.solving_costs`, and with torch behind it."""
 
 FIXED_ELSEWHERE = {"cpu": 20.0, "cuda": 60.0}
 

@@ -1,4 +1,4 @@
-"""What the constants in `seqpar/solving/costs.py` are taken from: `python benchmarks/solving_costs.py [framework]`.
+"""What the constants in `seqpar/solving/costs.py` are taken from: `python -m seqpar_bench.solving_costs [framework]`.
 
 Per recurrence, in seconds of the processor (others may use the machine): a step of few and of many rows, one sweep of shooting
 over all of time, and what of that is neither of its walks: a part for each sweep, and a part for each state.
