@@ -5,9 +5,10 @@ is taken, and resized.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from seqpar.dispatch.operation import Abstract
 from seqpar.errors import OptionError
 
 from .presets import installed_frameworks, workloads
@@ -77,7 +78,21 @@ def _with_sizes(one: Workload, shape: tuple[int, ...], dtype: str) -> Workload:
         raise OptionError(
             f"tune: dtype={dtype!r} is no type of numbers. Give float32, for example."
         ) from None
-    metas = one.rules.resized(one.static, one.metas, dict(enumerate(shape)))
+    resized = one.rules.resized(one.static, one.metas, dict(enumerate(shape)))
+    made = (_with(one, metas, dtype) for metas in (resized, _by_size(one, shape)))
+    found = list(made)
+    for fits in found:
+        if fits.problem.shape == shape:
+            return fits
+    raise OptionError(
+        f"tune: {one.operation} with the sizes {'x'.join(map(str, shape))} is not one of its representative problems "
+        f"resized, of which the nearest is {'x'.join(map(str, found[0].problem.shape))}. Record the call itself: see "
+        "seqpar_autotune.record."
+    )
+
+
+def _with(one: Workload, metas: Sequence[Abstract | None], dtype: str) -> Workload:
+    """The call with operands of these shapes, and their numbers of this type."""
     operands: list[Operand | None] = []
     for operand, meta in zip(one.operands, metas, strict=True):
         if operand is None or meta is None:
@@ -86,11 +101,22 @@ def _with_sizes(one: Workload, shape: tuple[int, ...], dtype: str) -> Workload:
         numbers = operand.dtype.startswith(("float", "bfloat", "complex"))
         resized = operand.of_shape(meta.shape)
         operands.append(resized._replace(dtype=dtype) if numbers else resized)
-    found = replace(one, operands=tuple(operands))
-    if found.problem.shape != shape:
-        fits = "x".join(map(str, found.problem.shape))
-        raise OptionError(
-            f"tune: {one.operation} with the sizes {'x'.join(map(str, shape))} is not one of its representative problems "
-            f"resized, of which the nearest is {fits}. Record the call itself: see seqpar_autotune.record."
-        )
-    return found
+    return replace(one, operands=tuple(operands))
+
+
+def _by_size(one: Workload, shape: tuple[int, ...]) -> list[Abstract | None]:
+    """Operands whose axes follow those of the problem with the same size, the one at the same place first.
+
+    For axes that an operation never cuts, as the columns of a matrix.
+    """
+    old = one.problem.shape
+
+    def new(axis: int, n: int) -> int:
+        if axis < len(old) and old[axis] == n:
+            return shape[axis]
+        return shape[old.index(n)] if old.count(n) == 1 else n
+
+    return [
+        None if x is None else Abstract(tuple(new(i, n) for i, n in enumerate(x.shape)), x.dtype)
+        for x in one.operands
+    ]

@@ -96,6 +96,16 @@ def test_every_operation_with_problems_takes_sizes_as_its_own(operation: str) ->
 
 
 @pytest.mark.parametrize(
+    ("operation", "shape"),
+    [("qr", (4000, 16)), ("matrix_recurrence", (3, 500, 6, 1)), ("associative_scan", (5, 700))],
+)
+def test_axes_that_are_never_cut_take_other_sizes_as_well(operation: str, shape: tuple[int, ...]) -> None:
+    (found,) = explicit(operation, shape, frameworks=["numpy"])
+    assert found.problem.shape == shape
+    found.rules.abstract(found.static, found.metas)
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--shape", "4,5,6"), "Give one --op"),
