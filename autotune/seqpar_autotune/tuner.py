@@ -282,7 +282,9 @@ class Run:
         profile = store.profile_for(workload.framework, workload.device)
         known: list[Measured] = []
         if profile is not None and self.preset != "exhaustive":
-            known = earlier(problem, profile, self.directory, self.numerics)
+            stored = earlier(problem, profile, self.directory, self.numerics)
+            # The default is measured anew: it is what all times are compared with.
+            known = [one for one in stored if one.point != space.default]
         with ExitStack() as stack:
             recorder = None
             if profile is not None:

@@ -154,6 +154,16 @@ def test_a_failure_is_not_tried_again_by_the_next_run() -> None:
     assert len(chunks[1]) < len(chunks[0])
 
 
+@pytest.mark.parametrize("seconds", [chunked_wins, default_wins])
+def test_a_run_after_all_was_tried_comes_to_the_same_end_sooner(seconds: Any) -> None:
+    first, second = MadeUp(seconds), MadeUp(seconds)
+    reports = [tuned(made, preset="default", seconds=600) for made in (first, second)]
+    branches = [report.results[0].chosen.point.branch for report in reports]
+    assert branches[0] == branches[1]
+    assert reports[1].measured
+    assert len(second.tried) < len(first.tried)
+
+
 @pytest.mark.parametrize("to_try", [0.05, 1.0, 4.0])
 def test_the_time_is_held_however_slow_candidates_are(to_try: float) -> None:
     made = MadeUp(chunked_wins, to_try=to_try)
