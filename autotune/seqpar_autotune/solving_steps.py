@@ -6,9 +6,8 @@ They are in a module of their own because the process that measures imports them
 from __future__ import annotations
 
 import importlib
-from collections.abc import Hashable, Mapping
-from functools import cache
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -90,12 +89,13 @@ def _call(x: Any, n: int, params: Any, dtype: str, h0: float = 0.0) -> dict[str,
     return {"x": x.astype(dtype), "h0": np.full(n, h0, dtype), "params": cast}
 
 
+_modules: dict[type, Any] = {}
+
+
 def _np(h: Any) -> Any:
     """The functions of the framework of an array, by NumPy's names, as a user's step has them at hand."""
-    return _module(type(h))
-
-
-@cache
-def _module(kind: Hashable) -> Any:
-    name = binding_for(cast(type, kind)).framework
-    return importlib.import_module({"jax": "jax.numpy"}.get(name, name))
+    kind = type(h)
+    if kind not in _modules:
+        name = binding_for(kind).framework
+        _modules[kind] = importlib.import_module({"jax": "jax.numpy"}.get(name, name))
+    return _modules[kind]
