@@ -54,7 +54,7 @@ class Pruned:
     files: int
     """Files whose remaining lines end in one."""
     held: int
-    """Files left alone, since a process has them in hand."""
+    """Files left alone, since a process has them in hand, or they cannot be written to."""
 
     @property
     def lines(self) -> int:
@@ -102,15 +102,15 @@ def export(
             if operations is not None and name not in operations:
                 continue
             path = target / f"{name}.exported.jsonl"
-            before = [line.text for line in _good_lines([path] if path.exists() else [])]
-            lines = _good_lines(environment.files(name)) + _good_lines([path] if path.exists() else [])
+            before = _good(store.lines(path) if path.exists() else ())
+            lines = _good(environment.all_of(name, store.lines)) + before
             kept = [line.text for line in _worth_keeping(lines, every)]
             if not kept:
                 continue
             target.mkdir(parents=True, exist_ok=True)
             write_profile(target, environment.profile)
             write_lines(path, kept)
-            there = len(set(before) & set(kept))
+            there = len({line.text for line in before} & set(kept))
             found.append(Moved(target.name, name, str(path), len(set(kept)) - there, there))
     if not found:
         raise OptionError(
@@ -159,8 +159,8 @@ def _taken(environment: Environment, operation: str, target: Path) -> Moved:
     assert environment.profile is not None
     directory = target / environment.profile.digest
     own = Environment("tuned", directory, environment.profile)
-    there = {line.text for path in own.files(operation) for line in store.lines(path)}
-    given = dict.fromkeys(line.text for line in _good_lines(environment.files(operation)))
+    there = {line.text for line in own.all_of(operation, store.lines)}
+    given = dict.fromkeys(line.text for line in _good(environment.all_of(operation, store.lines)))
     new = [text for text in given if text not in there]
     mark = hashlib.sha256("\n".join(new).encode()).hexdigest()[:12]
     path = directory / f"{operation}.merged-{mark}.jsonl"
@@ -171,9 +171,8 @@ def _taken(environment: Environment, operation: str, target: Path) -> Moved:
     return Moved(directory.name, operation, str(path), len(new), len(given) - len(new))
 
 
-def _good_lines(paths: Iterable[Path]) -> list[Line]:
-    found = (line for path in paths for line in store.lines(path))
-    return [line for line in found if line.newer or (not line.damage and readable(line.record))]
+def _good(lines: Iterable[Line]) -> list[Line]:
+    return [line for line in lines if line.newer or (not line.damage and readable(line.record))]
 
 
 def _worth_keeping(lines: Sequence[Line], every: bool = True) -> list[Line]:
@@ -199,11 +198,20 @@ def _pruned(environment: Environment, operation: str, oldest: str, yes: bool) ->
     held: list[Path] = []
     try:
         for path in environment.files(operation):
-            file = os.open(path, os.O_RDWR)
-            open_files.append(file)
-            (free if take(file) else held).append(path)
-        everything = [line for path in free for line in store.lines(path)]
-        good = _good_lines(free)
+            try:
+                open_files.append(os.open(path, os.O_RDWR))
+            except FileNotFoundError:  # another `prune` was first
+                continue
+            except OSError:
+                held.append(path)
+                continue
+            if not take(open_files[-1]):
+                held.append(path)
+            elif os.fstat(open_files[-1]).st_nlink:
+                free.append(path)
+        # Raises where one cannot be read, rather than to take it away unread.
+        everything = [line for path in free for line in store.lines_of(path, path.read_bytes())]
+        good = _good(everything)
         young = [line for line in good if line.newer or str(line.record.get("when", "")) >= oldest]
         kept = _worth_keeping(young)
         told = Pruned(

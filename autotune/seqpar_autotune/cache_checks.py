@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from seqpar.dispatch import registry, store
 from seqpar.dispatch.operation import all_operations
@@ -10,7 +11,7 @@ from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.row import facts_of, problem_of, row_of, sizes_of
 from seqpar.dispatch.store import Line
 
-from .cache_contents import Place, environments_of, operations_in
+from .cache_contents import Place, damage_in, environments_of, operations_in
 from .rows import code_of
 
 
@@ -40,9 +41,16 @@ def verify(place: Place = None) -> list[Finding]:
             found.append(Finding(name, f"holds results of {environment.profile.digest}, as its profile says"))
         for operation in operations_in(environment):
             for path in environment.files(operation):
-                for line in store.lines(path):
-                    found += [Finding(line.origin, *one) for one in _wrong(operation, line)]
+                found += _wrong_in(operation, path)
     return found
+
+
+def _wrong_in(operation: str, path: Path) -> list[Finding]:
+    try:
+        lines = store.lines_of(path, path.read_bytes())
+    except OSError as error:
+        return [Finding(f"{path.parent.name}/{path.name}", f"cannot be read: {error.strerror}")]
+    return [Finding(line.origin, *one) for line in lines for one in _wrong(operation, line)]
 
 
 def _wrong(operation: str, line: Line) -> Iterator[tuple[str, bool]]:
@@ -53,16 +61,14 @@ def _wrong(operation: str, line: Line) -> Iterator[tuple[str, bool]]:
         yield f"is in schema {line.newer}, of a later version", True
         return
     record = line.record
-    try:
-        if record.get("operation", operation) != operation:
-            yield f"is of {record['operation']}, in a file of {operation}", False
-        problem = problem_of(operation, record["problem"])
-        row = row_of(record, "tuned")
-        config = dict(record["config"])
-        label = f"{record['backend']}.{record['method']}"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    if (error := damage_in(record)) is not None:
         yield f"is no line of a store: {error!r}", False
         return
+    if record.get("operation", operation) != operation:
+        yield f"is of {record['operation']}, in a file of {operation}", False
+    problem, row = problem_of(operation, record["problem"]), row_of(record, "tuned")
+    config = dict(record["config"])
+    label = f"{record['backend']}.{record['method']}"
     kernels, absent = _kernels(operation, problem.framework)
     kernel = next((one for one in kernels if one.label == label), None)
     if kernel is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from seqpar.dispatch import store
 from seqpar.dispatch.gpu_profile import gpus
 from seqpar.dispatch.profile import HardwareProfile, host_profile, minor, version
-from seqpar.dispatch.row import problem_of
+from seqpar.dispatch.row import problem_of, row_of
 from seqpar.dispatch.store import Environment
 from seqpar.errors import OptionError
 
@@ -81,7 +81,7 @@ def ls(place: Place = None) -> list[Held]:
     for environment in environments_of(place):
         for operation in operations_in(environment):
             paths = environment.files(operation)
-            held = [line for path in paths for line in store.lines(path)]
+            held = environment.all_of(operation, store.lines)
             damaged = [x for x in held if x.damage or not (x.newer or readable(x.record))]
             good = [x.record for x in held if not x.damage and not x.newer and readable(x.record)]
             decisions = latest_decisions(good)
@@ -94,7 +94,7 @@ def ls(place: Place = None) -> list[Held]:
                     standing=standing(profile),
                     operation=operation,
                     files=len(paths),
-                    bytes=sum(path.stat().st_size for path in paths),
+                    bytes=sum(path.stat().st_size for path in paths if path.is_file()),
                     candidates=len({candidate_key(record) for record in good}),
                     failed=len({candidate_key(r) for r in good if r.get("verdict") != "ok"}),
                     tuned=sum(1 for record in decisions.values() if record.get("adopted")),
@@ -163,18 +163,23 @@ def operations_in(environment: Environment) -> list[str]:
 
 def good_records(environment: Environment, operation: str) -> list[dict[str, Any]]:
     """What can be read of an operation's results."""
-    found = (line for path in environment.files(operation) for line in store.lines(path))
+    found = environment.all_of(operation, store.lines)
     return [line.record for line in found if not line.damage and not line.newer and readable(line.record)]
 
 
 def readable(record: Mapping[str, Any]) -> bool:
-    """Has a line what every line has?"""
+    """Has a line what every line has, in a form that can be shown?"""
+    return damage_in(record) is None
+
+
+def damage_in(record: Mapping[str, Any]) -> Exception | None:
+    """What keeps a line from being read. What was damaged, or written by another version, may hold anything."""
     try:
-        problem_of("", record["problem"])
-        _ = candidate_key(record), str(record["verdict"])
-    except (KeyError, TypeError, ValueError):
-        return False
-    return True
+        _problem_text(record), candidate_key(record), str(record["verdict"])
+        row_of({**record, "verdict": "ok", "adopted": True}, "tuned")
+    except Exception as error:
+        return error
+    return None
 
 
 def problem_key(record: Mapping[str, Any]) -> str:

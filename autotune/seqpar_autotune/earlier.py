@@ -12,7 +12,7 @@ from seqpar.dispatch import store
 from seqpar.dispatch.options import Numerics
 from seqpar.dispatch.problem import Problem
 from seqpar.dispatch.profile import HardwareProfile
-from seqpar.dispatch.row import described
+from seqpar.dispatch.row import described, hashable
 
 from .cache_contents import good_records, latest_records
 from .candidates import kernels_of
@@ -42,20 +42,26 @@ def _of(records: list[dict[str, Any]], problem: Problem, numerics: Numerics) -> 
         branch = f"{record['backend']}.{record['method']}"
         if record["problem"] != wanted or record.get("kernel") != code.get(branch):
             continue
-        verdict = Verdict(record["verdict"])
-        if verdict is Verdict.OK and record.get("vs_default") is None:
-            continue  # the run was stopped before it could be compared
-        if verdict is Verdict.UNSTABLE and record.get("numerics") != numerics:
-            continue  # perhaps only for those who want the same bits
-        yield Measured(
-            Point(branch, tuple(record["config"].items())),
-            verdict,
-            _seconds(record),
-            record.get("vs_default") if verdict is Verdict.OK else None,
-            record.get("message", ""),
-            elsewhere=True,
-        )
+        try:
+            found = _measured(record, branch, numerics)
+        except (AttributeError, TypeError, ValueError):  # another version wrote it
+            continue
+        if found is not None:
+            yield found
 
 
-def _seconds(record: Mapping[str, Any]) -> tuple[float, ...]:
-    return tuple(1e-6 * one for one in record.get("times_us", ()) if one)
+def _measured(record: Mapping[str, Any], branch: str, numerics: Numerics) -> Measured | None:
+    verdict = Verdict(record["verdict"])
+    if verdict is Verdict.OK and record.get("vs_default") is None:
+        return None  # the run was stopped before it could be compared
+    if verdict is Verdict.UNSTABLE and record.get("numerics") != numerics:
+        return None  # perhaps only for those who want the same bits
+    point = Point(branch, tuple((name, hashable(value)) for name, value in record["config"].items()))
+    return Measured(
+        point,
+        verdict,
+        tuple(1e-6 * one for one in record.get("times_us", ()) if one),
+        record.get("vs_default") if verdict is Verdict.OK else None,
+        str(record.get("message", "")),
+        elsewhere=True,
+    )

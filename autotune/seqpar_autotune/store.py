@@ -154,6 +154,7 @@ class Recorder:
         with _lock:
             if self._file is None:
                 self._file = _opened(self.path, self.profile)
+                self._torn = _torn(self._file)
             data = (f"\n{text}" if self._torn else text).encode()
             done = os.write(self._file, data)
             if done < len(
@@ -180,9 +181,9 @@ EMPTY = Record(backend="", method="").to_dict()
 
 
 def write_profile(directory: Path, profile: HardwareProfile) -> None:
-    """Put a profile into the directory of its results, in one piece and once."""
+    """Put a profile into the directory of its results, in one piece and once, or where the one that is there is damaged."""
     path = directory / store.PROFILE
-    if path.exists():
+    if store.profile_in(directory) is not None:
         return
     own = directory / f".{store.PROFILE}.{os.getpid()}.{secrets.token_hex(3)}"
     try:
@@ -217,3 +218,11 @@ def _opened(path: Path, profile: HardwareProfile) -> int:
         if os.fstat(file).st_nlink:
             return file
         os.close(file)
+
+
+def _torn(file: int) -> bool:
+    """Does an open file end in the middle of a line, since an earlier recorder's disk became full, or its system stopped?"""
+    if not os.fstat(file).st_size:
+        return False
+    os.lseek(file, -1, os.SEEK_END)  # writes go to the end all the same
+    return os.read(file, 1) != b"\n"

@@ -7,7 +7,7 @@ from typing import Any
 from seqpar.dispatch.problem import Problem
 from seqpar.dispatch.profile import HardwareProfile
 from seqpar.dispatch.row import Row, facts_of, sizes_of
-from seqpar.dispatch.store import decisions_in, distance, everywhere, profile_for
+from seqpar.dispatch.store import decided, distance, everywhere, profile_for
 
 FACTS = ("framework", "device", "dtypes", "layout", "options")
 SIZES = ("outer", "time", "inner")
@@ -67,5 +67,4 @@ def _text(value: Any) -> str:
 
 def _all_rows(operation: str) -> Iterator[tuple[HardwareProfile | None, Row]]:
     for place in everywhere():
-        for path in place.files(operation):
-            yield from ((place.profile, row) for row in decisions_in(path, place.source))
+        yield from ((place.profile, row) for row in decided(place, operation))

@@ -86,7 +86,7 @@ def described(problem: Problem) -> dict[str, Any]:
 
 
 def problem_of(operation: str, described: Mapping[str, Any]) -> Problem:
-    """The problem of a line; raises KeyError, TypeError or ValueError for what is none."""
+    """The problem of a line; raises KeyError, TypeError, ValueError or ArithmeticError for what is none."""
     sizes = [int(described[name]) for name in ("outer", "time", "inner")]
     return Problem(
         operation=operation,
@@ -94,9 +94,9 @@ def problem_of(operation: str, described: Mapping[str, Any]) -> Problem:
         device=str(described["device"]),
         shape=tuple(int(n) for n in described.get("shape", sizes)),
         axis=int(described.get("axis", 1)),
-        dtypes=tuple(described["dtypes"]),
+        dtypes=_words(described["dtypes"]),
         layout=described["layout"],
-        options=tuple(described["options"]),
+        options=_words(described["options"]),
         addressable=bool(described.get("addressable", True)),
         traced=bool(described.get("traced", False)),
     )
@@ -105,10 +105,10 @@ def problem_of(operation: str, described: Mapping[str, Any]) -> Problem:
 def row_of(record: Mapping[str, Any], source: Source, origin: str = "") -> Row | None:
     """The decision in a line, None where it holds a candidate that lost or failed.
 
-    Raises KeyError, TypeError or ValueError for what is no line of the store.
+    Raises KeyError, TypeError, ValueError or ArithmeticError for what is no line of the store.
     """
-    kept = bool(record.get("kept", False))
-    if record["verdict"] != "ok" or not (record["adopted"] or kept):
+    kept = record.get("kept", False) is True
+    if record["verdict"] != "ok" or not (record["adopted"] is True or kept):
         return None
     problem = record["problem"]
     return Row(
@@ -116,13 +116,13 @@ def row_of(record: Mapping[str, Any], source: Source, origin: str = "") -> Row |
         facts=(
             str(problem["framework"]),
             str(problem["device"]),
-            tuple(problem["dtypes"]),
+            _words(problem["dtypes"]),
             str(problem["layout"]),
-            tuple(problem["options"]),
+            _words(problem["options"]),
         ),
         backend=str(record["backend"]),
         method=str(record["method"]),
-        config={str(k): _hashable(v) for k, v in dict(record["config"]).items()},
+        config={str(k): hashable(v) for k, v in dict(record["config"]).items()},
         provenance=source,
         kept=kept,
         numerics=str(record.get("numerics", "any")),
@@ -133,11 +133,20 @@ def row_of(record: Mapping[str, Any], source: Source, origin: str = "") -> Row |
     )
 
 
-def _hashable(value: Any) -> Any:
+def _words(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str | None) for one in value):
+        raise ValueError(f"{value!r} is no list of words")
+    return tuple(value)
+
+
+def hashable(value: Any) -> Any:
+    """The value of a knob, which JSON has as a list where it is a tuple."""
     if isinstance(value, dict):
         raise ValueError(f"{value!r} is no value of a knob")
-    return tuple(_hashable(one) for one in value) if isinstance(value, list) else value
+    return tuple(hashable(one) for one in value) if isinstance(value, list) else value
 
 
 def _number(value: Any) -> float | None:
+    if not isinstance(value, int | float | None):
+        raise ValueError(f"{value!r} is no number")
     return None if value is None else float(value)

@@ -9,11 +9,11 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from seqpar.dispatch.memos import invalidate, on_invalidate
 from seqpar.dispatch.problem import Problem
@@ -25,6 +25,7 @@ VARIABLE = "SEQPAR_CACHE_DIR"
 PROFILE = "profile.json"
 TABLES = Path(__file__).parent / "tables"
 
+Read = TypeVar("Read")
 Key = tuple[str, str]
 _remembered: dict[Key, list[Mapping[str, Any]]] = {}
 _told: set[object] = set()
@@ -41,6 +42,15 @@ class Environment(NamedTuple):
 
     def files(self, operation: str = "*") -> list[Path]:
         return sorted(self.path.glob(f"{operation}.*.jsonl"))
+
+    def all_of(self, operation: str, read: Callable[[Path], Iterable[Read]]) -> list[Read]:
+        """What is read of every file; all anew where `prune` put files together between the listing and the reading."""
+        for _ in range(9):
+            try:
+                return [one for path in self.files(operation) for one in read(path)]
+            except FileNotFoundError:
+                continue
+        return []
 
 
 class Line(NamedTuple):
@@ -61,9 +71,9 @@ class Line(NamedTuple):
 
 def user_directory() -> Path:
     """Where tuned results of this user live: $SEQPAR_CACHE_DIR, else the platform's cache directory."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
     try:
+        if chosen := os.environ.get(VARIABLE):
+            return Path(chosen).expanduser()
         if sys.platform == "win32":
             base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
         elif sys.platform == "darwin":
@@ -72,7 +82,7 @@ def user_directory() -> Path:
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:
         raise OptionError(
-            f"seqpar: this user has no home directory to keep tuned results in ({error}). Set {VARIABLE} to a directory."
+            f"seqpar: there is no home directory to keep tuned results in ({error}). Set {VARIABLE} to a directory."
         ) from None
     return base / "seqpar" / "v1"
 
@@ -119,7 +129,8 @@ def settled(problem: Problem, numerics: str = "any") -> bool:
 
 def distance(left: Sizes, right: Sizes) -> float:
     """Between two problems that differ in sizes only: the doublings from one to the other."""
-    return sum(abs(math.log2(max(m, 1) / max(n, 1))) for m, n in zip(left, right, strict=True))
+    # Not of the quotient: a damaged line may hold a number that no float holds.
+    return sum(abs(math.log2(max(m, 1)) - math.log2(max(n, 1))) for m, n in zip(left, right, strict=True))
 
 
 def profile_for(framework: str, device: str) -> HardwareProfile | None:
@@ -165,7 +176,7 @@ def profile_in(path: Path) -> HardwareProfile | None:
 
     try:
         return HardwareProfile.from_dict(json.loads((path / PROFILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -178,13 +189,25 @@ def everywhere() -> list[Environment]:
     return own + environments("shipped")
 
 
-def lines(path: Path) -> Iterator[Line]:
-    """Every line of a file that is not empty, damaged ones too. Raises OSError."""
-    text = path.read_bytes().decode("utf-8", errors="replace")
+def lines(path: Path) -> list[Line]:
+    """Every line of a file that is not empty, damaged ones too; none, with a warning, of a file that cannot be read.
+
+    Raises FileNotFoundError for a file that has gone, and only for that.
+    """
+    try:
+        return lines_of(path, path.read_bytes())
+    except OSError as error:
+        if not os.path.lexists(path):
+            raise FileNotFoundError(path) from error
+        _warn(f"tuned results in {path.name} cannot be read: {error}", once=path)
+        return []
+
+
+def lines_of(path: Path, data: bytes) -> list[Line]:
+    """The same of what was read already."""
     # Not splitlines(), which also splits at characters that JSON has inside of texts.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _line(path, number, line)
+    texts = data.decode("utf-8", errors="replace").split("\n")
+    return [_line(path, number, text) for number, text in enumerate(texts, start=1) if text.strip()]
 
 
 def _line(path: Path, number: int, text: str) -> Line:
@@ -204,7 +227,7 @@ def _line(path: Path, number: int, text: str) -> Line:
 def _decisions(operation: str, framework: str, device: str) -> dict[Facts, tuple[Row, ...]]:
     """Per kind of problem the decisions that hold here, the latest of each size only."""
     places = [place for place in everywhere() if place.files(operation)]
-    if not places and not any(name == operation for _, name in _remembered):
+    if not places and not any(name == operation for _, name in list(_remembered)):
         return {}  # without asking for the profile, which reads versions of installed packages
     profile = profile_for(framework, device)
     if profile is None:
@@ -229,26 +252,23 @@ def _rows(operation: str, profile: HardwareProfile, places: Iterable[Environment
             if place.profile is None or not profile.kin(place.profile):
                 continue
             elsewhere = tuple(profile.differences(place.profile))
-        for path in place.files(operation):
-            yield from (replace(row, elsewhere=elsewhere) for row in decisions_in(path, place.source))
+        yield from (replace(row, elsewhere=elsewhere) for row in decided(place, operation))
     for record in _remembered.get((profile.digest, operation), ()):
         row = row_of(record, "tuned", "measured by this process, not written")
         if row is not None:
             yield row
 
 
+def decided(place: Environment, operation: str) -> list[Row]:
+    """The decisions in a directory."""
+    return place.all_of(operation, partial(_decisions_in, source=place.source))
+
+
 @cache
-def decisions_in(path: Path, source: Source) -> tuple[Row, ...]:
+def _decisions_in(path: Path, source: Source) -> tuple[Row, ...]:
     """The decisions in a file. Lines that are none of the store's are passed over with a warning each, later ones with one."""
-    found = []
-    try:
-        for line in lines(path):
-            row = _decision(line, source)
-            if row is not None:
-                found.append(row)
-    except OSError as error:
-        _warn(f"tuned results in {path.name} cannot be read: {error}", once=path)
-    return tuple(found)
+    found = (_decision(line, source) for line in lines(path))
+    return tuple([row for row in found if row is not None])
 
 
 def _decision(line: Line, source: Source) -> Row | None:
@@ -263,7 +283,7 @@ def _decision(line: Line, source: Source) -> Row | None:
     if not damage:
         try:
             return row_of(line.record, source, line.origin)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             damage = repr(error)
     _warn(
         f"line {line.number} of {line.path.name} is not a tuned result and is passed over: {damage}",
@@ -278,5 +298,5 @@ def _warn(what: str, once: object) -> None:
         warnings.warn(f"seqpar: {what}", RuntimeWarning, stacklevel=4)
 
 
-on_invalidate(decisions_in.cache_clear)
+on_invalidate(_decisions_in.cache_clear)
 on_invalidate(_decisions.cache_clear)

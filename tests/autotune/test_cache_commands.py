@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ from seqpar.errors import OptionError
 from seqpar.linear_recurrence_reference import ChunkedLoop
 from seqpar_autotune import cache_commands
 from seqpar_autotune.cache_commands import diff, export, ls, merge, prune, remove, show, verify
+from seqpar_autotune.earlier import earlier
 from seqpar_autotune.verdict import Verdict
-from tuned_stores import OTHER, chunked, default, explained, recorder, root, written
+from tuned_stores import OTHER, chunked, default, explained, problem, recorder, root, written
 
 __all__ = ["root"]  # the fixture
 
@@ -314,3 +316,65 @@ def test_of_shapes_that_look_ups_do_not_tell_apart_the_later_decision_counts(roo
     invalidate()
     assert explained().config == ChunkedLoop(chunk=7)
     assert [one.candidate for one in show()] == ["reference.chunked(chunk=7)"]
+
+
+BAD_PROBLEMS = [{"time": float("inf")}, {"dtypes": [1]}, {"options": [None]}, {"shape": []}, {"axis": 9}]
+BAD_LINES = [{"config": "abc"}, {"vs_default": "0.5"}, {"noise": 10**400}]
+
+
+@pytest.mark.parametrize("change", BAD_LINES + BAD_PROBLEMS)
+def test_what_no_version_would_write_is_damage_to_every_action(
+    root: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    written(chunked(adopted=True, ratio=0.7))
+    asked = problem()
+    (path,) = root.glob("*/*.jsonl")
+    line = json.loads(path.read_text())
+    if change in BAD_PROBLEMS:
+        change = {"problem": line["problem"] | change}
+    path.write_text(path.read_text() + json.dumps(line | change) + "\n")
+    assert [(one.candidates, one.damaged) for one in ls()] == [(1, 1)]
+    assert len(show(every=True)) == 1 and diff(None, root) == []
+    assert len(verify()) == 1
+    assert [one.verdict for one in earlier(asked, host_profile())] == [Verdict.OK]
+    assert [one.lines for one in export(tmp_path / "given", every=True)] == [1]
+    assert [one.damaged for one in prune(yes=True)] == [1]
+
+
+@pytest.mark.parametrize("change", [{"verdict": "melted"}, {"times_us": ["a"]}, {"config": []}])
+def test_the_tuner_passes_over_what_another_version_measured(root: Path, change: dict[str, Any]) -> None:
+    written(chunked(ratio=0.7), chunked(7, ratio=0.6))
+    (path,) = root.glob("*/*.jsonl")
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
+    assert [dict(one.point.config) for one in earlier(problem(), host_profile())] == [{"chunk": 5}]
+
+
+def test_a_file_that_cannot_be_read_costs_nothing_of_the_others(root: Path) -> None:
+    written(chunked(5, adopted=True), default(), chunked(5, adopted=True))
+    (path,) = root.glob("*/*.jsonl")
+    path.with_name("linear_recurrence.b.jsonl").mkdir()
+    with pytest.warns(RuntimeWarning, match=r"linear_recurrence\.b\.jsonl cannot be read"):
+        assert [one.tuned for one in ls()] == [1]
+    assert len(show()) == 1
+    assert [one.what for one in verify()] == ["cannot be read: Is a directory"]
+    assert [(one.superseded, one.held) for one in prune(yes=True)] == [(1, 1)]
+    assert path.with_name("linear_recurrence.b.jsonl").is_dir() and explained().provenance == "tuned"
+
+
+def test_prune_takes_nothing_away_that_it_could_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(chunked(5), chunked(5))
+    before = files(root)
+
+    def broken(path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", broken)
+        with (
+            pytest.warns(RuntimeWarning, match="cannot be read"),
+            pytest.raises(OSError, match="Input/output"),
+        ):
+            ls()
+            prune(yes=True)
+    assert files(root) == before

@@ -213,6 +213,15 @@ def test_a_line_that_was_cut_off_costs_no_other(root: Path, monkeypatch: pytest.
         assert explained().config == ChunkedLoop(chunk=7)
 
 
+def test_a_line_that_another_recorder_left_cut_off_costs_no_other(root: Path) -> None:
+    written(chunked(3))
+    path = next(root.glob("*/*.jsonl"))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.warns(RuntimeWarning, match=r"line 1 of linear_recurrence\.a\.jsonl is not a tuned result"):
+        written(chunked(7, adopted=True))
+        assert explained().config == ChunkedLoop(chunk=7)
+
+
 def test_a_real_limit_of_the_system_is_a_warning_too(root: Path) -> None:
     resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX's")
     import signal
@@ -357,6 +366,14 @@ def test_a_profile_is_written_whole_and_once(root: Path) -> None:
     assert path.stat().st_mtime_ns == before
     assert HardwareProfile.from_dict(json.loads(path.read_text())) == host_profile()
     assert [one.name for one in path.parent.iterdir() if one.name.startswith(".")] == []
+
+
+def test_a_damaged_profile_is_written_anew(root: Path) -> None:
+    written(chunked())
+    (path,) = root.glob("*/profile.json")
+    path.write_text("")
+    written(chunked(7))
+    assert reading.profile_in(path.parent) == host_profile()
 
 
 def test_records_that_are_not_deciding_leave_choices_alone(

@@ -219,11 +219,78 @@ def test_a_later_schema_is_passed_over_with_one_warning_that_names_versions(stor
         json.dumps(record(problem=None)),
         json.dumps(record(config=3)),
         json.dumps(record(config={"chunk": {"a": 1}})),
+        json.dumps(record(problem=record()["problem"] | {"outer": float("inf")})),
+        json.dumps(record(problem=record()["problem"] | {"dtypes": [["float32"]]})),
+        json.dumps(record(problem=record()["problem"] | {"options": [{}]})),
+        json.dumps(record(noise=10**400)),
+        json.dumps(record(vs_default="0.5")),
+        json.dumps(record())[:-9],
+        "[" * 100_000,
+        "\0" * 512 + json.dumps(record()),
+        "\ufeff" + json.dumps(record()),
     ],
+    ids=lambda line: line[-30:],
 )
 def test_no_line_makes_a_call_fail(store: Any, line: str) -> None:
     store(record(), line)
     with pytest.warns(RuntimeWarning, match="line 2 of linear_recurrence.test.jsonl"):
+        assert choice().provenance == "tuned"
+
+
+def test_lines_that_windows_wrote_are_read(store: Any) -> None:
+    store(json.dumps(record(chunk=3)) + "\r", json.dumps(record(128)) + "\r")
+    assert [choice(time).provenance for time in (64, 128)] == ["tuned", "tuned"]
+
+
+def test_only_what_says_so_outright_is_adopted(store: Any) -> None:
+    store(record(adopted="false"), record(adopted=False, kept="false"), record(verdict="wrong"))
+    assert choice().provenance == "heuristic"
+
+
+def test_numbers_that_no_float_holds_are_far_away(store: Any) -> None:
+    huge = record()
+    huge["problem"] = huge["problem"] | {"outer": 10**400}
+    store(huge, record(128, config={"chunk": 7}))
+    assert choice(130).closest.row.sizes == (2, 128, 3)
+
+
+def test_a_profile_that_nobody_can_read_is_none(store: Any, tmp_path: Path) -> None:
+    store(record())
+    for number, text in enumerate(("", "[1]", "[" * 100_000, '{"facts": 3}', "\0")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "profile.json").write_text(text)
+        (tmp_path / str(number) / "linear_recurrence.a.jsonl").write_text(
+            json.dumps(record(config={"chunk": 9}))
+        )
+    invalidate()
+    assert choice().config == ChunkedLoop(chunk=5)
+
+
+def test_files_that_were_put_together_while_they_were_read_are_read_again(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(record(), run="a")
+    folder = tmp_path / host_profile().digest
+    real = Path.read_bytes
+
+    def slow(path: Path) -> bytes:
+        if path.name == "linear_recurrence.a.jsonl" and path.exists():
+            path.rename(folder / "linear_recurrence.b-pruned.jsonl")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", slow)
+    assert choice().provenance == "tuned"
+
+
+@pytest.mark.parametrize("what", ["directory", "link to nothing", "link to itself"])
+def test_what_is_no_file_costs_nothing_of_the_others(store: Any, tmp_path: Path, what: str) -> None:
+    store(record())
+    path = tmp_path / host_profile().digest / "linear_recurrence.b.jsonl"
+    if what == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(path if what == "link to itself" else "nothing")
+    with pytest.warns(RuntimeWarning, match=r"linear_recurrence\.b\.jsonl cannot be read"):
         assert choice().provenance == "tuned"
 
 
@@ -293,6 +360,16 @@ def test_a_user_without_a_home_computes_all_the_same(store: Any, monkeypatch: py
         raise RuntimeError("no home")
 
     monkeypatch.setattr(Path, "home", nowhere)
+    invalidate()
+    assert choice().provenance == "heuristic"
+    with pytest.raises(seqpar.errors.OptionError, match="SEQPAR_CACHE_DIR"):
+        reading.user_directory()
+
+
+def test_the_home_of_a_user_that_there_is_not_is_no_directory(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEQPAR_CACHE_DIR", "~no-such-user-here/results")
     invalidate()
     assert choice().provenance == "heuristic"
     with pytest.raises(seqpar.errors.OptionError, match="SEQPAR_CACHE_DIR"):
