@@ -7,6 +7,7 @@ tuned, rich when a display is drawn: `pip install 'seqpar[autotune]'`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seqpar_autotune.bucket_counts import tune_buckets as tune_buckets
     from seqpar_autotune.on_miss import tuning as tuning
     from seqpar_autotune.recording import read as read
     from seqpar_autotune.recording import record as record
@@ -21,6 +22,7 @@ _HOMES = {
     "read": "recording",
     "record": "recording",
     "tune": "tuner",
+    "tune_buckets": "bucket_counts",
     "tune_recurrence": "solving",
     "tuning": "on_miss",
 }
