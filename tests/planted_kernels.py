@@ -21,6 +21,7 @@ OPERATION = "linear_recurrence"
 
 device = {"spoilt": False, "runs": 0}
 """The make-believe device of this process."""
+kept: dict[Any, Any] = {}
 
 
 class Planted(Kernel):
@@ -105,6 +106,25 @@ def unequal(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any
 def into_operands(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
     operands[1][...] = 0
     return results
+
+
+def keeps_results(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
+    """Right the first time that it sees a shape."""
+    return kept.setdefault(operands[0].shape, results)
+
+
+def wrong_after_many(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
+    """Right for a few calls more than it is verified with."""
+    kept["calls"] = kept.get("calls", 0) + 1
+    return results if kept["calls"] < 10 else wrong(self, xp, config, operands, results)
+
+
+def in_double_precision(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
+    return tuple(x.astype(np.float64) for x in results)
+
+
+def wide(self: Any, problem: Any, config: Any) -> str | None:
+    return None if problem.shape[-1] >= 150 else "works on 150 columns or more"
 
 
 def raises(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
@@ -201,6 +221,13 @@ KERNELS: tuple[type[Planted], ...] = (
     planted("nan", nan),
     planted("unequal", unequal),
     planted("into_operands", into_operands),
+    planted("keeps_results", keeps_results),
+    planted("wrong_after_many", wrong_after_many),
+    planted("in_double_precision", in_double_precision),
+    planted("without_final_state", lambda self, xp, config, operands, results: results[:1]),
+    planted("not_a_tuple", lambda self, xp, config, operands, results: results[0]),
+    planted("wide", lambda self, xp, config, operands, results: results, refuses=wide),
+    planted("wide_and_wrong", wrong, refuses=wide),
     planted("raises", raises),
     planted("sticky", sticky),
     Silent,

@@ -105,9 +105,7 @@ class Worker:
         """Seconds of one call of each, taken next to each other in this order. What was not checked is checked before."""
         for candidate in candidates:
             if self.check(candidate).ok and candidate not in self._warm:
-                found = self._judged("warm", candidate)
-                if isinstance(found, Failure):
-                    self._checked[candidate] = _failed(found)
+                self._warmed(candidate)
         readings = [self._reading(candidate) for candidate in candidates]
         # A candidate may have been blamed for what came after it.
         return [
@@ -128,6 +126,14 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _warmed(self, candidate: Candidate) -> None:
+        found = self._judged("warm", candidate)
+        if isinstance(found, Failure):
+            self._checked[candidate] = _failed(found)
+        elif isinstance(found, dict) and (again := Checked.from_dict(found)).verdict is Verdict.WRONG:
+            self._checked[candidate] = again._replace(message=f"after many calls {again.message}")
+            self.close()
 
     def _reading(self, candidate: Candidate) -> Reading:
         known = self.check(candidate)

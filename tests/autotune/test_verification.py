@@ -9,10 +9,12 @@ import pytest
 
 import planted_kernels
 import seqpar
+from seqpar.cells.walk import walk_of
 from seqpar.dispatch.knobs import tries
 from seqpar.dispatch.registry import remove_backend
 from seqpar.errors import BackendError
 from seqpar_autotune.candidates import Candidate, kernels_of
+from seqpar_autotune.plain_answers import Plain
 from seqpar_autotune.verdict import Verdict
 from seqpar_autotune.verification import (
     LANES,
@@ -23,9 +25,10 @@ from seqpar_autotune.verification import (
     Trial,
     check,
     compare,
+    larger,
     trials,
 )
-from seqpar_autotune.workload import Operand, Workload
+from seqpar_autotune.workload import Operand, Workload, operation_named
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +190,77 @@ def test_what_does_not_compile_raises_and_nothing_runs_in_its_place() -> None:
 def test_what_was_found_passes_through_plain_data() -> None:
     found = Checked(Verdict.WRONG, "h", 3.0, None)
     assert Checked.from_dict(found.to_dict()) == found
+
+
+def test_a_slope_that_hangs_on_a_rounding_may_fall_either_way_and_no_other_slope() -> None:
+    spec = walk_of(seqpar.cells.elman.using(activation="relu").program, {"inputs": 1, "hidden": 1})
+    steps, kink = 40, 20
+    shapes = ((1, steps, 1), (1, 1), None, (1, 3))
+    operands = tuple(None if shape is None else Operand.row_major(shape, "float32") for shape in shapes)
+    workload = Workload("cell", operation_named("cell").encode(spec), operands, "numpy", "cpu").backward()
+    assert workload is not None
+    x, h0, resets, weights, states, g = (None if a is None else abs(a) for a in workload.arrays(0))
+    weights[...] = 0.5, 0.25, 0.5
+
+    def given(where: int, sign: int) -> list[Any]:
+        """At one step the sum that relu takes is the nearest to zero with this sign."""
+        near = x.copy()
+        rest = 0.25 * float(states[0, where - 1, 0]) + 0.5
+        at = np.float32(-rest / 0.5)
+        while np.sign(0.5 * float(at) + rest) != sign:
+            at = np.nextafter(at, np.float32(sign * np.inf))
+        near[0, where, 0] = at
+        return [near, h0, resets, weights, states, g]
+
+    def wrongs(numbers: list[Any], results: list[Any], moves: bool) -> list[str]:
+        answers = [answer for answer in Plain(workload, numbers, 0).answers() if answer is not None]
+        kept = answers if moves else [answer._replace(moves=tuple) for answer in answers]
+        return [word for answer, x in zip(kept, results, strict=True) if (word := compare(answer, x)[1])]
+
+    above, below = given(kink, 1), given(kink, -1)
+    results = [answer.exact.astype(np.float32) for answer in Plain(workload, below, 0).answers() if answer]
+    assert len(wrongs(above, results, moves=False)) == 2  # the first state is far away
+    assert not wrongs(above, results, moves=True)
+    # That slope, and at a step without a kink another one.
+    elsewhere = given(kink + 5, -1)
+    results = [
+        answer.exact.astype(np.float32) for answer in Plain(workload, elsewhere, 0).answers() if answer
+    ]
+    assert wrongs(above, results, moves=True)
+
+
+def test_a_kernel_that_gives_what_it_has_kept_of_an_earlier_call_is_found_wrong() -> None:
+    kept = trials(walk(shape=(3, 100, 4)), 0)
+    assert {trial.seed for trial in kept if trial.workload == kept[0].workload} == {0, 1}
+    assert check(planted("keeps_results"), kept[:1]).ok
+    assert check(planted("keeps_results"), kept).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("in_double_precision", "h is of float64, not float32"),
+        ("without_final_state", "gives 1 results, not a tuple of 2"),
+        ("not_a_tuple", "gives ndarray, not a tuple of 2"),
+    ],
+)
+def test_results_of_another_kind_are_wrong(method: str, words: str) -> None:
+    found = check(planted(method), small(walk()))
+    assert found.verdict is Verdict.WRONG and words in found.message
+
+
+def test_what_refuses_every_smaller_problem_is_verified_on_one_as_large_as_it_takes() -> None:
+    workload = walk(shape=(2, 4096, 150))
+    wide, given = planted("wide"), trials(workload, 0)
+    refused = check(wide, given)
+    assert refused.verdict is Verdict.INVALID and "150 columns" in refused.message
+    assert check(wide, given, instead=larger(workload, 0)).ok
+    found = check(planted("wide_and_wrong"), given, instead=larger(workload, 0))
+    assert found.verdict is Verdict.WRONG
+    # Only where it is needed, and in the order of what it costs.
+    assert [trial.workload.problem.shape for trial in larger(workload, 0)] == [
+        (2, 1009, 150),
+        (2, 4096, 13),
+        (2, 4096, 150),
+    ]
+    assert not any("answers" in vars(trial) for trial in larger(workload, 0))

@@ -52,8 +52,8 @@ def worker() -> Iterator[Worker]:
         yield found
 
 
-def walk(steps: int = 200, **options: Any) -> Workload:
-    x = np.ones((2, steps, 3), np.float32)
+def walk(steps: int = 200, width: int = 3, **options: Any) -> Workload:
+    x = np.ones((2, steps, width), np.float32)
     return Workload.of(seqpar.linear_recurrence, x, x, **options)
 
 
@@ -66,7 +66,7 @@ def verdicts(readings: Sequence[Reading]) -> list[Verdict]:
 
 
 def test_each_bad_candidate_costs_itself_and_the_round_goes_on(worker: Worker) -> None:
-    worker.prepare(walk())
+    worker.prepare(walk(width=150))
     expected = {
         "good": Verdict.OK,
         "abort": Verdict.CRASH,
@@ -77,6 +77,8 @@ def test_each_bad_candidate_costs_itself_and_the_round_goes_on(worker: Worker) -
         "wrong": Verdict.WRONG,
         "uncompiled": Verdict.COMPILE,
         "unequal": Verdict.OK,
+        "wrong_after_many": Verdict.WRONG,
+        "wide": Verdict.OK,
         "nobody": Verdict.INVALID,
     }
     readings = worker.round(planted(*expected))
@@ -85,6 +87,7 @@ def test_each_bad_candidate_costs_itself_and_the_round_goes_on(worker: Worker) -
     said = dict(zip(expected, (getattr(each, "message", "") for each in readings), strict=True))
     assert "SIGABRT" in said["abort"] or os.name != "posix"
     assert "illegal memory access" in said["sticky"]
+    assert "after many calls" in said["wrong_after_many"]
     assert "out of stock" in said["uncompiled"] and len(said["uncompiled"]) < 600
     assert "planted.nobody is not there" in said["nobody"]
     # What failed is not tried again, and what did not is there.
