@@ -7,7 +7,8 @@ Parts: "capabilities", the table of kernels; "api", the reference of every publi
 its parameters and equations; "figures",
 promised and measured, "others", what was measured beside them, "evidence" and "peers", what each way of solving a nonlinear
 recurrence came to, "cells" and "sizes", what recurrent networks take and what everybody else's take, and "buckets", "savings",
-"strokes" and "ranks", what plans of buckets save, from the records under benchmarks/results.
+"strokes" and "ranks", what plans of buckets save, and "choices", "wrong", "methods" and "counts", what tuning found, from the
+records under benchmarks/results.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from typing import Any
 import seqpar
 from seqpar.cells import Cell
 from seqpar.cells.program import Parameter
-from seqpar_bench import buckets_tables, capabilities
+from seqpar_bench import autotune_tables, buckets_tables, capabilities
 from seqpar_bench.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,6 +206,7 @@ def _records() -> list[Path]:
         "cells",
         "qr",
         "buckets",
+        "autotune",
     ]
     paths = (ROOT / "benchmarks" / "results").glob("*/*.json")
     return sorted(
@@ -370,6 +372,26 @@ def ranks() -> str:
     return markdown(*buckets_tables.ranks(_rows("eight ranks")))
 
 
+def choices() -> str:
+    """What tuning chose, call by call."""
+    return markdown(*autotune_tables.choices(_rows("autotune")))
+
+
+def wrong() -> str:
+    """Where defaults were wrong."""
+    return markdown(*autotune_tables.wrong(_rows("autotune"), _rows("autotune methods")))
+
+
+def methods() -> str:
+    """Which method solves recurrences with a user's step."""
+    return markdown(*autotune_tables.methods(_rows("autotune methods")))
+
+
+def counts() -> str:
+    """Numbers of buckets by measured steps."""
+    return markdown(*autotune_tables.counts(_rows("autotune buckets")))
+
+
 def _rows(table: str) -> Iterator[dict[str, Any]]:
     for path in _records():
         yield from json.loads(path.read_text()).get("tables", {}).get(table, [])
@@ -397,6 +419,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "savings": savings,
     "strokes": strokes,
     "ranks": ranks,
+    "choices": choices,
+    "wrong": wrong,
+    "methods": methods,
+    "counts": counts,
     "zoo": zoo,
 }
 

@@ -1,7 +1,7 @@
 """Measure every promised figure of an operation in one run and write it down.
 
     python -m seqpar_bench.figures [linear_recurrence | matrix_recurrence | associative_scan | solve_recurrence | cells | qr |
-                                    buckets]
+                                    buckets | autotune]
 
 prints a table of promised and measured and writes benchmarks/results/<machine>/<operation>.json. What cannot run
 is listed under "problems"; the exit status is 1 if a figure was missed or could not be measured.
@@ -16,6 +16,9 @@ from pathlib import Path
 
 from seqpar_bench import (
     accuracy,
+    autotune,
+    autotune_buckets,
+    autotune_solving,
     buckets,
     buckets_batches,
     buckets_planning,
@@ -95,6 +98,11 @@ OPERATIONS: dict[str, dict[str, tuple[Part, ...]]] = {
         "3": (buckets_time.least_time, buckets_strokes.strokes),
         "4": (buckets_ranks.eight_ranks,),
         "extra": (buckets_batches.sampling, buckets_batches.padding, buckets_batches.packing),
+    },
+    "autotune": {
+        "1": (autotune.quick,),
+        "2": (autotune_solving.methods, autotune.operations),
+        "3": (autotune_buckets.buckets,),
     },
 }
 ASKED = {"more"}
