@@ -4,7 +4,6 @@ Each class also inherits the builtin exception a user would guess, so `except Va
 Messages say, in this order: the operation, what was given, the rule it broke, what to do.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 
@@ -72,6 +71,8 @@ def unknown_name(operation: str, kind: str, given: object, known: Iterable[str])
 
 
 def _nearest(given: str, names: tuple[str, ...]) -> str | None:
+    import difflib  # a millisecond, which `import seqpar` has no use for
+
     return next(iter(difflib.get_close_matches(given, names, n=1, cutoff=0.5)), None)
 
 

@@ -12,7 +12,6 @@ a `DefinitionError` (`tracing`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
@@ -232,6 +231,8 @@ class Parameters:
         self.__dict__.update(symbols)
 
     def __getattr__(self, name: str) -> Any:
+        import difflib
+
         known = self.__dict__
         near = [name.lower()] if name.lower() in known else difflib.get_close_matches(name, known)
         meant = f" Did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,6 +94,8 @@ def _names(cell: str, program: Program, params: Mapping[str, Any]) -> None:
 def _instead(cell: str, name: str, known: Mapping[str, Any]) -> str:
     if name.startswith(("weight_", "bias_")):
         return f" It looks like one of torch.nn's: make params with {cell}.from_torch(...)."
+    import difflib
+
     near = name.lower() if name.lower() in known else next(iter(difflib.get_close_matches(name, known)), None)
     return "" if near is None else f" Did you mean {near!r}?"
 

@@ -5,7 +5,6 @@ Called when a tuned result is looked up, and by the tuner.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType
@@ -41,6 +40,8 @@ def identity(step: Callable[..., Any]) -> str | None:
 
 def digest(function: Callable[..., Any]) -> str:
     """A hash of what a function does: bytecode, constants, names, and defaults. Of one version of Python."""
+    import hashlib  # 3 ms, which `import seqpar` does not have
+
     found = hashlib.sha256()
     for part in _parts(function.__code__):
         found.update(part)
