@@ -4,12 +4,16 @@
 for, and the number of buckets, with whatever else there is to choose from, is what `search` walks over.
 """
 
+import contextlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from seqpar import plan_buckets
 from seqpar.buckets.cost_table import Size
@@ -26,6 +30,7 @@ from .space import Branch, Knob, Point, Space
 from .verdict import Verdict
 
 UNTUNED, FOUND, AGAIN = Point("untuned"), Point("found"), Point("again")
+OWN = {"n_buckets", "cost", "shape_price"}
 WARM = 4
 """So many of those that the first formula says are best are tried first."""
 
@@ -165,9 +170,17 @@ def tune_buckets(
             "tune_buckets: lengths are pairs, which are planned on grids. Give single lengths, or measure with "
             "seqpar.measure_cost and plan with seqpar.plan_buckets."
         )
+    if not (math.isfinite(epochs) and epochs > 0):
+        raise OptionError(f"tune_buckets: epochs={epochs!r} is no number of epochs. Give a positive one.")
+    if seconds is not None and not seconds > 0:
+        raise OptionError(f"tune_buckets: seconds={seconds!r} is no time. Give a positive number, or None.")
+    if own := sorted(OWN & set(rules)):
+        raise OptionError(
+            f"tune_buckets: {own[0]}= is what is found out here. Leave it out, or plan with seqpar.plan_buckets."
+        )
     start = clock()
     choices = {
-        name: _values(given)
+        name: _values(name, given)
         for name, given in {
             "multiple_of": multiple_of,
             "batch_size": batch_size,
@@ -210,7 +223,9 @@ def tune_buckets(
     history = [_tried(one, settled, default_seconds) for one in outcome.measured if one.point in settled]
     if outcome.choice != UNTUNED and outcome.why not in ("interrupted", "time"):
         # More is known now than when the winner was planned.
-        again = loop.settle(**outcome.choice.config)
+        again = chosen
+        with contextlib.suppress(KeyboardInterrupt):
+            again = loop.settle(**outcome.choice.config)
         if (
             again.plan is not None
             and chosen.plan is not None
@@ -242,8 +257,14 @@ def tune_buckets(
     )
 
 
-def _values(given: int | Sequence[int]) -> list[int]:
-    return list(dict.fromkeys(given)) if isinstance(given, Sequence) else [given]
+def _values(name: str, given: Any) -> list[int]:
+    values = list(dict.fromkeys(given if hasattr(given, "__iter__") else [given]))
+    if not values:
+        raise OptionError(
+            f"tune_buckets: {name}={given!r} leaves nothing to choose from. Give at least one number."
+        )
+    # Those of NumPy are no JSON. What is no whole number at all, plan_buckets refuses.
+    return [int(value) if isinstance(value, np.integer) else value for value in values]
 
 
 def _space(

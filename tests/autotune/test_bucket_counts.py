@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from seqpar.errors import MeasurementError, OptionError
 from seqpar_autotune import bucket_counts, refined_cost
 from seqpar_autotune.bucket_counts import TunedBuckets, tune_buckets
 from seqpar_autotune.outcome import Progress
+from seqpar_autotune.plan_loop import PlanLoop, Settled
 from seqpar_autotune.refined_cost import RefinedCost
 from seqpar_autotune.verdict import Verdict
 
@@ -236,6 +238,51 @@ def test_an_error_of_the_step_is_the_users_to_see() -> None:
 def test_pairs_of_lengths_are_refused() -> None:
     with pytest.raises(OptionError, match="lengths are pairs, which are planned on grids"):
         tune_buckets(lambda length, batch: None, [(3, 4), (5, 6)], batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": []}, r"batch_size=\[\] leaves nothing to choose from"),
+        ({"epochs": 0}, "epochs=0 is no number of epochs"),
+        ({"epochs": math.nan}, "epochs=nan is no number of epochs"),
+        ({"seconds": 0}, "seconds=0 is no time"),
+        ({"seconds": -1.0}, "seconds=-1.0 is no time"),
+        ({"n_buckets": 3}, "n_buckets= is what is found out here"),
+        ({"cost": plain}, "cost= is what is found out here"),
+        ({"batch_size": 2.5}, "batch_size=2.5 is not a whole number"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_before_the_step_runs(options: Any, words: str) -> None:
+    step = Step(plain)
+    with pytest.raises(OptionError, match=words):
+        tune_buckets(step, [10, 20, 30], clock=step.clock, **{"batch_size": 4, **options})
+    assert step.calls == 0
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    def key(batch_size: Any) -> str:
+        return tuned(Step(plain), drawn(0), batch_size=batch_size).plan.key
+
+    assert key(np.int64(8)) == key(8)
+    assert key(np.array([8, 16])) == key([8, 16])
+
+
+def test_ctrl_c_behind_the_search_keeps_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle, searched = PlanLoop.settle, list[str]()
+
+    def interrupted(self: PlanLoop, n_buckets: int, **rules: Any) -> Settled:
+        if searched:
+            raise KeyboardInterrupt
+        return settle(self, n_buckets, **rules)
+
+    def observe(progress: Progress) -> None:
+        searched.extend([progress.phase] if progress.phase == "final" else [])
+
+    monkeypatch.setattr(PlanLoop, "settle", interrupted)
+    step = Step(lambda length, batch: 0.01 + 1e-7 * length * batch, compiling=2.0)
+    found = tuned(step, drawn(0), epochs=5, observe=observe)
+    assert searched and found.gain > 1.5
 
 
 def test_the_refined_cost_is_exact_at_what_was_measured_and_nearer_than_the_formula_between() -> None:
