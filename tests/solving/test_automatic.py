@@ -5,7 +5,7 @@ import pytest
 
 import seqpar
 from seqpar.solving.automatic import _Watch
-from seqpar.solving.costs import Costs
+from seqpar.solving.costs import Costs, weight_of
 
 RNG = np.random.default_rng(0)
 W = RNG.standard_normal((8, 8)) / np.sqrt(8)
@@ -201,3 +201,28 @@ def test_half_precision_measures_its_errors_too(dtype):
     exact = seqpar.recurrence(step, x, np.zeros(4, dtype), method="sequential")
     assert np.isfinite(found.error_estimate).all()
     assert np.abs(found.states - exact).max() <= 16 * np.finfo(dtype).eps
+
+
+def test_a_network_in_float32_keeps_its_chunks_in_every_stretch_of_time():
+    # What the first stretch says of its rounding was held against the second as if it were a mismatch.
+    u = (0.7 * RNG.standard_normal((32, 32)) / np.sqrt(32)).astype(np.float32)
+    x = RNG.standard_normal((8, 20_000, 32)).astype(np.float32)
+    found = seqpar.solve_recurrence(lambda u, h, x: np.tanh(h @ u + x), x, np.zeros(32, np.float32), u)
+    stretches = [entry for entry in found.history if entry.get("sweep") == 1]
+    assert found.method_name == "shooting" and len(stretches) > 1
+    assert all(entry["sequences"] == 0 for entry in found.history if "sequences" in entry)
+
+
+def test_a_step_is_weighed_by_its_operators():
+    def gated(params, h, x):
+        z, r = np.tanh(x @ params["w"] + h @ params["u"]), np.tanh(x @ params["v"] + h @ params["s"])
+        return z * h + (1 - z) * np.tanh(x + (r * h) @ params["t"])
+
+    assert weight_of(contracting) == 1.0
+    assert 3.0 < weight_of(gated) < 6.0
+    assert weight_of(np.add) == 1.0
+
+
+def test_chunks_of_few_steps_are_not_worth_what_surrounds_them():
+    # In NumPy 500 steps are walked in the time of one exchange of boundaries and the comparison of two walks.
+    assert seqpar.solve_recurrence(contracting, inputs(500), np.zeros(8)).history[0]["plan"] == "sequential"
