@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import seqpar
-from seqpar.solving.automatic import _Watch
+from seqpar.solving.automatic import _Watch, automatic
+from seqpar.solving.canonical import canonical
 from seqpar.solving.costs import Costs, weight_of
+from seqpar.solving.tuned import Decision
+from seqpar.solving.wish import Wish
 
 RNG = np.random.default_rng(0)
 W = RNG.standard_normal((8, 8)) / np.sqrt(8)
@@ -205,11 +208,19 @@ def test_half_precision_measures_its_errors_too(dtype):
 
 def test_a_network_in_float32_keeps_its_chunks_in_every_stretch_of_time():
     # What the first stretch says of its rounding was held against the second as if it were a mismatch.
-    u = (0.7 * RNG.standard_normal((32, 32)) / np.sqrt(32)).astype(np.float32)
-    x = RNG.standard_normal((8, 20_000, 32)).astype(np.float32)
-    found = seqpar.solve_recurrence(lambda u, h, x: np.tanh(h @ u + x), x, np.zeros(32, np.float32), u)
+    random = np.random.default_rng(0)
+    u = (0.7 * random.standard_normal((32, 32)) / np.sqrt(32)).astype(np.float32)
+    w = (random.standard_normal((8, 32)) / np.sqrt(8)).astype(np.float32)
+    x = random.standard_normal((8, 20_000, 8)).astype(np.float32)
+
+    def elman(params, h, x):
+        return np.tanh(h @ u + x @ w)
+
+    recurrence = canonical(elman, x, np.zeros(32, np.float32), None, -2, None, False, None).recurrence
+    chunks = Decision("shooting", seqpar.ShootingConfig(chunk=64, burn_in=32))
+    found = automatic(recurrence, recurrence.stepper(), Wish(decision=chunks))
     stretches = [entry for entry in found.history if entry.get("sweep") == 1]
-    assert found.method_name == "shooting" and len(stretches) > 1
+    assert found.method == "shooting" and len(stretches) > 1
     assert all(entry["sequences"] == 0 for entry in found.history if "sequences" in entry)
 
 
