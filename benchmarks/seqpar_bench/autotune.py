@@ -76,7 +76,8 @@ def survived(record: Record, ran: Ran) -> None:
 def chosen(record: Record, number: str, what: str, ran: Ran, cache: Path, rounds: int) -> None:
     """Every choice: what a new process says of it, and how it does when it is measured again."""
     said = explained(ran.adopted, cache)
-    again = measured_again(ran.adopted, rounds)
+    # Where the default does not run there is nothing to compare with.
+    again = measured_again([one for one in ran.adopted if one["gain"] is not None], rounds)
     rows = [
         row_of(what, result, said.get(result["name"]), again.get(result["name"])) for result in ran.results
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import seqpar
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.explain import explained
+from seqpar.errors import SeqparError
 from seqpar_autotune.workload import Workload
 
 PUBLIC: dict[str, Callable[..., Any]] = {
@@ -48,7 +49,7 @@ def _public(workload: Workload) -> Any:
     arguments = [x for x in workload.arrays() if x is not None]
     try:
         same = Workload.of(function, *arguments).problem == workload.problem
-    except Exception:  # operands that are no arguments of the plain call
+    except SeqparError:  # operands that are no arguments of the plain call
         return None
     return seqpar.explain(function, *arguments) if same else None
 
