@@ -84,7 +84,7 @@ def plan_by_shapes(recurrence: Recurrence, wish: Wish) -> tuple[str, ShootingCon
         chunk = _chunk(recurrence, wish)
         knobs = None if method == "sequential" else ShootingConfig(chunk=chunk, burn_in=_burn_in(wish, chunk))
         row = wish.decision.row
-        return method, knobs, "measured before" if row is None else f"measured: {grounds(row)}"
+        return method, knobs, "measured before" if row is None else grounds(row)
     steps, rows = recurrence.steps, recurrence.batch
     if _long(recurrence):
         chunk = _chunk(recurrence, wish)

@@ -93,7 +93,7 @@ def plan(recurrence: Recurrence, stepper: Stepper, wish: Wish) -> Plan:
 def _as_measured(recurrence: Recurrence, stepper: Stepper, wish: Wish, decision: Decision) -> Plan:
     """The plan that a stored result asks for. The first steps are looked at only where it leaves the burn-in to them."""
     knobs = decision.config
-    why = "measured before" if decision.row is None else f"measured: {grounds(decision.row)}"
+    why = "measured before" if decision.row is None else grounds(decision.row)
     if knobs is None or knobs.chunk is None:
         return Plan("sequential", 0, 0, why, (), None, decision)
     if knobs.burn_in is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from seqpar.dispatch import store
+from seqpar.dispatch.memos import on_invalidate
 from seqpar.dispatch.problem import Problem
 from seqpar.dispatch.row import Row
 from seqpar.solving.configs import ShootingConfig
@@ -34,6 +35,10 @@ class Decision(NamedTuple):
     """The stored result that it follows; None in the tuner."""
 
 
+_decisions: dict[Problem, Decision | None] = {}
+on_invalidate(_decisions.clear)
+
+
 def decision(recurrence: Recurrence, wish: Wish) -> Decision | None:
     """The stored decision for a call that leaves all to seqpar; None where there is none, in a microsecond."""
     binding = recurrence.binding
@@ -45,7 +50,12 @@ def decision(recurrence: Recurrence, wish: Wish) -> Decision | None:
     problem = problem_of(recurrence)
     if problem is None:
         return None
-    return next((found for row in store.lookup(problem) if (found := _of(row, problem)) is not None), None)
+    if problem not in _decisions:
+        if len(_decisions) > 4096:  # as many sizes as a long ragged run shows, not more
+            _decisions.clear()
+        rows = store.lookup(problem)
+        _decisions[problem] = next((made for row in rows if (made := _of(row, problem)) is not None), None)
+    return _decisions[problem]
 
 
 def problem_of(recurrence: Recurrence) -> Problem | None:
