@@ -69,7 +69,9 @@ class Rounds:
         if not new:
             self._pace.append(taken / len(among))
         else:
-            self._pace_of_new.append(max(taken - self.pace * (len(among) - len(new)), 0.0) / len(new))
+            # As if the default took nothing, which may be cheaper than all others.
+            others = len(new) - (self.default in new) or 1
+            self._pace_of_new.append(max(taken - self.pace * (len(among) - len(new)), 0.0) / others)
         self._count += 1
         self._fit = None
         return among
@@ -82,7 +84,8 @@ class Rounds:
     @property
     def pace_of_new(self) -> float:
         """The same for a point that has to be prepared and checked first."""
-        return statistics.fmean(self._pace_of_new) if self._pace_of_new else 0.0
+        given = self._pace_of_new
+        return max(statistics.fmean(given), given[-1]) if given else 0.0
 
     @property
     def tried(self) -> list[Point]:

@@ -16,10 +16,11 @@ from seqpar.errors import unknown_name
 from .budget import Budget, Rigor, rigor_of
 from .halving import FAR, halve
 from .outcome import Final, Measured, Outcome, Phase, Progress, Why
-from .paired import compare, fewest_rounds
+from .paired import CERTAIN, compare
 from .rounds import Evaluate, Rounds
 from .sampling import LISTED, Trials
 from .space import Point, Space
+from .time_plan import TimePlan
 from .verdict import Verdict
 
 NUMERICS = ("any", "deterministic")
@@ -134,9 +135,9 @@ class _Search:
         """Different points that exploring may try, where not all are."""
         if budget.evaluations is None and budget.seconds is None:
             self.most = rigor.evaluations
-        self.seconds = budget.seconds
         self._observe, self._clock = observe, clock
         self._start = clock()
+        self.time = TimePlan(budget.seconds, rigor, self.rounds, lambda: self.elapsed)
         self._others: dict[Point, Measured] = {}
         self._pairs: dict[Point, list[tuple[float, float]]] = {}
         """Of each that came into the final: its times beside the default's."""
@@ -191,7 +192,7 @@ class _Search:
                 count = min(count, self.most - self.evaluations)
             if count <= 0:
                 return "budget"
-            count = min(count, self._affordable())
+            count = min(count, self.time.new_points())
             if count <= 0:
                 return "time"
             points = self.trials.claim(count)
@@ -211,7 +212,7 @@ class _Search:
             bound = FAR * self.rounds.ratio(best)
             far |= {point for point in staying if self.rounds.ratio(point) > bound}
             staying = [point for point in staying if point not in far]
-            if not staying:
+            if not staying or self.time.is_up:
                 break
         for point in points:
             self.trials.tell(self.rounds.measured(point), dropped=point in far)
@@ -220,26 +221,6 @@ class _Search:
         best = self._best()
         seconds = None if best is None else self.rounds.measured(best).median
         return self.enough is not None and seconds is not None and seconds <= self.enough
-
-    def _affordable(self) -> int:
-        """How many new points there is time for, when halving and final need some as well."""
-        if self.seconds is None:
-            return self.rigor.batch
-        if not self.rounds.tried:
-            # What a point costs is not known yet.
-            return 2
-        first, *later = self.rigor.rounds
-        after, left = 2 * self.rigor.final, len(self.rounds.working)
-        for rounds in later:
-            left = math.ceil(left * self.rigor.keep)
-            after += rounds * (left + 1)
-        pace = self.rounds.pace
-        # Default and best so far are measured beside the new ones.
-        spare = self.seconds - self.elapsed - min(self.seconds / 2, pace * after) - 2 * first * pace
-        if spare <= 0:
-            return 0
-        each = self.rounds.pace_of_new + (first - 1) * pace
-        return self.rigor.batch if each == 0 else min(self.rigor.batch, int(spare / each))
 
     # Halve.
 
@@ -252,7 +233,7 @@ class _Search:
             keep=self.rigor.keep,
             ratio=self._ratio,
             run=lambda points: self._round("halve", points),
-            may_run=self._may_run,
+            may_run=self.time.another_round,
         )
         # The others are there for where all that lasted fail after all.
         return list(dict.fromkeys((*lasted, *self._order())))
@@ -274,13 +255,6 @@ class _Search:
         there = self._others[point].ratio
         return math.inf if there is None else there
 
-    def _may_run(self, samples: int) -> bool:
-        if self.seconds is None:
-            return True
-        pace = self.rounds.pace
-        kept = min(self.seconds / 4, 2 * self.rigor.final * pace)
-        return self.elapsed + samples * pace <= self.seconds - kept
-
     # Final.
 
     def _final(self, order: Sequence[Point]) -> None:
@@ -289,21 +263,17 @@ class _Search:
             if point == self.default or self.default in self.rounds.failures:
                 return
             pairs = self._pairs[point] = []
-            for turn in range(self._final_rounds()):
-                pair = (point, self.default) if turn % 2 == 0 else (self.default, point)
+            far, start, count = CERTAIN * self._ratio(point) < 1, self.elapsed, 1
+            while len(pairs) < count:
+                pair = (point, self.default) if len(pairs) % 2 == 0 else (self.default, point)
                 self._round("final", pair, in_order=True)
                 if self.rounds.failures.keys() & set(pair):
                     break
                 pairs.append((self.rounds.seconds[point][-1], self.rounds.seconds[self.default][-1]))
+                if len(pairs) == 1:
+                    count = self.time.final_rounds(self.elapsed - start, far)
             if point not in self.rounds.failures:
                 return
-
-    def _final_rounds(self) -> int:
-        """Settled before the first of them: looking at the times to decide on more would favour whoever is ahead."""
-        if self.seconds is None or self.rounds.pace <= 0:
-            return self.rigor.final
-        left = int((self.seconds - self.elapsed) / (2 * self.rounds.pace))
-        return max(fewest_rounds(), min(self.rigor.final, left))
 
     def _winner(self, order: Sequence[Point]) -> Point | None:
         """The best that runs here; the default where all the others failed since they were put in order."""
@@ -329,7 +299,7 @@ class _Search:
                 evaluations=self.evaluations,
                 planned=self._planned(),
                 elapsed=self.elapsed,
-                seconds=self.seconds,
+                seconds=self.time.seconds,
             )
         )
 

@@ -73,3 +73,11 @@ def test_the_bound_is_that_of_the_signed_rank_test(n: int) -> None:
 
 def test_walsh_averages_are_means_of_all_pairs() -> None:
     assert walsh_averages(np.array([3.0, 1.0])).tolist() == [1.0, 2.0, 3.0]
+
+
+def test_three_pairs_suffice_where_each_of_them_is_twice_as_fast_and_for_nothing_less() -> None:
+    found = compare([0.4, 0.45, 0.42], [1.0, 1.0, 1.0], least_gain=0.02)
+    assert found.adopted and 0 < found.noise < 0.1
+    assert not compare([0.4, 0.45, 0.55], [1.0, 1.0, 1.0], least_gain=0.02).adopted
+    assert not compare([0.4, 0.45], [1.0, 1.0], least_gain=0.02).adopted
+    assert not compare([2.5, 2.2, 2.4], [1.0, 1.0, 1.0], least_gain=0.02).adopted
