@@ -10,9 +10,12 @@ from seqpar.dispatch.operation import all_operations
 from seqpar.dispatch.problem import Kernel
 from seqpar.dispatch.row import facts_of, problem_of, row_of, sizes_of
 from seqpar.dispatch.store import Line
+from seqpar.solving.tuned import BACKEND
 
 from .cache_contents import Place, damage_in, environments_of, operations_in
+from .candidates import Candidate
 from .rows import code_of
+from .solving_candidates import refused
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ def _wrong(operation: str, line: Line) -> Iterator[tuple[str, bool]]:
     if record.get("operation", operation) != operation:
         yield f"is of {record['operation']}, in a file of {operation}", False
     problem, row = problem_of(operation, record["problem"]), row_of(record, "tuned")
+    if record["backend"] == BACKEND:
+        if (why := refused(Candidate.from_dict(record), problem)) is not None and record["verdict"] == "ok":
+            yield f"{record['method']} cannot solve it: {why}", False
+        return
     config = dict(record["config"])
     label = f"{record['backend']}.{record['method']}"
     kernels, absent = _kernels(operation, problem.framework)

@@ -89,6 +89,15 @@ def config_of(candidate: Candidate) -> Any:
     return NewtonConfig(**candidate.config)
 
 
+def refused(candidate: Candidate, problem: Problem) -> str | None:
+    """Why a candidate cannot solve a problem; None if it can."""
+    try:
+        config = config_of(candidate)
+    except TypeError as error:
+        return f"a knob of another version: {error}"
+    return refusal(problem, candidate.method, config)
+
+
 def _chunks(problem: Problem, step: int = 1) -> tuple[Knob, Knob]:
     longest = max(SHORTEST, problem.time // 2)
     lengths = powers_of_two(SHORTEST, longest, step)
@@ -103,8 +112,4 @@ def _eligible(point: Point, problem: Problem) -> bool:
         return False  # half a chunk there, which is tried as such
     if chunk is not None and burn_in not in (None, 0, chunk // 4, chunk // 2, chunk):
         return False
-    try:
-        config = config_of(candidate)
-    except TypeError:  # a knob of another version
-        return False
-    return refusal(problem, candidate.method, config) is None
+    return refused(candidate, problem) is None

@@ -22,6 +22,7 @@ from seqpar.solving.configs import NewtonConfig
 from seqpar.solving.eligible import refusal
 from seqpar.solving.identity import digest, identity
 from seqpar_autotune import tune_recurrence
+from seqpar_autotune.cache_checks import verify
 from seqpar_autotune.candidates import Candidate, candidate_of
 from seqpar_autotune.rows import Record
 from seqpar_autotune.solving import tune_workloads
@@ -313,6 +314,15 @@ def test_sizes_between_tuned_ones_take_the_nearest(root: Path) -> None:
     assert why.provenance == "nearest" and why.config.chunk == 256
     beyond = seqpar.explain(seqpar.solve_recurrence, elman, **elman_numbers(2, 1000, n=8, dtype="float64"))
     assert beyond.provenance == "heuristic"
+
+
+def test_verify_knows_rows_of_steps(root: Path) -> None:
+    adopt("shooting", {"chunk": 64, "burn_in": 32})
+    assert verify(root) == []
+    adopt("shooting", {"chunk": 1000, "burn_in": 32})
+    assert [finding.what for finding in verify(root)] == [
+        "shooting cannot solve it: chunk=1000 is not between 16 and half of 300 steps"
+    ]
 
 
 def test_a_default_that_was_kept_stays(root: Path) -> None:
