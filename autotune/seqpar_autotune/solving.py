@@ -42,7 +42,7 @@ from .worker import Worker
 
 SECONDS: dict[Grade, float] = {"quick": 10.0, "default": 40.0, "exhaustive": 240.0}
 """For one call."""
-LIMITS: dict[Grade, float] = {"quick": 5.0, "default": 8.0, "exhaustive": 120.0}
+LIMITS: dict[Grade, float] = {"quick": 5.0, "default": 12.0, "exhaustive": 120.0}
 """Seconds that a candidate may take for one request."""
 FIRST = 0.65
 """The part of the time that is for what can be adopted."""
