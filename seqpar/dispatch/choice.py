@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from seqpar.dispatch import registry, store
-from seqpar.dispatch.memos import on_invalidate
+from seqpar.dispatch.memos import age, keep, on_invalidate
 from seqpar.dispatch.options import NO_WISH, Request
 from seqpar.dispatch.problem import Kernel, Problem, describe, refusal
 from seqpar.dispatch.row import Row
@@ -62,9 +62,9 @@ def choose(problem: Problem, request: Request = NO_WISH) -> Choice:
     key = (problem, request)
     choice = _choices.get(key)
     if choice is None:
-        if len(_choices) > 4096:  # as many sizes as a long ragged run shows, not more
-            _choices.clear()
-        choice = _choices[key] = _choose(problem, request)
+        since = age()
+        choice = _choose(problem, request)
+        keep(_choices, key, choice, since)
     return choice
 
 

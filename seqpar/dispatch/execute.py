@@ -15,7 +15,7 @@ from seqpar.dispatch import watching
 from seqpar.dispatch.binding import Binding
 from seqpar.dispatch.choice import Choice, first_that_compiles
 from seqpar.dispatch.geometry import row_major, without_gaps
-from seqpar.dispatch.memos import on_invalidate
+from seqpar.dispatch.memos import age, keep, on_invalidate
 from seqpar.dispatch.operation import Abstract, Operation
 from seqpar.dispatch.options import Request
 from seqpar.dispatch.problem import Array, Layout, Problem
@@ -33,9 +33,9 @@ def execute(
     key = (operation.name, spec, request, *map(binding.facts, operands))
     run = _runners.get(key)
     if run is None:
-        if len(_runners) > 4096:
-            _runners.clear()
-        run = _runners[key] = runner(binding, operation, spec, operands, request)
+        since = age()
+        run = runner(binding, operation, spec, operands, request)
+        keep(_runners, key, run, since)
     return run(operands)
 
 

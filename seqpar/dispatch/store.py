@@ -11,11 +11,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from seqpar.dispatch.memos import invalidate, on_invalidate
+from seqpar.dispatch.memos import age, invalidate, keep, on_invalidate
 from seqpar.dispatch.problem import Problem
 from seqpar.dispatch.profile import HardwareProfile
 from seqpar.dispatch.row import SCHEMA, Facts, Row, Sizes, Source, facts_of, row_of, sizes_of
@@ -27,6 +27,9 @@ TABLES = Path(__file__).parent / "tables"
 
 Read = TypeVar("Read")
 Key = tuple[str, str]
+Decisions = dict[Facts, tuple[Row, ...]]
+_known: dict[tuple[str, str, str], Decisions] = {}
+_read_files: dict[tuple[Path, Source], tuple[Row, ...]] = {}
 _remembered: dict[Key, list[Mapping[str, Any]]] = {}
 _told: set[object] = set()
 """What was warned of: once per process, however often a file is read anew."""
@@ -223,9 +226,18 @@ def _line(path: Path, number: int, text: str) -> Line:
         return Line(path, number, text, {}, damage=repr(error))
 
 
-@cache
-def _decisions(operation: str, framework: str, device: str) -> dict[Facts, tuple[Row, ...]]:
+def _decisions(operation: str, framework: str, device: str) -> Decisions:
     """Per kind of problem the decisions that hold here, the latest of each size only."""
+    key = operation, framework, device
+    known = _known.get(key)
+    if known is None:
+        since = age()
+        known = _read_decisions(*key)
+        keep(_known, key, known, since)
+    return known
+
+
+def _read_decisions(operation: str, framework: str, device: str) -> Decisions:
     places = [place for place in everywhere() if place.files(operation)]
     if not places and not any(name == operation for _, name in list(_remembered)):
         return {}  # without asking for the profile, which reads versions of installed packages
@@ -264,11 +276,15 @@ def decided(place: Environment, operation: str) -> list[Row]:
     return place.all_of(operation, partial(_decisions_in, source=place.source))
 
 
-@cache
 def _decisions_in(path: Path, source: Source) -> tuple[Row, ...]:
     """The decisions in a file. Lines that are none of the store's are passed over with a warning each, later ones with one."""
-    found = (_decision(line, source) for line in lines(path))
-    return tuple([row for row in found if row is not None])
+    known = _read_files.get((path, source))
+    if known is None:
+        since = age()
+        found = (_decision(line, source) for line in lines(path))
+        known = tuple([row for row in found if row is not None])
+        keep(_read_files, (path, source), known, since)
+    return known
 
 
 def _decision(line: Line, source: Source) -> Row | None:
@@ -298,5 +314,5 @@ def _warn(what: str, once: object) -> None:
         warnings.warn(f"seqpar: {what}", RuntimeWarning, stacklevel=4)
 
 
-on_invalidate(_decisions_in.cache_clear)
-on_invalidate(_decisions.cache_clear)
+on_invalidate(_read_files.clear)
+on_invalidate(_known.clear)

@@ -282,6 +282,25 @@ def test_files_that_were_put_together_while_they_were_read_are_read_again(
     assert choice().provenance == "tuned"
 
 
+def test_what_another_thread_writes_during_a_look_up_is_not_overlooked(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(record())
+    real = Path.read_bytes
+
+    def slow(path: Path) -> bytes:
+        data = real(path)
+        if path.suffix == ".jsonl" and b'"chunk": 5' in data:
+            store(record(config={"chunk": 7}))
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", slow)
+    x = np.full((2, 64, 3), 0.5, np.float32)
+    before = seqpar.linear_recurrence(x, x)
+    assert (choice().provenance, choice().config) == ("tuned", ChunkedLoop(chunk=7))
+    assert np.allclose(seqpar.linear_recurrence(x, x), before)
+
+
 @pytest.mark.parametrize("what", ["directory", "link to nothing", "link to itself"])
 def test_what_is_no_file_costs_nothing_of_the_others(store: Any, tmp_path: Path, what: str) -> None:
     store(record())
