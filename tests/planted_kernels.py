@@ -127,6 +127,12 @@ def wide(self: Any, problem: Any, config: Any) -> str | None:
     return None if problem.shape[-1] >= 150 else "works on 150 columns or more"
 
 
+def talks(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
+    print("what compilers print " * 10_000)
+    os.write(2, b"and what they complain of " * 10_000)
+    return results
+
+
 def raises(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
     raise ArithmeticError("no such luck")
 
@@ -228,6 +234,7 @@ KERNELS: tuple[type[Planted], ...] = (
     planted("not_a_tuple", lambda self, xp, config, operands, results: results[0]),
     planted("wide", lambda self, xp, config, operands, results: results, refuses=wide),
     planted("wide_and_wrong", wrong, refuses=wide),
+    planted("talks", talks),
     planted("raises", raises),
     planted("sticky", sticky),
     Silent,

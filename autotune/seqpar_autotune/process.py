@@ -20,11 +20,13 @@ from typing import Any
 
 from .outcome import Failure
 from .verdict import Verdict
+from .worker_process import MARK
 
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from seqpar_autotune.worker_process import main; main(json.loads(sys.argv[2]))"
 )
+MOST_PRINTED = 1 << 20
 ENDING = 10.0
 """Seconds that a killed process may take to be gone; one that waits for a device may take longer, and is left to the system."""
 
@@ -43,11 +45,13 @@ class Process:
             lifeline, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, json.dumps(sys.path), json.dumps(lifeline)],
+                # Nothing is imported from where the user happens to be, but what the parent imports from there.
+                [sys.executable, "-P", "-c", PROGRAM, json.dumps(imported_from()), json.dumps(lifeline)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 encoding="utf-8",
+                errors="replace",
                 env=environment(device),
                 pass_fds=() if lifeline is None else (lifeline,),
                 # Ctrl-C of a terminal goes to the parent alone, and compilers that it starts can be killed with it.
@@ -87,6 +91,7 @@ class Process:
             raise
         if line is None:
             return self._death()
+        self._trim()
         found = json.loads(line)
         return Failure(Verdict(found["verdict"]), found["message"]) if "verdict" in found else found["answer"]
 
@@ -115,7 +120,10 @@ class Process:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             for line in self._process.stdout:
-                self._inbox.put(line)
+                # Before the process has its channel to itself, whatever starts with Python may print there.
+                _, marked, answer = line.rpartition(MARK)
+                if marked:
+                    self._inbox.put(answer)
         self._inbox.put(None)
 
     def _death(self) -> Failure:
@@ -131,6 +139,13 @@ class Process:
         )
         return Failure(Verdict.CRASH, f"the process ended {how}{said}")
 
+    def _trim(self) -> None:
+        """What candidates print is kept for the last words of the process alone, and may be much."""
+        with contextlib.suppress(OSError):
+            if os.fstat(self._errors.fileno()).st_size > MOST_PRINTED:
+                self._errors.seek(0)  # for the process as well: both write by one position
+                self._errors.truncate()
+
     def _last_words(self) -> str:
         """The error that Python or a library wrote last, if any."""
         with contextlib.suppress(OSError, ValueError):
@@ -142,6 +157,11 @@ class Process:
             spoken = fatal or [line for line in lines if line.strip()]
             return f": {spoken[-1].strip()[:300]}" if spoken else ""
         return ""
+
+
+def imported_from() -> list[str]:
+    """Where modules come from. What is no text there, Python passes over."""
+    return [place for place in sys.path if isinstance(place, str)]
 
 
 def environment(device: str) -> dict[str, str]:

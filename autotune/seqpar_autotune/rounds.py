@@ -58,12 +58,12 @@ class Rounds:
             # Nobody always runs behind the same neighbour's cache contents.
             self._generator.shuffle(among)
         new = [point for point in among if point not in self.seconds]
+        self._fit = None
         start = self._clock()
         readings = self._evaluate(tuple(among))
         taken = self._clock() - start
         if len(readings) != len(among):
             raise RuntimeError(f"search: evaluate gave {len(readings)} readings for {len(among)} points.")
-        self._tried |= dict.fromkeys(among)
         for point, reading in zip(among, readings, strict=True):
             self._keep(point, reading)
         if not new:
@@ -73,7 +73,6 @@ class Rounds:
             others = len(new) - (self.default in new) or 1
             self._pace_of_new.append(max(taken - self.pace * (len(among) - len(new)), 0.0) / others)
         self._count += 1
-        self._fit = None
         return among
 
     @property
@@ -110,20 +109,22 @@ class Rounds:
         return Measured(point, Verdict.OK, seconds, self.ratio(point))
 
     def _keep(self, point: Point, reading: Reading) -> None:
+        # In an order in which Ctrl-C between any two of these leaves times that are whole.
         if isinstance(reading, Failure):
             self.failures[point] = reading
         elif not (math.isfinite(reading) and reading > 0):
             self.failures[point] = Failure(Verdict.UNSTABLE, f"{reading!r} s is not a time")
         else:
-            self.seconds.setdefault(point, []).append(reading)
             self._round.setdefault(point, []).append(self._count)
+            self.seconds[point] = [*self.seconds.get(point, ()), reading]
             self.samples += 1
+        self._tried[point] = None
 
     def _fitted(self) -> dict[Point, float]:
         if self._fit is None:
             points = self.working
             which = np.repeat(np.arange(len(points)), [len(self.seconds[point]) for point in points])
-            rounds = np.concatenate([self._round[point] for point in points]).astype(int)
+            rounds = np.concatenate([self._round[p][: len(self.seconds[p])] for p in points]).astype(int)
             logs = np.log(np.concatenate([self.seconds[point] for point in points]))
             levels, self.noise = fit(rounds, which, logs)
             self._fit = dict(zip(points, levels.tolist(), strict=True))

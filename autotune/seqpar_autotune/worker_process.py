@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 Request = dict[str, Any]
+MARK = "\x1e"
+"""In front of every answer; JSON has no such character."""
 
 
 def main(lifeline: int | None) -> None:
@@ -29,7 +31,7 @@ def main(lifeline: int | None) -> None:
     threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
     work = _Work()
     while True:
-        answers.write(json.dumps(work.answer(json.loads(inbox.get()))) + "\n")
+        answers.write(MARK + json.dumps(work.answer(json.loads(inbox.get()))) + "\n")
         answers.flush()
 
 

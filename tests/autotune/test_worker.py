@@ -21,7 +21,7 @@ from seqpar_autotune import worker as worker_module
 from seqpar_autotune.candidates import Candidate, point_of
 from seqpar_autotune.evaluating import evaluator
 from seqpar_autotune.outcome import Failure, Reading
-from seqpar_autotune.process import environment
+from seqpar_autotune.process import MOST_PRINTED, environment
 from seqpar_autotune.verdict import Verdict
 from seqpar_autotune.worker import Worker
 from seqpar_autotune.workload import Workload
@@ -130,6 +130,23 @@ def test_one_process_serves_many_workloads_and_verdicts_are_per_workload(worker:
     assert worker.check(unequal).verdict is Verdict.UNSTABLE
     assert worker.starts == 1
     assert worker.policy["clock"] == "wall" and worker.policy["sets"] > 1
+
+
+def test_neither_what_is_printed_nor_what_lies_beside_the_user_comes_between(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('this is of the user')")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import os; os.write(1, b'hello \\xff ')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    # Python passes over what is no text there.
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    worker.prepare(walk())
+    (talks,) = planted("talks")
+    assert verdicts(worker.round([talks, GOOD])) == [Verdict.OK, Verdict.OK]
+    assert worker._process is not None and worker.starts == 1
+    assert os.fstat(worker._process._errors.fileno()).st_size <= MOST_PRINTED
 
 
 def test_points_of_a_search_become_readings(worker: Worker) -> None:
@@ -251,6 +268,18 @@ def test_what_is_no_time_is_a_failure(seconds: float, monkeypatch: pytest.Monkey
     worker.prepare(walk())
     (reading,) = worker.round([GOOD])
     assert isinstance(reading, Failure) and reading.verdict is Verdict.UNSTABLE
+
+
+def test_a_clock_may_be_wrong_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([-1.0, 2.0])
+
+    def answers(do: str, what: dict[str, Any]) -> Any:
+        return {"verdict": "ok"} if do == "check" else next(readings) if do == "time" else None
+
+    scripted(monkeypatch, answers)
+    worker = Worker()
+    worker.prepare(walk())
+    assert worker.round([GOOD]) == [2.0]
 
 
 def test_nothing_is_timed_that_was_not_found_right(monkeypatch: pytest.MonkeyPatch) -> None:
