@@ -9,34 +9,38 @@ from typing import Any
 
 from seqpar_autotune.bucket_counts import TunedBuckets, tune_buckets
 from seqpar_bench.autotune_again import LEAST_ROUNDS, Again, compared
-from seqpar_bench.buckets_cases import SPEECH, samples
-from seqpar_bench.buckets_time import BUDGET, TRAINED, sampled_epochs
+from seqpar_bench.buckets_cases import Workload, samples
+from seqpar_bench.buckets_time import sampled_epochs
 from seqpar_bench.buckets_training import WHO, Training, one_thread
 from seqpar_bench.record import Figure, Record
 
+SHORT = Workload(4.0, 1.0, 8, 256, 4000)
+"""Steps of a few milliseconds, so that a minute is enough for many numbers of buckets."""
+BUDGET = 2048
+"""Padded steps of a batch."""
 SECONDS = 60.0
 EPOCHS = 10
-MOST = 16
+MOST = 24
 """Buckets at most."""
 
 
 def buckets(record: Record, rounds: int) -> None:
     """Tune, then train both plans."""
-    lengths = samples(SPEECH)[:TRAINED]
+    lengths = samples(SHORT, (SHORT,))
     with one_thread():
         training = Training(WHO[0])
         found = tune_buckets(
             training.step,
             lengths,
             inputs=training.inputs,
-            max_tokens=BUDGET[SPEECH],
+            max_tokens=BUDGET,
             max_buckets=MOST,
             epochs=EPOCHS,
             seconds=SECONDS,
         )
         plans = {"tuned": found.plan, "default": found.default}
         times = sampled_epochs(WHO[0], plans, lengths, max(rounds, LEAST_ROUNDS))
-    what = f"{WHO[0]}, training, {SPEECH.law}, {len(lengths):,} sequences"
+    what = f"{WHO[0]}, training, {SHORT.law}, {len(lengths):,} sequences"
     again = compared(what, times["tuned"].seconds, times["default"].seconds)
     group = f"3 {what}"
     text = (
