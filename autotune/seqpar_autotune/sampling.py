@@ -7,7 +7,6 @@ the best instead. TPE proposes points that it had before, and some that are not 
 asked again, and then gets the nearest point that is fresh.
 """
 
-import datetime
 import itertools
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from seqpar.errors import OptionError
 
+from .claims import DUPLICATE, RELEASED, holds, labels, owner, read
 from .outcome import Measured
 from .space import Branch, Knob, Point, Space
 from .storage import open_storage, optuna, quiet
@@ -33,12 +33,8 @@ ASKS = 3
 """So often TPE is asked for a fresh point before its last proposal's nearest fresh neighbour is taken."""
 DRAWS = 2000
 """Points drawn at random before a space too large to list counts as exhausted."""
-STALE = datetime.timedelta(minutes=15)
-"""A point that another process took so long ago and said nothing of since is given out again: that process is gone."""
 LISTED = 50_000
 """Combinations up to which a space is listed."""
-DUPLICATE = "duplicate"
-RELEASED = "released"
 
 
 class Trials:
@@ -185,7 +181,7 @@ class Trials:
         """Claim this very point, if nobody has it. Under a shared storage it may become one that another process named."""
         if not self._fresh(point):
             return None
-        self._study.enqueue_trial(self._parameters(point), user_attrs=_labels(point))
+        self._study.enqueue_trial(self._parameters(point), user_attrs=labels(point))
         return self._taken(self._study.ask())
 
     def _taken(self, trial: Any, proposal: Point | None = None) -> Point | None:
@@ -195,13 +191,11 @@ class Trials:
         if self._had(point.key):
             why = DUPLICATE
         elif why is None and self._shared:
-            for name, value in _labels(point).items():
+            for name, value in (labels(point) | owner()).items():
                 trial.set_user_attr(name, value)
             # Two processes that named one point at the same time both see it now: it is whose trial came first.
             if any(
-                other.number < trial.number
-                and other.user_attrs.get("point") == point.key
-                and self._holds(other)
+                other.number < trial.number and other.user_attrs.get("point") == point.key and holds(other)
                 for other in self._study.get_trials(deepcopy=False)
             ):
                 why = DUPLICATE
@@ -275,22 +269,16 @@ class Trials:
         self._theirs = set()
         for trial in self._study.get_trials(deepcopy=False):
             key = trial.user_attrs.get("point")
-            if key is None or trial.number in self._numbers or not self._holds(trial):
+            if key is None or trial.number in self._numbers or not holds(trial):
                 continue
             self._theirs.add(key)
             if trial.state.is_finished() and trial.user_attrs.get("verdict") in set(Verdict):
-                measured = _read(trial)
+                measured = read(trial)
                 self._elsewhere[measured.point] = measured
-
-    def _holds(self, trial: Any) -> bool:
-        """Does this trial keep its point from being given out?"""
-        if trial.state == self._optuna.trial.TrialState.RUNNING and trial.datetime_start is not None:
-            return bool(datetime.datetime.now() - trial.datetime_start < STALE)
-        return trial.user_attrs.get("verdict") not in (DUPLICATE, RELEASED)
 
     def _mark(self, trial: Any, measured: Measured) -> None:
         """What a reader of the storage, or of its dashboard, should see beside the number."""
-        facts = {**_labels(measured.point), "verdict": str(measured.verdict)}
+        facts = {**labels(measured.point), "verdict": str(measured.verdict)}
         if measured.message:
             facts["message"] = measured.message
         if measured.median is not None:
@@ -317,12 +305,12 @@ class Trials:
             value=measured.ratio if measured.verdict is Verdict.OK else None,
             params=parameters,
             distributions=kinds,
-            user_attrs=_labels(measured.point)
+            user_attrs=labels(measured.point)
             | {"verdict": str(measured.verdict), "message": measured.message},
         )
         self._study.add_trial(told)
         self._mine.add(measured.point.key)
-        self._elsewhere[measured.point] = _read(told)
+        self._elsewhere[measured.point] = read(told)
 
 
 def _suggest(trial: Any, branch: Branch, knob: Knob) -> int:
@@ -336,15 +324,3 @@ def _distribution(knob: Knob) -> Any:
     kinds = optuna().distributions
     last = len(knob.values) - 1
     return kinds.IntDistribution(0, last) if knob.ordered else kinds.CategoricalDistribution(range(last + 1))
-
-
-def _labels(point: Point) -> dict[str, Any]:
-    return {"point": point.key, "branch": point.branch, "knobs": json.dumps(point.config)}
-
-
-def _read(trial: Any) -> Measured:
-    facts = trial.user_attrs
-    point = Point(facts["branch"], tuple(json.loads(facts["knobs"]).items()))
-    verdict = Verdict(facts["verdict"])
-    ratio = trial.value if verdict is Verdict.OK else None
-    return Measured(point, verdict, (), ratio, facts.get("message", ""), elsewhere=True)

@@ -5,7 +5,9 @@ optuna-dashboard. It is not the store that calls look into.
 """
 
 import contextlib
+import json
 import logging
+import os
 import types
 import warnings
 from collections.abc import Iterator
@@ -64,7 +66,41 @@ def _journal(path: Path) -> Any:
     storages = optuna().storages
     if not path.parent.is_dir():
         raise OptionError(f"search: storage={str(path)!r} is in no folder. Make {path.parent} first.")
-    return storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
+    try:
+        _mend(path)
+        return storages.JournalStorage(storages.journal.JournalFileBackend(str(path)))
+    except Exception as error:  # lines that are no JSON, or JSON of something else; a folder; no permission
+        raise OptionError(
+            f"search: storage={str(path)!r} is no journal of Optuna's ({type(error).__name__}: {error}). Name another file."
+        ) from error
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line without an end, as a process leaves it that is killed: Optuna would never read that file again.
+
+    Raises where the first line is none of a journal's: a line behind it would do harm to what that file is.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as file:
+        _ = json.loads(file.readline())["op_code"]
+    if _whole(path):
+        return
+    lock = optuna().storages.journal.JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        # Nobody is writing now.
+        if not _whole(path):
+            text = path.read_bytes()
+            os.truncate(path, text.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def _proxy(url: str) -> Any:

@@ -1,5 +1,6 @@
 """Points given out once each: by the queue, by TPE, to several processes that share a storage."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from landscapes import Machine, ladder, smooth
 from seqpar.errors import OptionError
+from seqpar_autotune import claims, sampling
 from seqpar_autotune.budget import Budget
 from seqpar_autotune.outcome import Measured
 from seqpar_autotune.sampling import Trials
@@ -98,6 +100,25 @@ def test_what_was_claimed_and_released_is_free_for_others(tmp_path: Path) -> Non
     one.release()
     assert set(all_of(other)) == set(points) - set(claimed[:4])
     assert set(other.elsewhere()) == set(claimed[:4])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process lives is not asked elsewhere")
+def test_points_that_a_killed_process_of_this_machine_had_in_hand_are_given_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Space((Branch("chunked", (Knob("chunk", tuple(range(4))),)),), Point.of("chunked", chunk=0))
+    points, storage = list(space.points()), tmp_path / "journal.log"
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    with monkeypatch.context() as other:
+        other.setattr(sampling, "owner", lambda: {**claims.owner(), "process": ended.pid})
+        had = Trials(space, seed=0, whole=points, storage=storage).claim(2)
+    # Of another machine nobody knows.
+    with monkeypatch.context() as other:
+        other.setattr(claims.socket, "gethostname", lambda: "elsewhere")
+        assert not set(Trials(space, seed=1, whole=points, storage=storage).claim(1)) & set(had)
+    found = Trials(space, seed=2, whole=points, storage=storage).claim(100)
+    assert set(had) <= set(found) and len(found) == len(points) - 1
 
 
 def test_two_that_take_turns_on_one_storage_share_the_points(tmp_path: Path) -> None:

@@ -35,6 +35,28 @@ def test_a_file_is_a_journal(tmp_path: Path) -> None:
         assert isinstance(open_storage(given), optuna.storages.JournalStorage)
 
 
+def test_a_journal_whose_writer_was_killed_in_a_line_is_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    optuna.create_study(study_name="kept", storage=open_storage(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code":0,"worker_id":"of the one that was')
+    assert [study.study_name for study in open_storage(path).get_all_studies()] == ["kept"]
+    assert path.read_bytes() == whole
+    optuna.create_study(study_name="new", storage=open_storage(path))
+    assert len(open_storage(path).get_all_studies()) == 2
+
+
+@pytest.mark.parametrize("text", ["my diary\n", '{"a": 1}\n', "[]\n", "\n"])
+def test_what_is_no_journal_is_named_and_stays_as_it_is(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "diary.txt"
+    path.write_text(text)
+    with pytest.raises(OptionError, match=r"diary.txt' is no journal"):
+        open_storage(path)
+    with pytest.raises(OptionError, match="is no journal"):
+        open_storage(tmp_path)
+    assert path.read_text() == text
+
+
 def test_none_and_storages_are_taken_as_they_are() -> None:
     memory = optuna.storages.InMemoryStorage()
     assert open_storage(memory) is memory
