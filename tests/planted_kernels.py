@@ -142,6 +142,39 @@ def sticky(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
+class Deaf(Planted):
+    """Right, but for marks of a new sequence in some places, where it walks on."""
+
+    @staticmethod
+    def unheard(marks: Any) -> Any:
+        """Those places: marks are (batch, steps)."""
+        raise NotImplementedError
+
+    def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
+        a, b, h0, marks = operands
+        heard = None if marks is None else marks & ~self.unheard(marks)
+        results: tuple[Any, ...] = algorithm.chunked(xp, spec, a, b, h0, heard)
+        return results
+
+
+class DeafAtTheStart(Deaf):
+    method = "deaf_to_a_mark_at_the_start"
+
+    @staticmethod
+    def unheard(marks: Any) -> Any:
+        return np.arange(marks.shape[1])[:, None] == 0 if marks.ndim == 3 else np.arange(marks.shape[1]) == 0
+
+
+class DeafBehindAnother(Deaf):
+    method = "deaf_to_a_mark_behind_another"
+
+    @staticmethod
+    def unheard(marks: Any) -> Any:
+        found = np.zeros_like(marks)
+        found[:, 1:] = marks[:, :-1]
+        return found
+
+
 class Silent(Planted):
     """Right itself, every time; whatever runs after it in the same process fails."""
 
@@ -237,6 +270,8 @@ KERNELS: tuple[type[Planted], ...] = (
     planted("talks", talks),
     planted("raises", raises),
     planted("sticky", sticky),
+    DeafAtTheStart,
+    DeafBehindAnother,
     Silent,
     Uncompiled,
     on_memory("fills", fills),

@@ -264,3 +264,13 @@ def test_what_refuses_every_smaller_problem_is_verified_on_one_as_large_as_it_ta
         (2, 4096, 150),
     ]
     assert not any("answers" in vars(trial) for trial in larger(workload, 0))
+
+
+@pytest.mark.parametrize("method", ["deaf_to_a_mark_at_the_start", "deaf_to_a_mark_behind_another"])
+def test_masks_have_marks_where_wrong_kernels_forget_them(method: str) -> None:
+    start = np.ones((3, 4), np.float32)
+    workload = walk(resets=np.ones((3, 640), bool), h0=start)
+    for seed in range(4):
+        found = check(planted(method), [Trial(workload.shrunk(2, 67), seed)])
+        assert found.verdict is Verdict.WRONG, seed
+    assert check(planted("good"), small(workload)).ok
