@@ -56,7 +56,7 @@ class PreparedCell(NamedTuple):
         problem = problem_of(binding, form, self.given["x"], self.given["resets"])
         lines = f"solve_recurrence: {form.rows} sequences of {form.steps} steps of cells.{self.given['step'].name}"
         where = f"{form.dtype}, {binding.framework} on {binding.device(self.given['x'])}"
-        why = explained(problem, choose(problem, route.request))
+        why = explained(problem, choose(problem, route.request), route.request.numerics)
         return CellExplanation(**vars(why), told=f"{lines} ({form.spec.spaces}), {where}")
 
     def replay(self) -> Replay:

@@ -61,14 +61,14 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explained(problem: Problem, choice: Choice) -> Explanation:
+def explained(problem: Problem, choice: Choice, numerics: str = "any") -> Explanation:
     """A choice with what the store has to say about it."""
     if choice.provenance in ("explicit", "overlay"):
         return Explanation(problem, choice)
     from seqpar.dispatch.closest import closest
 
     passed = []
-    for row in store.lookup(problem):
+    for row in store.lookup(problem, numerics):
         if choice.row is not None and row.origin == choice.row.origin:
             break
         kernels = [c.kernel for c in choice.candidates if c.kernel.label == f"{row.backend}.{row.method}"]
@@ -106,4 +106,4 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if hasattr(call, "explanation"):
         return call.explanation()
     problem = call.problem()
-    return explained(problem, choose(problem, call.request))
+    return explained(problem, choose(problem, call.request), call.request.numerics)

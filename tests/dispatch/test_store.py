@@ -16,7 +16,8 @@ from seqpar.dispatch import store as reading
 from seqpar.dispatch.choice import choose
 from seqpar.dispatch.memos import invalidate
 from seqpar.dispatch.profile import HardwareProfile, host_profile
-from seqpar.linear_recurrence_reference import ChunkedLoop
+from seqpar.dispatch.registry import Backend, add_backend, remove_backend
+from seqpar.linear_recurrence_reference import Chunked, ChunkedLoop
 
 
 def record(time: int = 64, **changes: Any) -> dict[str, Any]:
@@ -162,6 +163,40 @@ def test_a_choice_among_deterministic_kernels_comes_behind_one_among_all(store: 
     assert choice().config == ChunkedLoop(chunk=5)
     with seqpar.options(numerics="deterministic"):
         assert choice().config == ChunkedLoop(chunk=7)
+
+
+class Unrepeatable(Chunked):
+    backend, deterministic = "dice", False
+
+
+@pytest.fixture
+def dice() -> Iterator[None]:
+    """A backend whose kernel is not bitwise repeatable."""
+    add_backend(Backend(name="dice", version="1", kernels=lambda: (Unrepeatable(),)))
+    yield
+    remove_backend("dice")
+
+
+@pytest.mark.usefixtures("dice")
+def test_no_result_makes_a_deterministic_call_take_an_unrepeatable_kernel(store: Any) -> None:
+    for changes in ({}, {"numerics": "deterministic"}):
+        store(record(backend="dice", **changes), record(128, backend="dice", **changes))
+        assert (choice().backend, choice(65).backend, choice(65).provenance) == ("dice", "dice", "nearest")
+        with seqpar.options(numerics="deterministic"):
+            assert (choice().provenance, choice(65).provenance) == ("heuristic", "heuristic")
+            assert "stored, and of no use: dice.chunked" in str(choice())
+
+
+@pytest.mark.usefixtures("dice")
+def test_explain_passes_over_results_in_the_order_of_the_choice(store: Any) -> None:
+    store(
+        record(config={"chunk": 7}),
+        record(backend="dice", numerics="deterministic"),
+    )
+    with seqpar.options(numerics="deterministic"):
+        found = choice()
+    assert found.config == ChunkedLoop(chunk=7)
+    assert [what.partition("(")[0] for what in found.passed_over] == ["dice.chunked"]
 
 
 def test_another_machine_is_none_of_ours(store: Any) -> None:
