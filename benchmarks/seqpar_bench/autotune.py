@@ -13,6 +13,7 @@ from typing import Any
 
 from seqpar_autotune.report import WRONG, text_of
 from seqpar_autotune.space import Point
+from seqpar_autotune.tuner import ONE_CANDIDATE
 from seqpar_bench.autotune_again import Again, measured_again
 from seqpar_bench.autotune_runs import Event, Ran, autotune, child, fresh_cache
 from seqpar_bench.record import Figure, Record
@@ -32,7 +33,7 @@ def quick(record: Record, rounds: int) -> None:
     with fresh_cache() as cache:
         ran = autotune(["--quick", "--import", PLANTED], cache)
         survived(record, ran)
-        chosen(record, "1", "quick presets", ran, cache, rounds)
+        chosen(record, "1", "quick presets", ran, cache, rounds, least=1)
 
 
 def operations(record: Record, rounds: int) -> None:
@@ -71,8 +72,10 @@ def survived(record: Record, ran: Ran) -> None:
     ]
 
 
-def chosen(record: Record, number: str, what: str, ran: Ran, cache: Path, rounds: int) -> None:
-    """Every choice: what a new process says of it, and how it does when it is measured again."""
+def chosen(
+    record: Record, number: str, what: str, ran: Ran, cache: Path, rounds: int, least: int = 0
+) -> None:
+    """Every choice, of which there are to be so many: what a new process says of it, and how it does measured again."""
     said = explained(ran.adopted, cache)
     # Where the default does not run there is nothing to compare with.
     again = measured_again([one for one in ran.adopted if one["gain"] is not None], rounds)
@@ -87,8 +90,7 @@ def chosen(record: Record, number: str, what: str, ran: Ran, cache: Path, rounds
             record.add([], {f"{number} {name}": {"tuned": found.tuned, "default": found.default}})
     tuned = sum(one["provenance"] == "tuned" for one in said.values())
     text = f"{what}: tuned choices that seqpar.explain calls tuned in a new process"
-    # A run that chooses nothing shows nothing.
-    record.add([Figure(number, text, tuned, max(1, len(ran.adopted)), unit="choices")])
+    record.add([Figure(number, text, tuned, max(least, len(ran.adopted)), unit="choices")])
     record.add(no_slower(number, what, [one for one in again.values() if isinstance(one, Again)]))
     record.add(gains(number, what, rows))
 
@@ -117,19 +119,26 @@ def no_slower(number: str, what: str, again: Sequence[Again]) -> list[Figure]:
 
 def gains(number: str, what: str, rows: Iterable[dict[str, Any]]) -> list[Figure]:
     """Geometric means over all calls that were measured, those whose default stays with 1; by operation, and of all."""
-    by_operation: dict[str, list[float]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if row["default seconds"] is not None and row["gain again"] is not None:
-            by_operation.setdefault(row["operation"], []).append(row["gain again"])
-    groups = dict(by_operation) if len(by_operation) > 1 else {}
-    groups["all operations"] = [gain for found in by_operation.values() for gain in found]
+        if row["note"] != ONE_CANDIDATE:
+            groups.setdefault(row["operation"], []).append(row)
+    if len(groups) > 1:
+        groups["all operations"] = [row for group in groups.values() for row in group]
     return [
-        Figure(
-            number, f"{what}, {name}, {len(found)} calls: geometric mean of gains", geometric_mean(found), 1.0
-        )
-        for name, found in groups.items()
-        if found
+        Figure(number, f"{what}, {name}, {told}: geometric mean of gains", mean, 1 - noise)
+        for name, group in groups.items()
+        for told, mean, noise in (mean_gain(group),)
     ]
+
+
+def mean_gain(rows: Sequence[dict[str, Any]]) -> tuple[str, float, float]:
+    """How many calls were measured, the geometric mean of their gains, and its noise, that of each being independent."""
+    found = [row for row in rows if row["default seconds"] is not None and row["gain again"] is not None]
+    noises = [math.log1p(row["noise again"]) for row in found if row["noise again"] is not None]
+    mean = geometric_mean([row["gain again"] for row in found])
+    noise = math.expm1(math.hypot(*noises) / len(found)) if found else 0.0
+    return f"{len(found)} of {len(rows)} calls measured", mean, noise
 
 
 def geometric_mean(found: Sequence[float]) -> float:
@@ -163,6 +172,8 @@ def row_of(
         "default was wrong": compared is not None and compared.ratio < 1 / WRONG,
         "provenance": None if said is None else said["provenance"],
         "asked": None if said is None else said["asked"],
+        "tried": (result["outcome"] or {}).get("evaluations"),
+        "ended": (result["outcome"] or {}).get("why"),
         "failures": result["failures"],
         "note": result["note"],
     }

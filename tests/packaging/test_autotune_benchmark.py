@@ -248,8 +248,18 @@ def test_a_choice_that_slows_a_call_down_misses_its_figures(
 
 def test_a_run_without_any_choice_shows_nothing(simulated: dict[str, Any], tmp_path: Path) -> None:
     record = Record("autotune")
-    autotune.chosen(record, "1", "quick", ran(result(1.0)), tmp_path, 5)
+    autotune.chosen(record, "1", "quick", ran(result(1.0)), tmp_path, 5, least=1)
     assert [figure.reached for figure in record.figures] == [False, True, True]
+
+
+def test_a_mean_may_lose_its_noise_and_no_more() -> None:
+    row = {"default seconds": 1e-3, "gain again": 0.98, "noise again": 0.03}
+    stays = {**row, "gain again": 1.0, "noise again": None}
+    told, mean, noise = autotune.mean_gain([row, stays, {**row, "default seconds": None}])
+    assert told == "2 of 3 calls measured"
+    assert mean == pytest.approx(0.98**0.5)
+    assert noise == pytest.approx(0.015, rel=0.02)
+    assert autotune.mean_gain([])[1:] == (1.0, 0.0)
 
 
 def test_choices_that_no_process_knows_miss_their_figure(simulated: dict[str, Any], tmp_path: Path) -> None:
