@@ -123,6 +123,12 @@ def in_double_precision(self: Any, xp: Any, config: Any, operands: Any, results:
     return tuple(x.astype(np.float64) for x in results)
 
 
+def takes_all_threads(self: Any, xp: Any, config: Any, operands: Any, results: Any) -> Any:
+    """Leaves one to the framework, as a test says that it has them."""
+    kept["threads"] = 1
+    return results
+
+
 def wide(self: Any, problem: Any, config: Any) -> str | None:
     return None if problem.shape[-1] >= 150 else "works on 150 columns or more"
 
@@ -265,6 +271,7 @@ KERNELS: tuple[type[Planted], ...] = (
     planted("in_double_precision", in_double_precision),
     planted("without_final_state", lambda self, xp, config, operands, results: results[:1]),
     planted("not_a_tuple", lambda self, xp, config, operands, results: results[0]),
+    planted("takes_all_threads", takes_all_threads),
     planted("wide", lambda self, xp, config, operands, results: results, refuses=wide),
     planted("wide_and_wrong", wrong, refuses=wide),
     planted("talks", talks),

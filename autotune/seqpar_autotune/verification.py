@@ -163,7 +163,7 @@ def _check_one(candidate: Candidate, trial: Trial) -> Checked:
     workload = trial.workload
     binding = workload.binding
     guarded = Guarded(binding)
-    before = trial.numbers
+    before, threads = trial.numbers, binding.threads()
     call = call_of(workload, candidate, trial.operands, guarded)
     runs = []
     for _ in range(2):
@@ -176,6 +176,9 @@ def _check_one(candidate: Candidate, trial: Trial) -> Checked:
         runs.append(on_host(binding, results))
         if guarded.overrun():
             return _wrong(workload, "writes beside its results", math.inf)
+    if binding.threads() != threads:
+        # All that is timed after it would run on those.
+        return _wrong(workload, f"leaves {binding.threads()} threads where there were {threads}", math.inf)
     after = on_host(binding, trial.operands)
     for name, x, y in zip(workload.rules.names(workload.operands), before, after, strict=True):
         if x is not None and x.tobytes() != y.tobytes():

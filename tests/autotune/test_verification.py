@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,14 @@ def test_a_wrong_candidate_is_found_wrong_and_told_why(method: str, words: str) 
     found = check(planted(method), small(walk()))
     assert found.verdict is Verdict.WRONG
     assert words in found.message and "linear_recurrence 2x131x2 float32" in found.message
+
+
+def test_a_kernel_that_leaves_other_threads_behind_is_found_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = walk()
+    threads = partial(planted_kernels.kept.setdefault, "threads", 4)
+    monkeypatch.setattr(type(workload.binding), "threads", lambda self: threads())
+    found = check(planted("takes_all_threads"), small(workload))
+    assert found.verdict is Verdict.WRONG and "leaves 1 threads where there were 4" in found.message
 
 
 @pytest.mark.parametrize("method", ["good", "fills"])
