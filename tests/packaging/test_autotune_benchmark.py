@@ -1,5 +1,6 @@
 """The figures of autotune on made-up times and tiny problems: that they find out what they are to find out, and are written."""
 
+import doctest
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,14 @@ from seqpar_autotune.outcome import Failure
 from seqpar_autotune.verdict import Verdict
 from seqpar_autotune.worker import Worker
 from seqpar_autotune.workload import Workload
-from seqpar_bench import autotune, autotune_buckets, autotune_solving, autotune_tables, buckets_cases
+from seqpar_bench import (
+    autotune,
+    autotune_again,
+    autotune_buckets,
+    autotune_solving,
+    autotune_tables,
+    buckets_cases,
+)
 from seqpar_bench.autotune_again import Again, compared, measured_again
 from seqpar_bench.autotune_runs import Event, Ran, child
 from seqpar_bench.autotune_runs import autotune as command
@@ -321,3 +329,9 @@ def test_all_parts_are_figures_of_the_command() -> None:
     parts = OPERATIONS["autotune"]
     assert list(parts) == ["1", "2", "3"]
     assert parts["2"] == (autotune_solving.methods, autotune.operations)
+
+
+def test_examples_in_docstrings_run() -> None:
+    for module in (autotune, autotune_again):
+        found = doctest.testmod(module)
+        assert found.attempted and not found.failed
