@@ -63,7 +63,7 @@ def test_a_step_is_timed_until_the_device_is_done(place: Place, returns: bool) -
             waited(place, work(place, *size))
             by_hand.append(time.perf_counter() - start)
         apart = 2.5 if place.on_gpu else 5  # launching alone is a sixth; processors have other things to do
-        assert 1 / apart < seconds / float(np.median(by_hand)) < apart, (size, seconds, by_hand)
+        assert min(by_hand) / apart < seconds < max(by_hand) * apart, (size, seconds, by_hand)
 
 
 def lengths_to_try(place: Place) -> tuple[int, int]:
