@@ -81,6 +81,8 @@ def explained(problem: Problem, choice: Choice, numerics: str = "any") -> Explan
 def grounds(row: Row) -> str:
     """Why a stored result is believed, in words."""
     measured = "measured" if row.ratio is None else f"measured at {row.ratio:.2f} of the default's time"
+    if row.kept:
+        measured = "measured, and nothing beat this default"
     noise = "" if row.noise is None else f", noise {row.noise:.1%}"
     when = f" on {row.when[:10]}" if row.when else ""
     sizes = f" for (outer={row.sizes[0]}, time={row.sizes[1]}, inner={row.sizes[2]})"

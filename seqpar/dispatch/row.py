@@ -31,7 +31,7 @@ class Row:
     config: dict[str, Any]
     provenance: Source
     kept: bool = False
-    """The default was measured against others and stays: the kernels' own order of preference answers, not this row."""
+    """The default was measured against others, and nothing beat it beyond the noise."""
     numerics: str = "any"
     when: str = ""
     ratio: float | None = None

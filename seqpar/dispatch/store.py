@@ -93,7 +93,7 @@ def user_directory() -> Path:
 def lookup(problem: Problem, numerics: str = "any") -> Iterator[Row]:
     """Results that may serve a problem, best first: the user's exact, shipped exact, the nearest that bracket it.
 
-    Where the best one says that the default was kept, there is none: what is behind it lost, or was measured elsewhere.
+    Where one says that the default was kept, it is the last: what is behind it lost, or was measured elsewhere.
     """
     alike = _decisions(problem.operation, problem.framework, problem.device).get(facts_of(problem))
     if not alike:
@@ -108,6 +108,7 @@ def lookup(problem: Problem, numerics: str = "any") -> Iterator[Row]:
             if not row.kept:
                 yield row
             elif row.numerics in (numerics, "any"):
+                yield row
                 return
     candidates = wished or ordered
     extents = list(zip(*(row.sizes for row in candidates), strict=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from seqpar.dispatch import store
-from seqpar.dispatch.memos import on_invalidate
+from seqpar.dispatch.memos import age, keep, on_invalidate
 from seqpar.dispatch.problem import Problem
 from seqpar.dispatch.row import Row
 from seqpar.solving.configs import ShootingConfig
@@ -35,6 +35,7 @@ class Decision(NamedTuple):
     """The stored result that it follows; None in the tuner."""
 
 
+_UNKNOWN: Any = object()
 _decisions: dict[Problem, Decision | None] = {}
 on_invalidate(_decisions.clear)
 
@@ -50,12 +51,14 @@ def decision(recurrence: Recurrence, wish: Wish) -> Decision | None:
     problem = problem_of(recurrence)
     if problem is None:
         return None
-    if problem not in _decisions:
-        if len(_decisions) > 4096:  # as many sizes as a long ragged run shows, not more
-            _decisions.clear()
-        rows = store.lookup(problem)
-        _decisions[problem] = next((made for row in rows if (made := _of(row, problem)) is not None), None)
-    return _decisions[problem]
+    known = _decisions.get(problem, _UNKNOWN)
+    if known is not _UNKNOWN:
+        return known
+    since = age()
+    rows = store.lookup(problem)
+    found = next((made for row in rows if (made := _of(row, problem)) is not None), None)
+    keep(_decisions, problem, found, since)
+    return found
 
 
 def problem_of(recurrence: Recurrence) -> Problem | None:

@@ -92,7 +92,8 @@ def test_what_was_written_is_chosen_in_the_same_process_at_once(root: Path) -> N
         one.write(chunked(adopted=True))
         assert (explained().provenance, explained().config) == ("tuned", ChunkedLoop(chunk=5))
         one.write(default(kept=True))
-    assert explained().provenance == "heuristic"
+    assert (explained().provenance, explained().method) == ("tuned", "sequential")
+    assert "measured, and nothing beat this default" in str(explained())
 
 
 def test_failures_are_lines_and_are_never_chosen(root: Path) -> None:
@@ -324,7 +325,7 @@ def test_a_default_that_nothing_beats_is_kept_and_not_written_as_tuned(root: Pat
     with recorder() as one:
         one.settle(given)
     assert [record.kept for record in records_of(given)] == [True, False, False]
-    assert explained().provenance == "heuristic"
+    assert (explained().provenance, explained().method) == ("tuned", "sequential")
 
 
 def test_a_search_that_was_cut_off_decides_nothing(root: Path) -> None:

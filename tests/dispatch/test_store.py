@@ -148,7 +148,7 @@ def test_a_default_that_was_kept_ends_the_search_for_results(store: Any, tmp_pat
         record(adopted=False, kept=True, backend="host", method="sequential", config={}, when="2026-09-02"),
         run="b",
     )
-    assert choice().provenance == "heuristic"
+    assert (choice().provenance, choice().method) == ("tuned", "sequential")
     # Also near by: between a size that keeps it and one that does not, the nearer one decides.
     store(record(1024, config={"chunk": 32}), run="c")
     assert choice(80).provenance == "heuristic"
