@@ -4,7 +4,6 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import pytest
 
 import seqpar
