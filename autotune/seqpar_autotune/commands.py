@@ -96,7 +96,7 @@ class Autotune:
             progress=display_for("json" if args.json else "plain" if args.plain else "auto", sys.stdout),
             imports=args.imports,
         )
-        if not args.json:
+        if not args.json and any(not one.note for one in report.measured):
             print(f"Results are in {store.user_directory()}; `seqpar cache show` lists them.")
         if report.interrupted:
             return INTERRUPTED

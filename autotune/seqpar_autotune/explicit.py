@@ -46,8 +46,8 @@ def sizes(text: str) -> tuple[int, ...]:
     >>> sizes("8,65536,1536"), sizes("4096x32")
     ((8, 65536, 1536), (4096, 32))
     """
-    words = [word for word in re.split(r"[\s,x()]+", text) if word]
-    if not words or not all(word.isdecimal() and int(word) for word in words):
+    words = re.split(r"\s*[,x]\s*|\s+", text.strip().strip("()").strip(" ,"))
+    if not all(word.isdecimal() and int(word) for word in words):
         raise OptionError(f"tune: --shape {text!r} is no shape. Write sizes with commas, as in 8,65536,1536.")
     return tuple(int(word) for word in words)
 

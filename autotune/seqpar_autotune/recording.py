@@ -223,7 +223,7 @@ def read(path: str | Path) -> list[Workload]:
     """The calls of a file that `record` wrote, weighted by the time that they took together."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"autotune: {str(path)!r} cannot be read: {error}.") from None
     recording = Recording()
     for number, line in enumerate(lines, start=1):

@@ -111,6 +111,7 @@ def test_axes_that_are_never_cut_take_other_sizes_as_well(operation: str, shape:
         (("--shape", "4,5,6"), "Give one --op"),
         (("--dtype", "float32"), "Give --op and --shape"),
         ((*ONE[:2], "--shape", "4;5"), "is no shape"),
+        ((*ONE[:2], "--shape", "4,x,3"), "is no shape"),
         ((*ONE[:2], "--shape", "4,5,6,7,8"), "Its problems look like"),
         ((*ONE, "--dtype", "floaty"), "is no type of numbers"),
         (("--op", "linear_recurence"), "Did you mean 'linear_recurrence'"),

@@ -148,6 +148,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read(tmp_path / "none.jsonl")
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b"\xbe\xff\x00")
+    with pytest.raises(OptionError, match="cannot be read"):
+        read(path)
+
+
 def test_a_folder_that_is_not_there_is_named_before_the_program_runs(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="in no folder"), record(tmp_path / "none" / "run.jsonl"):
         raise AssertionError("ran")
