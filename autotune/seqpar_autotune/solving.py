@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from seqpar import explain, solve_recurrence
 from seqpar.dispatch import store
 from seqpar.dispatch.preset import GRADES, Grade
 from seqpar.errors import BackendError, NotEligibleError, OptionError, unknown_name
@@ -129,13 +130,19 @@ def tune_recurrence(
     >>> import numpy as np, tempfile
     >>> from seqpar_autotune.solving import tune_recurrence
     >>> from seqpar_autotune.solving_steps import elman, elman_numbers
-    >>> with tempfile.TemporaryDirectory() as directory:  # leave it out, and calls run what was found # doctest: +SKIP
-    ...     print(tune_recurrence(elman, **elman_numbers(1, 5000), directory=directory))
+    >>> with tempfile.TemporaryDirectory() as directory:  # leave it out, and calls run what was found
+    ...     report = tune_recurrence(elman, **elman_numbers(1, 300, n=4), seconds=1, directory=directory)
+    >>> report.gain >= 1
+    True
     """
     with tempfile.TemporaryDirectory(prefix="seqpar-") as folder:
         workload = SolveWorkload.with_numbers(
             step, x, h0, params, file=Path(folder) / "numbers", axis=axis, length=length, reverse=reverse, resets=resets
         )  # fmt: skip
+        # What is wrong with the call is said as the call itself would say it, and not by a process that dies of it.
+        explain(
+            solve_recurrence, step, x, h0, params, axis=axis, length=length, reverse=reverse, resets=resets
+        )
         return tune_workloads(
             [workload],
             preset=preset,

@@ -15,7 +15,7 @@ import tuned_stores
 from seqpar import ShootingConfig, cells
 from seqpar.dispatch import store
 from seqpar.dispatch.memos import invalidate
-from seqpar.errors import NotEligibleError, OptionError
+from seqpar.errors import NotEligibleError, OptionError, SeqparError
 from seqpar.solving import tuned
 from seqpar.solving.canonical import canonical
 from seqpar.solving.configs import NewtonConfig
@@ -108,6 +108,14 @@ def test_new_code_in_the_same_function_is_noticed() -> None:
     before = identity(one)
     one.__code__ = other.__code__
     assert identity(one) != before
+
+
+def test_a_call_that_cannot_run_is_refused_before_a_process_is_started() -> None:
+    numbers = {**elman_numbers(2, 30, n=4), "h0": np.zeros((2, 5), np.float32)}
+    with pytest.raises((SeqparError, ValueError)) as told:
+        tune_recurrence(elman, **numbers, worker=lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(type(told.value)):
+        seqpar.solve_recurrence(elman, **numbers)
 
 
 @pytest.mark.parametrize("step", [lambda params, h, x: h + x, np.add, cells.gru])
