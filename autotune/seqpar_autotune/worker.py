@@ -1,6 +1,6 @@
 """`Worker`: candidates run in another process, so that a crash, a hang, too little memory or a spoilt device costs one of them.
 
-Called by the tuner, through `seqpar_autotune.evaluating`. The process is replaced whenever it may have been damaged; the next
+Called by the tuner, through `seqpar_autotune.lab`. The process is replaced whenever it may have been damaged; the next
 one prepares the workload again, and the round goes on.
 """
 

@@ -18,8 +18,7 @@ import seqpar
 from seqpar.dispatch.registry import remove_backend
 from seqpar.errors import BackendError, OptionError
 from seqpar_autotune import worker as worker_module
-from seqpar_autotune.candidates import Candidate, point_of
-from seqpar_autotune.evaluating import evaluator
+from seqpar_autotune.candidates import Candidate
 from seqpar_autotune.outcome import Failure, Reading
 from seqpar_autotune.process import MOST_PRINTED, environment
 from seqpar_autotune.verdict import Verdict
@@ -147,12 +146,6 @@ def test_neither_what_is_printed_nor_what_lies_beside_the_user_comes_between(
     assert verdicts(worker.round([talks, GOOD])) == [Verdict.OK, Verdict.OK]
     assert worker._process is not None and worker.starts == 1
     assert os.fstat(worker._process._errors.fileno()).st_size <= MOST_PRINTED
-
-
-def test_points_of_a_search_become_readings(worker: Worker) -> None:
-    evaluate = evaluator(worker, walk())
-    points = [point_of(candidate) for candidate in planted("fills", "wrong", "good")]
-    assert verdicts(evaluate(points)) == [Verdict.OK, Verdict.WRONG, Verdict.OK]
 
 
 def test_tensors_are_measured_as_arrays_are(worker: Worker) -> None:
