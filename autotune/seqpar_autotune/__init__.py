@@ -3,16 +3,16 @@
 `tune` measures, `record` notes what a program calls, `tuning` measures on the first call. Optuna is loaded when something is
 tuned, rich when a display is drawn: `pip install 'seqpar[autotune]'`.
 
-    what is tuned    a `workload`, from `presets`, from `explicit` words or from `recording`; the kernels and knobs that can run it
-                     are `candidates`, points of a `space`
+    what is tuned    a `workload`, from `presets`, from `explicit` words or from `recording`; the kernels and knobs that can run
+                     it are `candidates`, points of a `space`
     a run            `tuner` conducts: a `lab` of workers, a search for each workload, a `report`; what was known `earlier`, what
                      physics `limits`; shown by `progress`; typed as `commands`, or called `on_miss`
     searching        `search`, which knows no kernel: `sampling` by Optuna in a `storage` (`claims` of trials), `rounds` of times,
                      `halving`, a `paired` final, within a `budget` and its `time_plan`; its answer is an `outcome`
     measuring        a `worker` has a `process` in which `worker_process` prepares, verifies and times; `running` makes the call,
                      `verification` holds it against `plain_answers`, `measuring` times it on `buffers`; a `verdict` for each
-    the store        `store` writes `rows` with `locking`; `cache_contents`, `cache_checks` and `cache_changes` are `cache_commands`;
-                     `info`. Reading is `seqpar.dispatch.store`
+    the store        `store` writes `rows` with `locking`; `cache_contents`, `cache_checks` and `cache_changes` are
+                     `cache_commands`; `info`. Reading is `seqpar.dispatch.store`
     users' steps     `solving` conducts; `solving_workload`, `solving_work`, `solving_candidates`; `solving_presets` with
                      `solving_steps`
     buckets          `bucket_counts`, its `plan_loop` and `refined_cost`
