@@ -39,15 +39,17 @@ class Recording:
 
     @property
     def workloads(self) -> list[Workload]:
-        """Distinct calls, each weighted with the seconds that all its calls took together, the weightiest first.
+        """Distinct calls, each weighted with the seconds that all its calls take together, the weightiest first.
+
+        By the calls behind the first one, which may have compiled; what was called once has only that.
 
         What has no time (it became part of a compiled program, or was called once on a device) weighs as the mean of the others.
         """
         with self._lock:
             entries = list(self._entries.items())
-        timed = [entry.seconds for _, entry in entries if entry.samples]
+        timed = [entry.seconds for _, entry in entries if entry.timed]
         mean = sum(timed) / len(timed) if timed else 1.0
-        found = [replace(one, weight=entry.seconds if entry.samples else mean) for one, entry in entries]
+        found = [replace(one, weight=entry.seconds if entry.timed else mean) for one, entry in entries]
         return sorted(found, key=lambda one: -one.weight)
 
     @property
@@ -155,26 +157,35 @@ class Recording:
 class _Entry:
     """What was seen of one kind of call."""
 
-    __slots__ = ("calls", "lock", "samples", "sum", "traces")
+    __slots__ = ("calls", "first", "lock", "samples", "sum", "traces")
 
     def __init__(self) -> None:
         self.calls = 0
         self.traces = 0
         """So often it became part of a program, or was transformed."""
         self.lock = threading.Lock()
+        self.first: float | None = None
+        """Seconds of the first call, where it was timed. It may have compiled, so it counts only where it is the only one."""
         self.samples = 0
         self.sum = 0.0
 
     @property
+    def timed(self) -> bool:
+        return self.samples > 0 or self.first is not None
+
+    @property
     def seconds(self) -> float:
         """Of all calls together, by those that were timed."""
-        return self.sum / self.samples * self.calls if self.samples else 0.0
+        return (self.sum / self.samples if self.samples else self.first or 0.0) * self.calls
 
     def add(self, seconds: float) -> None:
         with self.lock:
             self.calls += 1
-            self.samples += 1
-            self.sum += seconds
+            if self.calls == 1:
+                self.first = seconds
+            else:
+                self.samples += 1
+                self.sum += seconds
 
     def wanted(self) -> bool:
         """Count a call; is it one to be timed? Not the first, which compiles."""

@@ -119,6 +119,19 @@ def test_weights_are_the_time_of_all_calls_together() -> None:
     ]
 
 
+def test_the_first_call_which_compiles_is_left_out_where_there_are_later_ones(tmp_path: Path) -> None:
+    ticks = iter(np.cumsum([0.0, 90.0, 0.0, 1.0, 0.0, 3.0, 0.0, 5.0]).tolist())
+    recording = Recording(clock=lambda: next(ticks))
+    with watching.watching(recording):
+        for _ in range(3):
+            seqpar.linear_recurrence(ONES, ONES)
+        seqpar.linear_recurrence(ONES[:2], ONES[:2])
+    recording.write(tmp_path / "run.jsonl")
+    for workloads in (recording.workloads, read(tmp_path / "run.jsonl")):
+        weights = {one.operands[0].shape[0]: one.weight for one in workloads if one.operands[0]}
+        assert weights == {4: 3 * 2.0, 2: 5.0}
+
+
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with record(path) as calls:
