@@ -20,11 +20,11 @@ from seqpar.buckets.cost_table import Size
 from seqpar.buckets.cost_text import seconds_text, table_text
 from seqpar.buckets.lengths import are_pairs
 from seqpar.buckets.plan import BucketPlan
-from seqpar.errors import OptionError
+from seqpar.errors import MeasurementError, OptionError
 
 from .budget import Budget, Rigor, rigor_of
 from .outcome import Failure, Measured, Outcome, Progress, Reading
-from .plan_loop import PlanLoop, Settled
+from .plan_loop import OutOfTime, PlanLoop, Settled
 from .search import search
 from .space import Branch, Knob, Point, Space
 from .verdict import Verdict
@@ -33,6 +33,8 @@ UNTUNED, FOUND, AGAIN = Point("untuned"), Point("found"), Point("again")
 OWN = {"n_buckets", "cost", "shape_price"}
 WARM = 4
 """So many of those that the first formula says are best are tried first."""
+LATE = 1.15
+"""What does not end with the seconds given is cut off at this part of them."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,7 +144,9 @@ def tune_buckets(
     epochs
         How many there will be, over which the time to compile each shape is spread.
     seconds, evaluations, rigor, seed, storage, observe
-        As for `search`. `seconds` includes the first formula.
+        As for `search`. `seconds` includes the first formula, compiling, and all else that is done here: no step begins once
+        they are over by 15 %. What is known by then is the answer: where not even all shapes of the plan without tuning
+        were timed, that plan, with a guess of its epoch, and `outcome.why` is "time".
     rules
         More for `seqpar.plan_buckets`: `memory`, `max_length`, `on_overflow`, `ranks_per_step` ... `whole_batches` is True.
 
@@ -190,14 +194,17 @@ def tune_buckets(
     }
     rules = {"whole_batches": True, **{name: values[0] for name, values in choices.items()}, **rules}
     loop = PlanLoop(
-        step, lengths, inputs=inputs, synchronise=synchronise, repeats=repeats, epochs=epochs, seed=seed, clock=clock, rules=rules
+        step, lengths, inputs=inputs, synchronise=synchronise, repeats=repeats, epochs=epochs, seed=seed, clock=clock,
+        rules=rules, until=math.inf if seconds is None else start + LATE * seconds,
     )  # fmt: skip
     default = plan_buckets(lengths, max_buckets=max_buckets, **rules)
     others = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
     # Few and long ones besides, for the formula to see what lengths and batches do.
-    loop.begin(
-        [default, *(plan_buckets(lengths, min(3, max_buckets), **{**rules, **other}) for other in others)]
-    )
+    few = [plan_buckets(lengths, min(3, max_buckets), **{**rules, **other}) for other in others]
+    try:
+        loop.begin([default, *few])
+    except OutOfTime:
+        return _untuned(loop, default, seed, clock() - start)
     space, warm = _space(loop, choices, others, max_buckets)
     settled: dict[Point, Settled] = {UNTUNED: loop.given(default)}
 
@@ -210,10 +217,15 @@ def tune_buckets(
     # Another plan costs nothing, so that every gain beyond the noise is worth it.
     careful = replace(rigor_of(rigor), least_gain=0.0)
     hunt = partial(search, seed=seed, rigor=careful, clock=clock)
-    left = None if seconds is None else max(seconds - (clock() - start), 1e-9)
+
+    def left() -> float | None:
+        return None if seconds is None else max(seconds - (clock() - start), 1e-9)
+
     outcome = hunt(
-        space, evaluate, budget=Budget(evaluations, left), storage=storage, warm=warm, observe=observe
+        space, evaluate, budget=Budget(evaluations, left()), storage=storage, warm=warm, observe=observe
     )
+    if loop.over:
+        outcome = replace(outcome, why="time")
     default_seconds = outcome.default.median
     if default_seconds is None:
         default_seconds = loop.seconds(default) if settled[UNTUNED].plan is not None else float("inf")
@@ -235,6 +247,7 @@ def tune_buckets(
             duel = hunt(
                 Space((Branch("found"), Branch("again")), FOUND),
                 lambda points: loop.round([pair[point] for point in points]),
+                budget=Budget(seconds=left()),
             )
             if duel.adopted and duel.final is not None:
                 chosen, ratio = again, ratio * duel.final.ratio
@@ -254,6 +267,27 @@ def tune_buckets(
         times=dict(sorted(loop.times.items())),
         history=tuple(history),
         outcome=outcome,
+    )
+
+
+def _untuned(loop: PlanLoop, default: BucketPlan, seed: int, elapsed: float) -> TunedBuckets:
+    """The answer where the time was over before anything could be tried."""
+    if not loop.times:
+        raise MeasurementError(
+            "tune_buckets: the seconds were over before a step had ended that fits into memory. Give more, or smaller batches."
+        )
+    seconds = loop.guess(default)
+    known = Measured(UNTUNED, Verdict.OK, (), None, "not measured: the time was over before")
+    return TunedBuckets(
+        plan=default,
+        seconds=seconds,
+        default=default,
+        default_seconds=seconds,
+        noise=None,
+        shape_price=loop.shape_price,
+        times=dict(sorted(loop.times.items())),
+        history=(),
+        outcome=Outcome(None, known, None, False, (), 0, 0, elapsed, seed, "time"),
     )
 
 

@@ -4,6 +4,7 @@ Used by `tune_buckets`, which names the number of buckets and what else there is
 settled here once, and then timed in rounds: each shape once per round, in random order, as batches of an epoch come.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,17 @@ from .verdict import Verdict
 
 MOST_PLANS = 8
 """After so many plans of one kind the best of them is taken, though the next one may differ again."""
+
+SHARE = 1 / 3
+"""The part of the seconds left that measuring new shapes may take for more than two calls of each."""
+
+
+class OutOfTime(KeyboardInterrupt):
+    """No step begins any more. It ends a search as Ctrl-C does: with what was measured."""
+
+
+class _Over(Exception):
+    """The same inside of `measure_cost`, which hands over the times that it has with an error of the step's."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class PlanLoop:
         seed: int,
         clock: Callable[[], float],
         rules: Mapping[str, Any],
+        until: float = math.inf,
     ) -> None:
         self.times: dict[Size, float] = {}
         """Seconds of a step of each shape that was measured."""
@@ -59,6 +72,10 @@ class PlanLoop:
         self.too_large: set[Size] = set()
         self.shape_price = 0.0
         """Seconds that a new shape costs, once."""
+        self.over = False
+        """Was something cut off because the clock is beyond `until`?"""
+        self._until = until
+        self._began = False
         self.epochs = epochs
         self.rules = rules
         self.ranks: int = rules.get("ranks_per_step", 1)
@@ -75,17 +92,20 @@ class PlanLoop:
         self.shape_price = max(0.0, median(more))
 
     def measure(self, sizes: Sequence[Size]) -> None:
-        """Time the shapes that were not timed before, in turns."""
+        """Time the shapes that were not timed before, in turns. Raises OutOfTime, with the times so far kept."""
         new = [size for size in dict.fromkeys(sizes) if size not in self.times and size not in self.too_large]
         if not new:
             return
         run = self._run
         try:
             found = measure_cost(
-                run.step, new, inputs=run.inputs, synchronise=run.synchronise,
-                repeats=self._repeats, progress=False, clock=self._clock,
+                self._step_in_time, new, inputs=run.inputs, synchronise=run.synchronise,
+                repeats=self._repeats, progress=False, clock=self._clock, seconds=self._share(),
             )  # fmt: skip
         except MeasurementError as error:
+            if isinstance(error.__cause__, _Over):
+                self.times |= error.measured
+                raise OutOfTime from None
             # Raised from an error of the step's: that is the user's to see. Otherwise none of the sizes fits into memory.
             if error.__cause__ is not None or not self.times:
                 raise
@@ -111,6 +131,7 @@ class PlanLoop:
         failure: Failure | None = None
         plans = 0
         while plans < MOST_PLANS:
+            self._check()
             plans += 1
             plan = self.plan(n_buckets, **rules)
             known = all(size in self.times for size in shapes(plan))
@@ -137,12 +158,18 @@ class PlanLoop:
         per_step = np.array([times[size] for size in shapes(plan)])
         return float((steps * per_step).sum()) + plan.n_buckets * self.shape_price / self.epochs
 
+    def guess(self, plan: BucketPlan) -> float:
+        """An epoch, where not all of its shapes were measured."""
+        cost = RefinedCost(self.times)
+        return self.seconds(plan, {size: self.times.get(size) or cost(*size) for size in shapes(plan)})
+
     def round(self, settled: Sequence[Settled]) -> list[Reading]:
         """Every shape of these plans once, and what an epoch of each plan takes by that."""
         sizes = sorted({size for one in settled if one.plan is not None for size in shapes(one.plan)})
         self._generator.shuffle(sizes)
         times: dict[Size, float] = {}
         for size in sizes:
+            self._check()
 
             def timed(size: Size = size) -> None:
                 call = self._run.prepared(size)
@@ -153,6 +180,23 @@ class PlanLoop:
             if not self._run.attempt(size, timed, lambda: self.times):
                 self.too_large.add(size)
         return [self._reading(one, times) for one in settled]
+
+    def _step_in_time(self, *args: Any, **kwargs: Any) -> Any:
+        # Of a single step at least something is known.
+        if self._began and self._clock() >= self._until:
+            self.over = True
+            raise _Over
+        self._began = True
+        return self._run.step(*args, **kwargs)
+
+    def _check(self) -> None:
+        if self._clock() >= self._until:
+            self.over = True
+            raise OutOfTime
+
+    def _share(self) -> float | None:
+        """Seconds for measuring shapes, before its calls are as few as can be."""
+        return None if self._until == math.inf else max(SHARE * (self._until - self._clock()), 1e-9)
 
     def _reading(self, settled: Settled, times: Mapping[Size, float]) -> Reading:
         if settled.failure is not None:

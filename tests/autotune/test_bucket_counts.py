@@ -206,6 +206,40 @@ def test_seconds_are_kept_and_progress_is_told() -> None:
     assert len(found.history) <= len(all_of_it.history)
 
 
+@pytest.mark.parametrize("compiling", [0.0, 3.0])
+@pytest.mark.parametrize("limit", [0.5, 4.0, 15.0, 40.0, 100.0, 400.0, 2000.0])
+@pytest.mark.parametrize("slow", [1.0, 30.0])
+def test_seconds_hold_all_that_is_done_however_slow_the_step(
+    slow: float, limit: float, compiling: float
+) -> None:
+    """First calls, warming up, plans that ask for new shapes and the final: within 20 % and one step."""
+    lengths = drawn(5, distinct=40)
+    step = Step(lambda length, batch: slow * tiled(length, batch) * 20, compiling=compiling, noise=0.1)
+    found = tuned(step, lengths, max_buckets=12, seconds=limit)
+    longest = max(slow * 20 * 1.5 * tiled(length, batch) for length, batch in step.seen) + compiling
+    assert step.now <= 1.2 * limit + longest
+    assert math.isfinite(found.seconds) and found.seconds <= found.default_seconds
+    assert found.times and str(found)
+    assert found.outcome.why in ("time", "exhausted")
+
+
+def test_a_search_that_is_done_early_leaves_a_second_plan_only_the_time_that_is_left() -> None:
+    lengths = drawn(0)
+    step = Step(lambda length, batch: 0.01 + 1e-7 * length * batch, compiling=2.0)
+    for limit in range(10, 60, 5):
+        step.now, step.seen = 0.0, set()
+        tuned(step, lengths, epochs=5, seconds=limit)
+        assert step.now <= 1.2 * limit + 2.1
+
+
+def test_without_time_for_the_first_formula_the_plan_without_tuning_is_the_answer() -> None:
+    step = Step(lambda length, batch: 10.0)
+    found = tuned(step, drawn(0), seconds=15)
+    assert step.calls == 2 and step.now == 20.0
+    assert found.plan is found.default and found.outcome.why == "time" and found.history == ()
+    assert set(found.times.values()) == {10.0} and found.gain == 1.0
+
+
 def test_equal_seeds_and_times_give_equal_plans() -> None:
     lengths = drawn(6)
     first, again = (tuned(Step(tiled, noise=0.02), lengths, seed=3) for _ in range(2))
