@@ -11,13 +11,12 @@ from seqpar.dispatch import store
 from seqpar.dispatch.preset import Grade
 from seqpar.errors import NotEligibleError, OptionError
 
-from .candidates import space_of
 from .explicit import explicit, sizes
-from .presets import workloads
+from .presets import check_here, workloads
 from .progress import display_for
 from .recording import read
-from .report import aligned, text_of
-from .tuner import ONE_CANDIDATE, in_order, tune
+from .report import aligned, counted, text_of
+from .tuner import NOTHING, ONE_CANDIDATE, in_order, space_for, tune
 from .workload import Workload
 
 INTERRUPTED = 130
@@ -83,7 +82,9 @@ class Autotune:
             __import__(module)
         given = in_order(problems(args))
         if args.dry_run:
-            print("\n".join(planned(given)))
+            if not given:
+                raise OptionError(NOTHING)
+            print("\n".join(planned(given, grade_of(args))))
             return 0
         report = tune(
             given,
@@ -113,7 +114,7 @@ def problems(args: argparse.Namespace) -> list[Workload]:
     devices = [device.partition(":")[0] for device in args.device or ()] or None
     if args.recorded is not None:
         if args.shape is not None:
-            raise OptionError("autotune: --from has sizes of its own. Leave --shape out.")
+            raise OptionError("--from has sizes of its own. Leave --shape out.")
         found = [
             one
             for one in read(args.recorded)
@@ -123,17 +124,16 @@ def problems(args: argparse.Namespace) -> list[Workload]:
         ]
         if not found:
             raise OptionError(
-                f"autotune: {args.recorded} holds no call of what was asked for. Record a run with seqpar_autotune.record."
+                f"{args.recorded} holds no call of what was asked for. Record a run with seqpar_autotune.record."
             )
         return found
     if args.shape is None:
         if args.dtype is not None or args.backward:
-            raise OptionError(
-                "autotune: --dtype and --backward belong to one problem. Give --op and --shape."
-            )
+            raise OptionError("--dtype and --backward belong to one problem. Give --op and --shape.")
+        check_here("tune", args.framework, devices)
         return workloads(grade_of(args), args.op, args.framework, devices)
     if not args.op or len(args.op) != 1:
-        raise OptionError("autotune: --shape is of one operation. Give one --op.")
+        raise OptionError("--shape is of one operation. Give one --op.")
     return explicit(
         args.op[0],
         sizes(args.shape),
@@ -144,12 +144,12 @@ def problems(args: argparse.Namespace) -> list[Workload]:
     )
 
 
-def planned(given: list[Workload]) -> Iterator[str]:
-    """A table of what would be tuned."""
+def planned(given: list[Workload], grade: Grade) -> Iterator[str]:
+    """A table of what a run of this grade would tune."""
     rows = [("call", "weight", "combinations", "default", "others")]
     for one in given:
         try:
-            space = space_of(one.problem)
+            space = space_for(one, grade)
         except NotEligibleError:
             rows.append((one.name, f"{one.weight:.3g}", "0", "nothing runs it", ""))
             continue
@@ -157,7 +157,7 @@ def planned(given: list[Workload]) -> Iterator[str]:
         row = (one.name, f"{one.weight:.3g}", str(space.size), text_of(space.default), ", ".join(others))
         rows.append(row)
     yield from aligned(rows)
-    yield f"{len(given)} calls."
+    yield f"{counted(len(given), 'call')}."
 
 
 command = Autotune()

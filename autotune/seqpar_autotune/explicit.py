@@ -9,10 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from seqpar.dispatch.operation import Abstract
-from seqpar.errors import OptionError
+from seqpar.errors import OptionError, unknown_name
 
-from .presets import installed_frameworks, workloads
+from .candidates import can_run
+from .presets import check_here, installed_frameworks, workloads
 from .workload import Operand, Workload, itemsize
+
+NUMBERS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+"""Those of calls on sizes alone; a recorded call may have others."""
 
 
 def explicit(
@@ -29,14 +33,13 @@ def explicit(
     >>> [one.name for one in explicit("linear_recurrence", (4, 512, 8), backward=True)]
     ['linear_recurrence 4x512x8 float32 numpy:cpu', 'linear_recurrence_backward 4x512x8 float32 numpy:cpu']
     """
+    check_here("tune", frameworks, devices)
     found = []
     for device in list(devices or ()) or ["cpu"]:
         kind = device.partition(":")[0]
         for framework in list(frameworks or ()) or installed_frameworks(kind)[:1]:
             known = workloads("exhaustive", [operation], [framework], [kind])
             found += list(_resized(operation, known, shape, dtype, f"{framework} on {device}", backward))
-    if not found:
-        raise OptionError(f"tune: no framework here makes arrays on {', '.join(devices or ())}.")
     return found
 
 
@@ -58,17 +61,35 @@ def _resized(
     own = [one for one in known if one.operation == operation]
     alike = [one for one in own if len(one.problem.shape) == len(shape)]
     if not alike:
-        examples = sorted({"x".join(map(str, one.problem.shape)) for one in own})
-        look = (
-            f"Its problems look like {', '.join(examples[:4])}." if examples else f"It has none for {where}."
-        )
-        raise OptionError(
-            f"tune: {operation} has no problem with the sizes {'x'.join(map(str, shape))}. {look}"
-        )
+        raise _no_problem(operation, own, shape, where)
     one = _with_sizes(alike[0], shape, dtype)
+    _check_dtype(one, alike[0], shape, dtype)
     yield one
     if backward and (behind := one.backward()) is not None:
         yield behind
+
+
+def _no_problem(operation: str, own: list[Workload], shape: tuple[int, ...], where: str) -> OptionError:
+    if own:
+        examples = sorted({"x".join(map(str, one.problem.shape)) for one in own})
+        return OptionError(
+            f"tune: {operation} has no problem with the sizes {'x'.join(map(str, shape))}. Its problems look like "
+            f"{', '.join(examples[:4])}."
+        )
+    framework, _, device = where.partition(" on ")
+    takers = {one.operation for one in workloads("exhaustive", None, [framework], [device.partition(":")[0]])}
+    return OptionError(
+        f"tune: {operation} has no representative problem for {where} that could take other sizes. Those of "
+        f"{', '.join(sorted(takers))} can; for others record a run (seqpar_autotune.record) and give --from FILE."
+    )
+
+
+def _check_dtype(one: Workload, own: Workload, shape: tuple[int, ...], dtype: str) -> None:
+    """Some methods are sums and products of anything: integers would be tuned that no call accepts."""
+    if dtype in NUMBERS and can_run(one.problem):
+        return
+    takes = [name for name in NUMBERS if can_run(_with_sizes(own, shape, name).problem)]
+    raise unknown_name(one.operation, "dtype", dtype, takes)
 
 
 def _with_sizes(one: Workload, shape: tuple[int, ...], dtype: str) -> Workload:

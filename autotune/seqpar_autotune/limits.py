@@ -5,20 +5,15 @@ is first asked for: data sheets say what memory could do, not what programs get.
 """
 
 import math
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 
 from seqpar.dispatch.frameworks import binding_named
-from seqpar.dispatch.profile import usable_cores
 
 from .workload import Workload, itemsize
 
-HOST_BYTES = 1 << 27
-"""Of one buffer: larger than the caches of all but the largest servers, where a program has a share of them."""
 DEVICE_BYTES = 1 << 28
 ROUNDS = 7
 
@@ -36,43 +31,24 @@ def least_bytes(workload: Workload) -> int:
 
 
 def least_seconds(workload: Workload) -> float | None:
-    """The time that takes at the bandwidth of a copy on its device; None where that cannot be measured."""
+    """The time that takes at the bandwidth of a copy on its device; None where that is no bound or cannot be measured.
+
+    The memory of a host is behind caches that hold whole calls, and is shared with neighbours: no bound there.
+    """
     speed = copy_bandwidth(workload.framework, workload.device)
     return None if speed is None else least_bytes(workload) / speed
 
 
 def copy_bandwidth(framework: str, device: str) -> float | None:
-    """Bytes read and written per second by a large copy."""
+    """Bytes read and written per second by a large copy; None on a CPU."""
     if device == "cpu":
-        return _of_host()
+        return None
     try:
         return _of_device(framework, device)
     except (
         Exception
     ):  # no memory left for it, a device that is busy or gone: then the table has no such column
         return None
-
-
-@cache
-def _of_host() -> float:
-    """With as many threads as there are cores to use: one alone does not fill the bandwidth of most machines."""
-    threads = usable_cores()
-    size = HOST_BYTES // 8
-    source, target = np.ones(size), np.zeros(size)
-    parts = [slice(i * size // threads, (i + 1) * size // threads) for i in range(threads)]
-
-    def copy(part: slice) -> None:
-        np.copyto(target[part], source[part])  # NumPy lets go of Python's lock here
-
-    with ThreadPoolExecutor(threads, thread_name_prefix=f"copy {os.getpid()}") as pool:
-
-        def once() -> float:
-            start = time.perf_counter()
-            list(pool.map(copy, parts))
-            return time.perf_counter() - start
-
-        # The best of them: neighbours take bandwidth away, and never add any.
-        return 2 * HOST_BYTES / min(once() for _ in range(ROUNDS))
 
 
 @cache

@@ -20,9 +20,9 @@ from seqpar.dispatch.watching import Posed, Runner, watching
 from seqpar.errors import NotEligibleError, OptionError, SeqparError, unknown_name
 
 from .lab import Lab, MakeWorker
-from .report import Report
+from .report import Report, counted
 from .storage import optuna
-from .tuner import LIMITS, ONE_CANDIDATE, Run
+from .tuner import LIMITS, ONE_CANDIDATE, Run, check_seconds
 from .worker import Worker
 from .workload import Workload
 
@@ -45,6 +45,12 @@ class OnMiss:
         self._seen: set[tuple[Workload, Numerics]] = set()
         self._later: dict[tuple[Workload, Numerics], None] = {}
         self._warned = False
+
+    def __repr__(self) -> str:
+        tuned = sum(len(one.measured) for one in self.reports)
+        return (
+            f"OnMiss({counted(tuned, 'problem')} tuned, {len(self.put_off)} put off to the end of the block)"
+        )
 
     # As a watcher (seqpar.dispatch.watching).
 
@@ -168,8 +174,7 @@ def tuning(
     """
     if when != "on_miss":
         raise unknown_name("tuning", "when", when, ("on_miss",))
-    if not seconds > 0:
-        raise OptionError(f"tuning: seconds={seconds!r} is no time. Give a positive number.")
+    check_seconds("tuning", seconds)
     optuna()  # says what is missing before the first call does
     with Lab(worker, LIMITS["quick"], imports) as lab:
         found = OnMiss(seconds, seed, None if directory is None else Path(directory), lab)

@@ -13,12 +13,14 @@ from seqpar.dispatch.frameworks import binding_named
 from seqpar.dispatch.operation import Operation, all_operations
 from seqpar.dispatch.preset import GRADES, Grade, Preset
 from seqpar.dispatch.registry import backends
-from seqpar.errors import unknown_name
+from seqpar.errors import MissingExtraError, OptionError, unknown_name
 
 from .candidates import can_run
 from .workload import Operand, Workload
 
 DEVICES = ("cpu", "cuda")
+ELSEWHERE = {"solve_recurrence": "seqpar_autotune.tune_recurrence"}
+"""What is tuned another way: its step is a function of the user's."""
 QUICK = ("numpy", "torch", "cupy", "jax")
 """Frameworks of the quick grade: two of those that a device has, in this order."""
 
@@ -43,6 +45,10 @@ def workloads(
     known = all_operations()
     wanted = set(known if operations is None else operations)
     for name in wanted - set(known):
+        if name in ELSEWHERE:
+            raise OptionError(
+                f"presets: operation={name!r} has no problems of its own. Tune it by {ELSEWHERE[name]}."
+            )
         raise unknown_name("presets", "operation", name, set(known))
     found: dict[Workload, None] = {}
     for device in DEVICES if devices is None else tuple(devices):
@@ -61,6 +67,35 @@ def workloads(
                     backward = forward.backward()
                     found |= {} if backward is None else {backward: None}
     return [workload for workload in found if can_run(workload.problem)]
+
+
+def listed(operation: str, what: str, given: Iterable[str]) -> list[str]:
+    """Names that a user gave: a single one that is no list would be read letter by letter."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise OptionError(f"{operation}: {what}={given!r} is no list. Give {what}=[{given!r}].")
+    return list(given)
+
+
+def check_here(operation: str, frameworks: Iterable[str] | None, devices: Iterable[str] | None) -> None:
+    """Says what is wrong with frameworks and devices that a user named, where no array can be made of them."""
+    bound = [backend for backend in backends().values() if backend.binding is not None]
+    packages = {"numpy": "numpy"}
+    for one in bound:
+        packages[one.frameworks[0]] = f"'seqpar[{one.extra}]'" if one.extra else one.name
+    for name in frameworks or ():
+        if name not in packages:
+            raise unknown_name(operation, "framework", name, packages)
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(
+                f"{operation}: framework={name!r} is not installed. Run `pip install {packages[name]}`."
+            )
+    kinds = [device.partition(":")[0] for device in devices or ("cpu",)]
+    if not any(_frameworks(frameworks, kind) for kind in kinds):
+        asked = "none of " + ", ".join(frameworks) if frameworks else "no framework that is installed"
+        raise OptionError(
+            f"{operation}: {asked} makes arrays on {' or '.join(devices or ('cpu',))} here. "
+            "`seqpar info` lists the frameworks and devices that do."
+        )
 
 
 def installed_frameworks(device: str) -> list[str]:

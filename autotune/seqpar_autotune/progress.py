@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from seqpar.errors import MissingExtraError, unknown_name
 
 from .outcome import Failure, Measured, Progress
-from .report import Report, Tuned, duration, text_of
+from .report import Report, Tuned, counted, duration, text_of
 from .space import Point
 from .workload import Workload
 
@@ -29,11 +29,11 @@ EVERY = 5.0
 class Display:
     """Told of everything; says nothing."""
 
-    def begin(self, workloads: Sequence[Workload], seconds: float | None) -> None:
-        """A run over these, with this time for all of them; None where nothing limits it."""
+    def begin(self, workloads: Sequence[Workload], seconds: float | None, elapsed: float = 0.0) -> None:
+        """A run over these, with this time for all of them, of which so much has passed; None where nothing limits it."""
 
     def workload(self, workload: Workload, size: int, seconds: float | None, limit: float | None) -> None:
-        """A call is begun: so many combinations, so much time, and the seconds that physics allows it."""
+        """A call is begun: so many combinations, so much time, and the seconds that a device's memory needs for it."""
 
     def trying(self, point: Point) -> None:
         """A candidate is compiled, verified and timed for the first time."""
@@ -98,8 +98,8 @@ class Told(Display):
         self._point: Point | None = None
         self._failures = 0
 
-    def begin(self, workloads: Sequence[Workload], seconds: float | None) -> None:
-        self._count, self._seconds, self._start = len(workloads), seconds, self._clock()
+    def begin(self, workloads: Sequence[Workload], seconds: float | None, elapsed: float = 0.0) -> None:
+        self._count, self._seconds, self._start = len(workloads), seconds, self._clock() - elapsed
 
     def workload(self, workload: Workload, size: int, seconds: float | None, limit: float | None) -> None:
         self._now, self._size, self._limit = workload, size, limit
@@ -133,15 +133,15 @@ class PlainLines(Told):
         super().__init__(file, clock)
         self._said = -math.inf
 
-    def begin(self, workloads: Sequence[Workload], seconds: float | None) -> None:
-        super().begin(workloads, seconds)
+    def begin(self, workloads: Sequence[Workload], seconds: float | None, elapsed: float = 0.0) -> None:
+        super().begin(workloads, seconds, elapsed)
         time_given = "no limit of time" if seconds is None else f"{seconds:g} s"
-        self._say(f"{len(workloads)} calls, {time_given}")
+        self._say(f"{counted(len(workloads), 'call')}, {time_given}")
 
     def workload(self, workload: Workload, size: int, seconds: float | None, limit: float | None) -> None:
         super().workload(workload, size, seconds, limit)
         allowed = "" if limit is None else f", at least {duration(limit)} by memory bandwidth"
-        self._say(f"[{self._at + 1}/{self._count}] {workload.name}: {size} combinations{allowed}")
+        self._say(f"{self._head(workload)}: {counted(size, 'combination')}{allowed}")
         self._said = self._clock()
 
     def failed(self, point: Point, failure: Failure) -> None:
@@ -155,11 +155,17 @@ class PlainLines(Told):
             self._say(f"  {standing(progress, self._limit)}")
 
     def done(self, tuned: Tuned) -> None:
+        begun = self._now is not None
+        head = "  " if begun else f"{self._head(tuned.workload)}: "
         super().done(tuned)
-        self._say(f"  {summary(tuned)}{'' if self.left is None else f'; {self.left:.0f} s left'}")
+        left = f"; {self.left:.0f} s left" if begun and self.left is not None else ""
+        self._say(f"{head}{summary(tuned)}{left}")
 
     def end(self, report: Report) -> None:
         self._say(str(report))
+
+    def _head(self, workload: Workload) -> str:
+        return f"[{self._at + 1}/{self._count}] {workload.name}"
 
     def _say(self, line: str) -> None:
         print(line, file=self._file, flush=True)
@@ -168,8 +174,8 @@ class PlainLines(Told):
 class JsonLines(Told):
     """One JSON object per event: for programs that watch, and for logs that are read by some."""
 
-    def begin(self, workloads: Sequence[Workload], seconds: float | None) -> None:
-        super().begin(workloads, seconds)
+    def begin(self, workloads: Sequence[Workload], seconds: float | None, elapsed: float = 0.0) -> None:
+        super().begin(workloads, seconds, elapsed)
         self._say("begin", workloads=[one.name for one in workloads], seconds=seconds)
 
     def workload(self, workload: Workload, size: int, seconds: float | None, limit: float | None) -> None:
@@ -253,9 +259,9 @@ class Live(Told):
 
         lines: list[Any] = [ProgressBar(total=max(self._count, 1), completed=self._at, width=60)]
         left = "" if self.left is None else f", {self.left:.0f} s left"
-        lines.append(self._text(f"{self._at} of {self._count} calls{left}"))
+        lines.append(self._text(f"{self._at} of {counted(self._count, 'call')}{left}"))
         if self._now is not None:
-            lines.append(self._text(f"{self._now.name}: {self._size} combinations"))
+            lines.append(self._text(f"{self._now.name}: {counted(self._size, 'combination')}"))
             if self._progress is not None:
                 lines.append(self._text(f"  {standing(self._progress, self._limit)}"))
             if self._point is not None:

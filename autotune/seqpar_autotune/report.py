@@ -161,13 +161,15 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         if self.measured:
-            yield from aligned([HEADER, *map(_row, self.measured)])
+            rows = [HEADER, *map(_row, self.measured)]
+            bounded = any(one.limit is not None for one in self.measured)
+            yield from aligned(rows if bounded else [row[:-1] for row in rows])
         for one in self.results:
             if one not in self.measured:
                 yield f"{one.workload.name}: {one.why_unmeasured}"
         adopted = sum(one.outcome is not None and one.outcome.adopted for one in self.results)
         yield (
-            f"{len(self.measured)} of {len(self.results)} calls measured in {self.elapsed:.0f} s, "
+            f"{len(self.measured)} of {counted(len(self.results), 'call')} measured in {self.elapsed:.0f} s, "
             f"{adopted} of them with something faster than the default; gain {self.gain:.3f} (geometric mean)."
         )
         for one in self.wrong:
@@ -180,13 +182,15 @@ class Report:
                 yield from _failed(one)
         unwritten = [one for one in self.measured if one.note]
         if unwritten:
-            yield f"{len(unwritten)} results could not be written and serve this process only."
+            yield f"{counted(len(unwritten), 'result')} could not be written: this process alone goes by what was found."
         if self.interrupted:
             yield "Interrupted. What was measured until then is kept, and is used; run it again to go on."
 
 
 UNITS = ((1.0, "s"), (1e3, "ms"), (1e6, "us"))
 HEADER = ("call", "default", "chosen", "time", "gain", "noise", "of copy")
+MEANINGLESS = 1.0
+"""Noise from which on a table says why there is none: an interval as wide as the time itself, of two or three rounds."""
 
 
 def text_of(point: Point) -> str:
@@ -210,6 +214,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * factor:.3g} {unit}"
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "call"), counted(0, "call")
+    ('1 call', '0 calls')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Rows as lines, in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -223,16 +236,21 @@ def _row(one: Tuned) -> tuple[str, ...]:
     assert chosen is not None
     same = chosen.point == outcome.default.point
     share = one.share_of_limit
-    noise = outcome.noise
     return (
         one.workload.name,
         text_of(outcome.default.point),
         "the same" if same else text_of(chosen.point),
         duration(one.chosen_seconds),
         "-" if same else "default fails" if math.isinf(one.gain) else f"{one.gain:.2f}x",
-        "-" if noise is None or math.isinf(noise) else f"{100 * noise:.1f} %",
+        _noise(outcome.noise),
         "-" if share is None else f"{100 * share:.0f} %",
     )
+
+
+def _noise(noise: float | None) -> str:
+    if noise is None:
+        return "-"
+    return f"{100 * noise:.1f} %" if noise <= MEANINGLESS else "too few rounds"
 
 
 def _failed(one: Tuned) -> Iterator[str]:

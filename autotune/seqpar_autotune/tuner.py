@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .earlier import earlier
 from .lab import Lab, MakeWorker, Tester, Tried, only_one
 from .limits import least_seconds
 from .outcome import Measured
+from .presets import check_here, listed
 from .presets import workloads as presets
 from .progress import Display, display_for
 from .report import Report, Tuned
@@ -50,6 +52,10 @@ FAIR = 2.0
 """Seconds that a workload has at least while there is grace."""
 PLAIN = "reference"
 """The backend of the algorithms in the array API: right everywhere, and fast where nothing else is."""
+NOTHING = (
+    "tune: there is nothing to tune: what was asked for has no representative problem here. Give other operations or "
+    "frameworks, or record a run: see seqpar_autotune.record."
+)
 ONE_CANDIDATE = "nothing to choose: one candidate"
 
 
@@ -113,19 +119,21 @@ def tune(
         raise unknown_name("tune", "preset", str(preset), set(GRADES))
     if numerics not in NUMERICS:
         raise unknown_name("tune", "numerics", numerics, NUMERICS)
-    if seconds is not None and not seconds > 0:
-        raise OptionError(f"tune: seconds={seconds!r} is no time. Give a positive number.")
+    if seconds is not None:
+        check_seconds("tune", seconds)
+    operations, frameworks, devices = (
+        None if names is None else listed("tune", name, names)
+        for name, names in (("operations", operations), ("frameworks", frameworks), ("devices", devices))
+    )
     optuna()  # says what is missing before anything is started
     named = {device.partition(":")[0]: device for device in devices or ()}
     if workloads is None:
+        check_here("tune", frameworks, devices)
         given = presets(preset, operations, frameworks, list(named) or None)
     else:
-        given = [workloads] if isinstance(workloads, Workload) else list(workloads)
+        given = _workloads(workloads)
     if not given:
-        raise OptionError(
-            "tune: there is nothing to tune: no framework or device here is one of those that were asked for. "
-            "`seqpar info` lists what is here."
-        )
+        raise OptionError(NOTHING)
     limit = LIMITS[preset] if seconds is None else min(LIMITS[preset], max(seconds, SHORTEST))
     with Lab(worker, limit, imports, named) as lab:
         return Run(
@@ -141,6 +149,28 @@ def tune(
             clock=clock,
             display=display_for(progress),
         ).report()
+
+
+def check_seconds(operation: str, seconds: Any) -> None:
+    """A time that a user gave."""
+    if not isinstance(seconds, Real) or not float(seconds) > 0:
+        raise OptionError(f"{operation}: seconds={seconds!r} is no time. Give a positive number.")
+
+
+def _workloads(given: Any) -> list[Workload]:
+    """Those that a user gave, one or several."""
+    if isinstance(given, Workload):
+        return [given]
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        found = list(given)
+        wrong = next((one for one in found if not isinstance(one, Workload)), None)
+        if wrong is None:
+            return found
+        given = wrong
+    raise OptionError(
+        f"tune: workloads={str(given)[:80]!r} is no Workload. Give Workload.of(seqpar.linear_recurrence, a, b), for example, "
+        "or name operations, as in operations=['qr']."
+    )
 
 
 def in_order(workloads: Iterable[Workload]) -> list[Workload]:
@@ -214,7 +244,7 @@ class Run:
         results: list[Tuned] = []
         interrupted = False
         with self.display:
-            self.display.begin(self.workloads, self.seconds)
+            self.display.begin(self.workloads, self.seconds, self.elapsed)
             try:
                 for place, workload in enumerate(self.workloads):
                     found = self._one(workload, self._share(place))
@@ -253,6 +283,11 @@ class Run:
         share = share_of(self.seconds - self.elapsed, [(one.weight, self._effort(one)) for one in rest])
         return share if self.elapsed > self.seconds + self.grace else max(share, min(FAIR, self.grace))
 
+    def _why_not_begun(self, share: float) -> str:
+        if self.seconds is None or self.seconds - self.elapsed < LEAST:
+            return "not begun: no time was left"
+        return f"not begun: its share of the time that is left is {max(share, 0):.2f} s, which is too short"
+
     def _effort(self, workload: Workload) -> float:
         space = self._spaces[workload]
         return 0.0 if isinstance(space, str) else math.log2(1 + space.size)
@@ -263,7 +298,7 @@ class Run:
         if isinstance(space, str):
             return Tuned(workload, note=space)
         if seconds is not None and seconds < LEAST:
-            return Tuned(workload, note="not begun: no time was left")
+            return Tuned(workload, note=self._why_not_begun(seconds))
         try:
             limit = least_seconds(workload)
             self.display.workload(workload, space.size, seconds, limit)
@@ -314,8 +349,7 @@ class Run:
                 study=f"{workload.name} {self.numerics}",
                 warm=warm_points(problem),
                 known=known,
-                # Memory of a host is shared with neighbours and behind caches: what a copy took is no bound there.
-                limit=None if self.preset == "exhaustive" or workload.device == "cpu" else limit,
+                limit=None if self.preset == "exhaustive" else limit,
                 observe=self.display.round,
                 clock=self.clock,
             )

@@ -115,6 +115,12 @@ class Workload:
             binding.device(present),
         )
 
+    def __repr__(self) -> str:
+        try:
+            return f"Workload({self.name})"
+        except Exception:  # of a framework that is not here
+            return f"Workload({self.operation} {self.framework}:{self.device})"
+
     @property
     def rules(self) -> Operation:
         """The operation itself."""

@@ -1,6 +1,7 @@
 """`seqpar autotune`: what its words ask for, what it prints and how it ends; once for real, with kernels that crash and lie."""
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import seqpar
 from made_up_worker import MadeUp, chunked_wins
 from seqpar.commands import main
 from seqpar.dispatch.registry import remove_backend
-from seqpar.errors import OptionError
+from seqpar.errors import MissingExtraError, OptionError
 from seqpar_autotune import commands, tuner
 from seqpar_autotune.commands import INTERRUPTED, command, problems
 from seqpar_autotune.explicit import explicit, sizes
@@ -115,6 +116,19 @@ def test_axes_that_are_never_cut_take_other_sizes_as_well(operation: str, shape:
         ((*ONE[:2], "--shape", "4,5,6,7,8"), "Its problems look like"),
         ((*ONE, "--dtype", "floaty"), "is no type of numbers"),
         (("--op", "linear_recurence"), "Did you mean 'linear_recurrence'"),
+        ((*ONE, "--dtype", "int32"), "dtype='int32' is not one of 'bfloat16', 'complex128'"),
+        ((*ONE, "--framework", "tensorflow"), "framework='tensorflow' is not one of 'cupy'"),
+        (("--quick", "--framework", "tensorflow"), "framework='tensorflow' is not one of 'cupy'"),
+        (
+            (*ONE, "--framework", "numpy", "--device", "cuda"),
+            "none of numpy makes arrays on cuda.*seqpar info",
+        ),
+        (("--framework", "numpy", "--device", "cuda"), "none of numpy makes arrays on cuda.*seqpar info"),
+        (
+            ("--op", "lstsq", "--shape", "1000,8"),
+            "Those of associative_scan, .* can; .*seqpar_autotune.record",
+        ),
+        (("--op", "solve_recurrence"), "seqpar_autotune.tune_recurrence"),
         (("--from", "none.jsonl"), "cannot be read"),
         (("--from", "none.jsonl", "--shape", "4,5,6"), "sizes of its own"),
     ],
@@ -122,6 +136,33 @@ def test_axes_that_are_never_cut_take_other_sizes_as_well(operation: str, shape:
 def test_words_that_ask_for_nothing_are_named(words: tuple[str, ...], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         asked(*words)
+
+
+def test_a_framework_that_is_not_installed_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cupy" else found(name))
+    for words in (ONE, ("--quick",)):
+        with pytest.raises(MissingExtraError, match="not installed. Run `pip install 'seqpar\\[cupy"):
+            asked(*words, "--framework", "cupy")
+
+
+def test_the_command_names_itself_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autotune", "--shape", "4,5,6"]) == 1
+    assert capsys.readouterr().err == "seqpar autotune: --shape is of one operation. Give one --op.\n"
+
+
+def test_a_dry_run_counts_what_its_grade_searches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autotune", *ONE, "--dry-run", "--quick"]) == 0
+    quick = capsys.readouterr().out
+    assert "reference" not in quick
+    assert f" {tuner.space_for(asked(*ONE)[0], 'quick').size} " in quick
+
+
+def test_a_dry_run_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autotune", "--op", "lstsq", "--dry-run"]) == 1
+    assert "nothing to tune" in capsys.readouterr().err
 
 
 def test_shapes_are_read_however_they_are_typed() -> None:
@@ -149,7 +190,7 @@ def test_a_dry_run_lists_problems_and_sizes_and_tunes_nothing(
     assert "linear_recurrence 8x8192x4 float32 numpy:cpu" in text
     assert "host.sequential" in text
     assert "host.chunked" in text
-    assert text.endswith("1 calls.\n")
+    assert text.endswith("\n1 call.\n")
     assert made.tried == []
     assert not own_cache.exists()
 

@@ -79,6 +79,14 @@ def test_the_table_has_default_choice_time_gain_noise_and_share_of_the_limit() -
         assert cell in row
 
 
+def test_noise_of_too_few_rounds_and_a_bound_that_nobody_knows_are_no_numbers() -> None:
+    final = Final((0.5,), (1.0,), 0.5, 2.7, True)
+    text = str(report(Tuned(call(4, 512, 8), outcome=outcome(final=final))))
+    assert "too few rounds" in text
+    assert "of copy" not in text
+    assert "%" not in text
+
+
 def test_a_default_that_stays_says_so() -> None:
     text = str(report(tuned(1.2)))
     assert "the same" in text
@@ -95,7 +103,7 @@ def test_failures_are_counted_by_what_they_were_and_told_with_a_message() -> Non
 def test_calls_without_times_say_why() -> None:
     text = str(report(Tuned(call(4, 512, 8), note="not measured: no memory")))
     assert "not measured: no memory" in text
-    assert "0 of 1 calls measured" in text
+    assert "0 of 1 call measured" in text
 
 
 def test_an_interrupted_run_says_that_nothing_is_lost() -> None:
@@ -113,7 +121,7 @@ def test_json_holds_every_time_that_was_taken() -> None:
 
 
 def test_results_that_could_not_be_written_are_told() -> None:
-    assert "1 results could not be written" in str(report(tuned(note="not written"), tuned()))
+    assert "1 result could not be written" in str(report(tuned(note="not written"), tuned()))
 
 
 def test_texts_of_candidates_and_times_are_short() -> None:
