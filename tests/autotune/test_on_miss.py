@@ -162,3 +162,14 @@ def test_ctrl_c_while_tuning_reaches_the_program() -> None:
 def test_options_that_mean_nothing_are_named(given: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=says), tuning(**given):
         pass
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    with pytest.raises(OptionError, match="tuning: seconds='x' is no time"), tuning(seconds="x"):  # type: ignore[arg-type]
+        pass
+
+
+def test_a_block_is_printed_in_one_line() -> None:
+    with tuning(worker=MadeUp(chunked_wins)) as found:
+        pass
+    assert repr(found) == "OnMiss(0 problems tuned, 0 put off to the end of the block)"

@@ -12,6 +12,7 @@ from seqpar.errors import MissingExtraError
 from seqpar_autotune import tuner
 from seqpar_autotune.outcome import Failure
 from seqpar_autotune.progress import Display, JsonLines, Live, PlainLines, display_for
+from seqpar_autotune.report import Tuned
 from seqpar_autotune.tuner import tune
 from seqpar_autotune.verdict import Verdict
 
@@ -50,6 +51,17 @@ def test_plain_lines_tell_calls_failures_results_and_the_time_left() -> None:
     assert "in place of host.sequential 1" in text
     assert " s left" in text
     assert "2 of 2 calls measured" in text
+
+
+def test_plain_lines_head_calls_that_are_not_begun_and_count_one_as_one() -> None:
+    file, made = io.StringIO(), MadeUp(chunked_wins)
+    lines = PlainLines(file, made.clock)
+    lines.begin([EIGHT], 60.0, 50.0)
+    assert lines.left == 10
+    lines.done(Tuned(EIGHT, note="not begun: no time was left"))
+    assert file.getvalue() == (
+        "1 call, 60 s\n[1/1] linear_recurrence 8x8192x4 float32 numpy:cpu: not begun: no time was left\n"
+    )
 
 
 def test_plain_lines_in_between_come_every_few_seconds_only() -> None:

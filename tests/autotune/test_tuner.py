@@ -14,8 +14,9 @@ import seqpar_autotune
 from made_up_worker import MadeUp, call, chunked_wins, default_wins
 from seqpar.errors import BackendError, MissingExtraError, OptionError
 from seqpar_autotune import tuner
+from seqpar_autotune.lab import Lab
 from seqpar_autotune.outcome import Failure
-from seqpar_autotune.tuner import in_order, share_of, tune
+from seqpar_autotune.tuner import Run, in_order, share_of, tune
 from seqpar_autotune.verdict import Verdict
 
 
@@ -315,3 +316,30 @@ def test_importing_the_package_loads_neither_optuna_nor_rich() -> None:
 def test_nothing_to_tune_is_named() -> None:
     with pytest.raises(OptionError, match="nothing to tune"):
         tune([], worker=MadeUp(default_wins))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"workloads": "qr"}, "operations=\\['qr'\\]"),
+        ({"workloads": [3]}, "is no Workload"),
+        ({"workloads": 3}, "is no Workload"),
+        ({"operations": "qr"}, "Give operations=\\['qr'\\]"),
+        ({"seconds": "x"}, "seconds='x' is no time"),
+        ({"devices": ["cuda"], "frameworks": ["numpy"]}, "seqpar info"),
+    ],
+)
+def test_what_is_no_argument_is_named_with_what_is(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        tune(**given, preset="quick")
+
+
+def test_a_share_that_is_too_short_is_told_from_a_time_that_is_up() -> None:
+    made = MadeUp(chunked_wins)
+    with Lab(made, 10.0, (), {}) as lab:
+        run = Run([call(4, 512, 8)], lab, seconds=10.0, clock=made.clock)
+        assert run._one(run.workloads[0], 0.1).note.startswith(
+            "not begun: its share of the time that is left is 0.10 s"
+        )
+        made.clock.now += 20
+        assert run._one(run.workloads[0], 0.1).note == "not begun: no time was left"

@@ -1,5 +1,6 @@
 """Workloads: a call described without its numbers is the same call when it is made again."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -243,3 +244,11 @@ def test_without_a_fused_backward_pass_there_is_no_such_workload() -> None:
 def test_bytes_of_a_number() -> None:
     kinds = ("bool", "bfloat16", "float32", "complex128", "int8")
     assert [itemsize(kind) for kind in kinds] == [1, 2, 4, 16, 1]
+
+
+def test_a_workload_is_printed_by_its_name() -> None:
+    x = np.ones((4, 100, 8))
+    found = Workload.of(seqpar.linear_recurrence, x, x)
+    assert repr(found) == "Workload(linear_recurrence 4x100x8 float64 numpy:cpu)"
+    elsewhere = dataclasses.replace(found, framework="nowhere")
+    assert repr(elsewhere) == "Workload(linear_recurrence nowhere:cpu)"
