@@ -20,6 +20,7 @@ from seqpar.dispatch.problem import Array
 from seqpar.dispatch.watching import Posed, Runner, watching
 from seqpar.errors import NotEligibleError, OptionError
 
+from .report import counted
 from .workload import Workload
 
 SCHEMA = 1
@@ -36,6 +37,12 @@ class Recording:
         self._entries: dict[Workload, _Entry] = {}
         self._unrecorded: Counter[tuple[str, str]] = Counter()
         self._open = True
+
+    def __repr__(self) -> str:
+        with self._lock:
+            return (
+                f"Recording({counted(len(self._entries), 'call')}, {self._unrecorded.total()} not recorded)"
+            )
 
     @property
     def workloads(self) -> list[Workload]:

@@ -51,7 +51,7 @@ def decision(recurrence: Recurrence, wish: Wish) -> Decision | None:
     problem = problem_of(recurrence)
     if problem is None:
         return None
-    known = _decisions.get(problem, _UNKNOWN)
+    known: Decision | None = _decisions.get(problem, _UNKNOWN)
     if known is not _UNKNOWN:
         return known
     since = age()
