@@ -24,8 +24,8 @@ class Device:
 
     current = 0
 
-    def __init__(self, number: int) -> None:
-        self.id = number
+    def __init__(self, number: int | None = None) -> None:
+        self.id = Device.current if number is None else number
         self.attributes = {"MultiProcessorCount": 2}
 
     def __eq__(self, other: object) -> bool:
@@ -100,10 +100,15 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module.full = lambda shape, number, dtype: np.full(shape, number, dtype).view(ndarray)
     module.asarray = lambda x: np.array(x).view(ndarray)
     counted = types.SimpleNamespace(getDeviceCount=lambda: 2, getDevice=lambda: Device.current)
-    module.cuda = types.SimpleNamespace(Device=Device, runtime=counted, is_available=lambda: True)
+    nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 0))
+    module.cuda = types.SimpleNamespace(
+        Device=Device, runtime=counted, nvrtc=nvrtc, is_available=lambda: True
+    )
+    module.__version__ = "14.0.0"
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.delitem(sys.modules, "seqpar_cupy.binding", raising=False)
+    for name in ("seqpar_cupy.binding", "seqpar_cupy.accelerator"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(RawModule, "compiled", [])
     with contextlib.ExitStack() as after:
         for cache in (runtime._function, runtime._multiprocessors, runtime._present):
@@ -112,6 +117,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         after.callback(invalidate)
         after.callback(frameworks._bindings.pop, "cupy", None)
         after.callback(sys.modules.pop, "seqpar_cupy.binding", None)
+        after.callback(sys.modules.pop, "seqpar_cupy.accelerator", None)
         frameworks._bindings.pop("cupy", None)
         invalidate()
         yield module
