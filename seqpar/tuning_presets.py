@@ -6,6 +6,8 @@ together; the default ones some minutes per framework. Problems of float32 come 
 
 from __future__ import annotations
 
+from typing import Any
+
 from seqpar.buckets.kernels import Search
 from seqpar.dispatch.operation import Abstract
 from seqpar.dispatch.preset import CPU, CUDA, EVERYWHERE, Grade, Preset
@@ -25,12 +27,12 @@ def linear_recurrences() -> list[Preset]:
         dtype: str = "float32",
         h0: bool = False,
         resets: bool = False,
-        **flags: object,
+        **flags: Any,
     ) -> Preset:
         x = Abstract(shape, dtype)
         state = Abstract(shape[:axis] + shape[axis + 1 :], "float32" if dtype in HALF else dtype)
         marks = Abstract((*shape[: axis + 1], *(1 for _ in shape[axis + 1 :])), "bool")
-        spec = Walk(axis, **flags)  # type: ignore[arg-type]
+        spec = Walk(axis, **flags)
         # NumPy knows this kind through a package of its own alone.
         frameworks = ("torch", "jax") if dtype == "bfloat16" else ()
         operands = (x, x, state if h0 else None, marks if resets else None)

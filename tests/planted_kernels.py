@@ -6,6 +6,7 @@ A worker imports `planting` first (`imports=("planting",)`), and so has them too
 import ctypes
 import os
 import subprocess
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -44,8 +45,8 @@ class Planted(Kernel):
         results: tuple[Any, ...] = algorithm.chunked(xp, spec, *operands)
         return self.spoil(xp, config, operands, results)
 
-    def spoil(self, xp: Any, config: Any, operands: Sequence[Any], results: Any) -> tuple[Any, ...]:
-        return results  # type: ignore[no-any-return]
+    def spoil(self, xp: Any, config: Any, operands: Sequence[Any], results: Any) -> Any:
+        return results
 
 
 def planted(method: str, spoil: Callable[..., Any], **attributes: Any) -> type[Planted]:
@@ -152,9 +153,9 @@ class Deaf(Planted):
     """Right, but for marks of a new sequence in some places, where it walks on."""
 
     @staticmethod
+    @abstractmethod
     def unheard(marks: Any) -> Any:
         """Those places: marks are (batch, steps)."""
-        raise NotImplementedError
 
     def run(self, xp: Any, spec: Any, config: Any, operands: Sequence[Any]) -> tuple[Any, ...]:
         a, b, h0, marks = operands

@@ -167,10 +167,13 @@ def tuning(
 
     Examples
     --------
-    >>> import numpy as np, seqpar, seqpar_autotune
+    >>> import numpy as np, seqpar, seqpar_autotune, tempfile
     >>> ones = np.ones((4, 512, 8))
-    >>> with seqpar_autotune.tuning("on_miss", seconds=2):  # doctest: +SKIP
-    ...     h = seqpar.linear_recurrence(ones, ones)
+    >>> with tempfile.TemporaryDirectory() as directory:  # leave it out, and calls go by what is found
+    ...     with seqpar_autotune.tuning("on_miss", seconds=1, directory=directory) as found:
+    ...         h = seqpar.linear_recurrence(ones, ones)
+    >>> len(found.reports)
+    1
     """
     if when != "on_miss":
         raise unknown_name("tuning", "when", when, ("on_miss",))

@@ -11,7 +11,8 @@ def default_length(sample: Any) -> int:
     """Steps of an array along its first axis, or items of a sequence."""
     shape = getattr(sample, "shape", None)
     if shape is not None and len(shape):
-        return shape[0]  # type: ignore[no-any-return]
+        steps: int = shape[0]
+        return steps
     # The length of a pair is 2, whatever is in it.
     if isinstance(sample, (tuple, Mapping)) or not hasattr(sample, "__len__"):
         raise ArrayTypeError(
