@@ -123,14 +123,14 @@ def test_workers_of_a_data_loader_change_nothing() -> None:
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 def test_a_stateful_data_loader_keeps_the_count_itself() -> None:
     pytest.importorskip(
-        "torchdata.stateful_dataloader", reason="torchdata, which no extra of seqpar asks for"
+        "torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for"
     )
     check_stateful_data_loader(workers=0)
 
 
 def test_workers_of_a_stateful_data_loader_change_nothing() -> None:
     pytest.importorskip(
-        "torchdata.stateful_dataloader", reason="torchdata, which no extra of seqpar asks for"
+        "torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for"
     )
     in_a_process_of_its_own("check_stateful_data_loader(2)")
 
