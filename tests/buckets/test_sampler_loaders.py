@@ -122,16 +122,12 @@ def test_workers_of_a_data_loader_change_nothing() -> None:
 # torchdata 0.11 calls what torch 2.13 has deprecated.
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 def test_a_stateful_data_loader_keeps_the_count_itself() -> None:
-    pytest.importorskip(
-        "torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for"
-    )
+    pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for")
     check_stateful_data_loader(workers=0)
 
 
 def test_workers_of_a_stateful_data_loader_change_nothing() -> None:
-    pytest.importorskip(
-        "torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for"
-    )
+    pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for")
     in_a_process_of_its_own("check_stateful_data_loader(2)")
 
 

@@ -116,9 +116,7 @@ def test_workers_that_share_give_the_same_batches_and_others_are_refused() -> No
 # torchdata 0.11 calls what torch 2.13 has deprecated.
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 def test_a_stateful_data_loader_saves_and_loads_the_stream() -> None:
-    pytest.importorskip(
-        "torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for"
-    )
+    pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata, which the extra test asks for")
     check_stateful_data_loader(workers=0)
 
 
