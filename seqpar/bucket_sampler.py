@@ -39,7 +39,9 @@ class BucketSampler:
     Parameters
     ----------
     plan
-        A `BucketPlan` with batch sizes.
+        A `BucketPlan` with batch sizes, the same one on all ranks. What is measured (`measure_cost`, `fit_memory`) differs from
+        rank to rank, and so would plans made of it: plan on one rank and send `plan.to_json()` to the others
+        (``torch.distributed.broadcast_object_list``), or load one file everywhere.
     lengths
         Length of each sample of the data set, in its order.
     seed
@@ -64,7 +66,8 @@ class BucketSampler:
     Attributes
     ----------
     epoch, step
-        Where the sampler stands: `step` batches of the epoch were given out over all ranks.
+        Where the sampler stands: `step` batches of the epoch were given out over all ranks, as `given` of a `Batch` counts. Its
+        `step` is another number: that of its group.
     steps
         Groups in an epoch.
     dropped
@@ -200,7 +203,7 @@ class BucketSampler:
         return sampler_metrics(self._order, self.plan, self._capacity, self._lengths, epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the sampler stands, in four integers: "plan", "seed", "epoch", "step"."""
+        """Where the sampler stands, in four integers: "plan", "seed", "epoch", and "step", batches over all ranks."""
         return self._state(self.epoch, self.step)
 
     def state_after(self, batch: Any) -> dict[str, int]:

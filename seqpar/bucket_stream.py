@@ -54,8 +54,10 @@ class BucketStream:
     plan
         The plan to begin with, rather than one for the first buffer.
     seed, rank, world_size, ranks_per_step, remainder
-        As for `seqpar.BucketSampler`. Every rank reads the same iterable and takes its own batches of each group:
-        where ``state_dict()["lengths"]``, a checksum of the lengths read, differs between ranks, their iterables do.
+        As for `seqpar.BucketSampler`. Every rank reads the same iterable, with the same `cost` and `memory`, and takes its own
+        batches of each group. What is measured differs from rank to rank: measure on one, and send what `to_json` gives. Where
+        ``state_dict()["groups"]``, a checksum of the groups given out, differs between ranks, one of these does; the iterable,
+        if ``["lengths"]``, a checksum of the lengths read, differs for the same ``["read"]``.
     workers
         In a data loader with several worker processes each of them has a copy of the stream. "error" refuses to give everything
         out several times. "share": each reads the whole of the iterable and gives out its share, so that batches come in
@@ -68,7 +70,8 @@ class BucketStream:
     plans
         All plans: since which step, and why.
     epoch, step
-        Where the stream stands: `step` batches of the pass were given out over all ranks.
+        Where the stream stands: `step` batches of the pass were given out over all ranks, as `given` of a `Batch` counts. Its
+        `step` is another number: that of its group.
 
     Notes
     -----
@@ -81,12 +84,14 @@ class BucketStream:
     the stream how far they came: call `set_epoch` before each epoch.
 
     *Passes.* ``for`` goes on where the stream stands: behind a `break`, or an error of the iterable, nothing is lost or comes
-    twice. Behind the end of a pass the next one begins with a new `iter(iterable)`, the next epoch, and the plan in force.
-    `set_epoch` leaves a pass under way.
+    twice. Where an iterator ends with its error, as a generator does, a new `iter(iterable)` is read up to here; if the iterable
+    is that iterator itself, what it gave before is all there is. Behind the end of a pass the next one begins with a
+    new `iter(iterable)`, the next epoch, and the plan in force. `set_epoch` leaves a pass under way.
 
     *Resuming.* `load_state_dict` makes the next iteration read the iterable up to where the state was saved, only lengths being
     looked at, and goes on identically, with any world size that divides `ranks_per_step`; a stream whose lengths differ is
-    refused. Data loaders draw batches ahead of the training: save ``batch.state`` of the last batch that was trained on.
+    refused, and so is a cost or memory that makes other groups. Data loaders draw batches ahead of the training: save
+    ``batch.state`` of the last batch that was trained on.
 
     Examples
     --------
@@ -172,7 +177,7 @@ class BucketStream:
 
     def __iter__(self) -> Iterator[StreamBatch]:
         worker, workers = self._share()
-        if not self._under_way:
+        if not self._under_way or self._cut_short():
             self._begin()
         running, origin = self._pass, self._state.origin
         while self._under_way and self._pass is running:
@@ -253,6 +258,7 @@ class BucketStream:
             step=0,
             read=0,
             lengths=0,
+            groups=0,
             start=() if start is None else start.boundaries,
             shapes=tuple(sorted(self._plans.shapes)),
             origin=0,
@@ -278,8 +284,13 @@ class BucketStream:
             if group is None:
                 break
         if groups:
-            state.compare(NAME, found.read, found.checksum, ended=group is None)
+            state.compare(NAME, found.read, found.checksum, found.groups, ended=group is None)
         self._pass, self._plans, self._group, self._under_way = found, plans, group, True
+
+    def _cut_short(self) -> bool:
+        """Has the iterable to be read again up to here? An iterator that is its own iterable cannot be: it goes on, or ends."""
+        found = self._pass
+        return found is not None and found.iterator is not self.iterable and found.cut_short()
 
     def _next(self) -> StreamBatch | None:
         """The next batch of this rank, or None at the end of the pass."""
@@ -297,7 +308,9 @@ class BucketStream:
         empty = group.size - len(own)
         step = self.step // self.ranks_per_step
         self.step += self.world_size
-        self._state = self._state._replace(step=self.step, read=self._pass.read, lengths=self._pass.checksum)
+        self._state = self._state._replace(
+            step=self.step, read=self._pass.read, lengths=self._pass.checksum, groups=self._pass.groups
+        )
         batch = Batch(
             [one.number for one in own] + [FILLER] * empty,
             bucket=group.bucket,

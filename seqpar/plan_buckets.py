@@ -55,7 +55,8 @@ def plan_buckets(
         padding is at most `max_padding`, 32 at most. Of pairs (Q1, Q2) as well: Q1 buckets of inputs with Q2 of outputs in each.
     cost
         What is minimised: "padding", the number of padded steps; or the time of a step as a function of (length, batch), as
-        `seqpar.measure_cost` makes it, or as a mapping `{(length, batch): time}` with a full grid.
+        `seqpar.measure_cost` makes it, or as a mapping `{(length, batch): time}` with a full grid. A function is asked at any
+        length up to the longest boundary, for `rivals` at some that do not occur.
     shape_price
         What every bucket costs besides, in the unit of `cost`: the time to compile for one more shape, over the epochs.
     multiple_of

@@ -59,7 +59,8 @@ class Batch(list[int]):
     """What its samples are padded to: a length, or a pair of them."""
     epoch: int
     step: int
-    """Number of its group in the epoch: the batches that one step of the optimiser sees, one or more for each rank."""
+    """Number of its group in the epoch: the batches that one step of the optimiser sees, one or more for each rank. The `step` of
+    a sampler or a stream, and of their states, counts batches, as `given` does."""
     samples: int
     """Samples in the whole group, over all ranks: what a mean over samples divides by."""
     tokens: int

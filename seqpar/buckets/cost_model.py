@@ -200,15 +200,18 @@ class CostModel:
         return f"CostModel({len(self.sizes)} sizes, error={self.error:.3g})"
 
 
+KINDS: dict[str, Any] = {"cost_model": CostModel, "cost_table": CostTable}
+"""Of costs that can be read back, by what `to_json` calls them."""
+
+
 def cost_from_json(found: Mapping[str, Any]) -> CostModel | CostTable:
     """The cost of which `to_json` made a dictionary."""
-    kinds: dict[str, Any] = {"cost_model": CostModel, "cost_table": CostTable}
     kind = found.get("kind")
-    if kind not in kinds:
+    if kind not in KINDS:
         raise OptionError(
             f"cost_from_json: kind={kind!r} is neither 'cost_model' nor 'cost_table'. Give what to_json returned."
         )
-    cost: CostModel | CostTable = kinds[kind].from_json(found)
+    cost: CostModel | CostTable = KINDS[kind].from_json(found)
     return cost
 
 

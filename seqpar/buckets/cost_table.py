@@ -146,24 +146,24 @@ class CostTable:
         return f"CostTable({len(self.lengths)} lengths, {len(self.batches)} batch sizes)"
 
 
-def times_of(name: str, times: Any) -> dict[Size, float]:
-    """A mapping {(length, batch): time}, checked."""
+def times_of(name: str, times: Any, what: str = "time") -> dict[Size, float]:
+    """A mapping {(length, batch): time}, checked; or of `what` else was measured."""
     if not isinstance(times, Mapping):
         raise ArrayTypeError(
-            f"{name}: times is a {type(times).__name__}. Give a mapping {{(length, batch): time}}."
+            f"{name}: {what}s is a {type(times).__name__}. Give a mapping {{(length, batch): {what}}}."
         )
     if not times:
-        raise OptionError(f"{name}: there are no times. Give at least one, {{(length, batch): time}}.")
+        raise OptionError(f"{name}: there are no {what}s. Give at least one, {{(length, batch): {what}}}.")
     found = {}
     for size, time in times.items():
         if not (isinstance(size, tuple) and len(size) == 2):
-            raise OptionError(f"{name}: the key {size!r} is not a pair. Give {{(length, batch): time}}.")
+            raise OptionError(f"{name}: the key {size!r} is not a pair. Give {{(length, batch): {what}}}.")
         length, batch = count(name, "length", size[0]), count(name, "batch", size[1])
-        found[length, batch] = duration(name, (length, batch), time)
+        found[length, batch] = duration(name, (length, batch), time, what)
     return found
 
 
-def duration(name: str, size: Size, time: Any) -> float:
+def duration(name: str, size: Size, time: Any, what: str = "time") -> float:
     """A time: a finite number above zero, for a step that costs nothing would be taken for everything."""
     try:
         found = float(time)
@@ -171,7 +171,7 @@ def duration(name: str, size: Size, time: Any) -> float:
         found = float("nan")
     if not (np.isfinite(found) and found > 0):
         raise OptionError(
-            f"{name}: the time for (length, batch)={size} is {time!r}. Give a finite number above zero."
+            f"{name}: the {what} for (length, batch)={size} is {time!r}. Give a finite number above zero."
         )
     return found
 

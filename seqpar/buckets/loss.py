@@ -35,7 +35,8 @@ def normalised_loss(
         Which losses count: ``(B,)`` or ``(B, L)``, boolean. What it hides may be NaN or infinite.
     total
         What the sum is divided by: samples or steps of all ranks together, which every `Batch` of a plan knows
-        (``batch.samples``, ``batch.tokens``), so that nothing has to be sent. A number, or an array without axes.
+        (``batch.samples``, ``batch.tokens``), so that nothing has to be sent. A number, or an array without axes. Where it is 0,
+        as the steps of a group of empty sequences are, the loss is 0 and so is its gradient.
     world_size
         How many gradients are averaged into one afterwards: the processes of `DistributedDataParallel` (``batch.world_size``),
         each of which adds up those of its own batches.
@@ -85,7 +86,15 @@ def normalised_loss(
         counts = _behind(xp, weights != 0, losses)
         losses = xp.where(counts, losses, nothing) * _behind(xp, binding.cast(weights, dtype), losses)
     scale = _factor(binding, world_size, "world_size", dtype) if reduction == "mean" else 1
-    return xp.sum(losses) * scale / _factor(binding, total, "total", dtype)
+    divisor = _factor(binding, total, "total", dtype, zero=True)
+    if not hasattr(divisor, "shape"):
+        # Of no losses at all the sum is 0, and still has a gradient.
+        counted = losses if divisor else xp.reshape(losses, (-1,))[:0]
+        return xp.sum(counted) * scale / (divisor or 1.0)
+    # Divided by 1 where there is nothing to divide: the gradient of what a selection leaves out is NaN if it divides by 0.
+    some = divisor != 0
+    found = xp.sum(losses) * scale / xp.where(some, divisor, xp.ones_like(divisor))
+    return xp.where(some, found, xp.zeros_like(found))
 
 
 def _check(binding: Binding, losses: Array, name: str, x: Array | None) -> None:
@@ -114,8 +123,11 @@ def _behind(xp: Any, x: Array, losses: Array) -> Array:
     return xp.reshape(x, (*x.shape, *[1] * (losses.ndim - x.ndim)))
 
 
-def _factor(binding: Binding, x: Any, name: str, dtype: str) -> Any:
-    """A number, checked as far as it is known now. Of 64 bits, as NumPy's own ones are, it would widen the losses."""
+def _factor(binding: Binding, x: Any, name: str, dtype: str, zero: bool = False) -> Any:
+    """A positive number, or `zero` if it may be that, checked as far as it is known now.
+
+    Of 64 bits, as NumPy's own ones are, it would widen the losses.
+    """
     if hasattr(x, "shape"):
         if tuple(x.shape) != ():
             raise ShapeError(
@@ -133,8 +145,9 @@ def _factor(binding: Binding, x: Any, name: str, dtype: str) -> Any:
         number = float(x)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (number > 0 and math.isfinite(number)):
+    if not (math.isfinite(number) and (number > 0 or (zero and number == 0))):
+        rule = "a number of zero or more" if zero else "a positive number"
         raise OptionError(
-            f"{NAME}: {name}={x!r} is not a positive number. Give how many there are on all ranks together."
+            f"{NAME}: {name}={x!r} is not {rule}. Give how many there are on all ranks together."
         )
     return number

@@ -81,7 +81,8 @@ class MemoryModel:
             raise OptionError(
                 f"MemoryModel: {len(self.sizes)} sizes and {len(self.peaks)} peaks were given. Give as many of each."
             )
-        count("MemoryModel", "limit", self.limit)
+        # NumPy's integers, which JSON does not know, become Python's; the dataclass is frozen.
+        object.__setattr__(self, "limit", count("MemoryModel", "limit", self.limit))
         if not (isinstance(self.fraction, (int, float)) and 0 < self.fraction <= 1):
             raise OptionError(
                 f"MemoryModel: fraction={self.fraction!r} is not above 0 and at most 1. Give for instance 0.9."
@@ -99,7 +100,7 @@ class MemoryModel:
     ) -> MemoryModel:
         """The model for peaks {(length, batch): bytes}, and for sizes that `failed` for want of memory."""
         name = "MemoryModel.fit"
-        found = dict(sorted(times_of(name, peaks).items()))
+        found = dict(sorted(times_of(name, peaks, "peak").items()))
         (length, batch), values = np.array(list(found), float).T, np.array(list(found.values()))
         if len({n * b for n, b in found}) < 2:
             raise MeasurementError(

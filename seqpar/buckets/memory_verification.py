@@ -41,6 +41,11 @@ def verify(
     progress: bool | None,
 ) -> VerifiedPlan:
     """What `MemoryModel.verify` returns."""
+    if isinstance(plan.boundaries[0], tuple):
+        raise OptionError(
+            f"{NAME}: the plan has pairs of lengths as boundaries, and the step is run at single ones. Give a plan of single "
+            "lengths."
+        )
     if plan.batch_sizes is None:
         raise OptionError(
             f"{NAME}: the plan has no batch sizes. Plan with memory=, max_tokens= or batch_size=."

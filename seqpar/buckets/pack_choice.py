@@ -102,7 +102,8 @@ def bucket_or_pack(
         group = many * plan.ranks_per_step
         whole = -(-needed // group) * group
         pack_cost, pack_steps = whole * _price(price, size, many), whole * size
-    shapes = plan.shape_price if timed or plan.shape_price == 0 or cost is None else 0.0
+    # Its unit is that of the cost the plan was made for: seconds do not add up with steps.
+    shapes = plan.shape_price if timed == (plan.cost != "padding") else 0.0
     bucket_cost, pack_cost = bucket_cost + shapes * plan.n_buckets, pack_cost + shapes
     choice: Literal["bucket", "pack"] = "pack" if pack_cost < bucket_cost else "bucket"
     real = sum(plan.tokens)

@@ -31,7 +31,7 @@ class PairPlan(BucketPlan):
     boundaries: tuple[Any, ...]
     """What inputs and outputs of the samples of each bucket are padded to."""
     limit: Any
-    """The longest input and the longest output that are served whole."""
+    """The longest input and the longest output that are served whole: those of the boundaries, or `max_length`."""
 
     @property
     def padding(self) -> float:

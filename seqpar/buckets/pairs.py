@@ -7,6 +7,7 @@ import numpy as np
 from seqpar.buckets.batch_sizes import batching, grouped
 from seqpar.buckets.kernels import NAME
 from seqpar.buckets.lengths import summed
+from seqpar.buckets.options import MOST as LONGEST
 from seqpar.buckets.options import amount, count, fraction
 from seqpar.buckets.pair_choice import MOST, cheapest, search
 from seqpar.buckets.pair_lengths import Pairs, distinct, read_pairs, rounded
@@ -18,6 +19,7 @@ from seqpar.buckets.prices import PADDING
 from seqpar.buckets.rivals import Rival
 from seqpar.dispatch.options import Request
 from seqpar.errors import OptionError
+from seqpar.validation import flag
 
 Array = Any
 
@@ -25,11 +27,11 @@ Array = Any
 def plan_pairs(
     lengths: Any, n_buckets: Any, *, cost: Any, shape_price: Any, multiple_of: Any, max_tokens: Any, batch_size: Any,
     memory: Any, batch_multiple_of: Any, max_length: Any, on_overflow: Any, boundaries: Any, max_padding: Any,
-    max_buckets: Any, ranks_per_step: Any, whole_batches: bool, request: Request,
+    max_buckets: Any, ranks_per_step: Any, whole_batches: Any, request: Request,
 ) -> PairPlan:  # fmt: skip
     """What `plan_buckets` does with pairs. Budgets of steps are about input and output together."""
     step, ranks = count(NAME, "multiple_of", multiple_of), count(NAME, "ranks_per_step", ranks_per_step)
-    if whole_batches:
+    if flag(NAME, "whole_batches", whole_batches):
         raise OptionError(f"{NAME}: whole_batches=True is for single lengths. Leave it out for pairs.")
     if on_overflow not in ("error", "truncate", "drop"):
         raise OptionError(f"{NAME}: on_overflow={on_overflow!r} is not 'error', 'truncate' or 'drop'.")
@@ -40,7 +42,8 @@ def plan_pairs(
             "Give batch_size=, max_tokens= or memory=."
         )
     own = None if boundaries is None else _own(boundaries, step)
-    given, facts = _fitting(*read_pairs(lengths), pricing, step, max_length, on_overflow, own)
+    caps = _caps(max_length)
+    given, facts = _fitting(*read_pairs(lengths), pricing, step, caps, on_overflow, own)
     price = amount(NAME, "shape_price", shape_price)
     notes = list(facts.pop("notes", ()))
     curve: Array = np.zeros(0)
@@ -65,9 +68,11 @@ def plan_pairs(
     rivals["one_dimension"] = cheapest(given, [line.boundaries(number) for line in along], pricing, price)
     equal = equal_mass(given.padded, given.counts, asked or (-(-number // 2), 2))
     rivals["equal_mass"] = priced(given, equal, pricing, price)
+    # What a bucket holds is served, be it longer than any sample of the data: boundaries are rounded up, or the user's own.
+    limit = tuple(np.minimum(caps, chosen.max(axis=0)).tolist())
     curve = curve + price * np.arange(1, curve.size + 1)
     return _plan(given, chosen, pricing, price, curve, {name: rival for name, rival in rivals.items() if rival}, {
-        **facts, "ranks_per_step": ranks, "multiple_of": step, "on_overflow": on_overflow, "method": method,
+        **facts, "limit": limit, "ranks_per_step": ranks, "multiple_of": step, "on_overflow": on_overflow, "method": method,
         "notes": tuple(notes),
     })  # fmt: skip
 
@@ -86,33 +91,35 @@ def _own(boundaries: Any, step: int) -> Array:
     return found
 
 
+def _caps(max_length: Any) -> tuple[int, int]:
+    """The longest input and output that are served whole, if there are buckets for them."""
+    if max_length is None:
+        return LONGEST, LONGEST
+    caps = max_length if isinstance(max_length, tuple) else (max_length, max_length)
+    if len(caps) != 2:
+        raise OptionError(f"{NAME}: max_length={max_length!r} is not a number or a pair of them. Give one.")
+    return count(NAME, "max_length", caps[0]), count(NAME, "max_length", caps[1])
+
+
 def _fitting(
     given: Array,
     counts: Array,
     pricing: Pricing,
     step: int,
-    max_length: Any,
+    caps: tuple[int, int],
     on_overflow: str,
     own: Array | None,
 ) -> tuple[Pairs, dict[str, Any]]:
     """The pairs that can be served, the longer ones cut or left out if that was asked for; and how many those are."""
-    limit = given.max(axis=0)
-    if max_length is not None:
-        caps = max_length if isinstance(max_length, tuple) else (max_length, max_length)
-        if len(caps) != 2:
-            raise OptionError(
-                f"{NAME}: max_length={max_length!r} is not a number or a pair of them. Give one."
-            )
-        limit = np.minimum(limit, [count(NAME, "max_length", cap) for cap in caps])
-    facts: dict[str, Any] = {"limit": tuple(limit.tolist())}
+    facts: dict[str, Any] = {}
     notes: list[str] = []
-    over = (given > limit).any(axis=1)
+    over = (given > caps).any(axis=1)
     if over.any() and on_overflow == "truncate":
         facts["truncated"] = n = int(counts[over].sum())
-        notes.append(f"samples longer than {facts['limit']} are cut: {n} of {int(counts.sum())}")
-        given = np.minimum(given, limit)
+        notes.append(f"samples longer than {caps} are cut: {n} of {int(counts.sum())}")
+        given = np.minimum(given, caps)
         over = np.zeros(len(given), bool)
-    why = f"max_length={max_length}"
+    why = f"max_length={caps}"
     if own is None:
         padded = rounded(given, step)
         homeless = ~np.isfinite(Pricing(PADDING, pricing.rules).prices(padded))

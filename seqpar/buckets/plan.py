@@ -210,7 +210,8 @@ class BucketPlan:
         Parameters
         ----------
         cost
-            What a batch costs, as in `plan_buckets`; by default what the plan was made for.
+            What a batch costs, as in `plan_buckets`; by default what the plan was made for. Where one of them is "padding" and
+            the other a time, `shape_price`, in the unit of the plan's own, is left out.
         capacity
             Steps of a packed row; by default the longest boundary.
         rows

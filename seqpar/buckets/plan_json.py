@@ -65,7 +65,7 @@ def from_json(text: str, where: str = "BucketPlan.from_json") -> BucketPlan:
 
 def save(plan: BucketPlan, path: str | Path) -> None:
     """Write to a file beside it first: a failure midway leaves the old plan as it was."""
-    path = Path(path)
+    path = Path(path).resolve()  # what a link leads to is replaced, not the link
     text = to_json(plan)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -85,12 +85,14 @@ def load(path: str | Path) -> BucketPlan:
 
 
 def _cost(cost: Any) -> tuple[Any, bool]:
-    """What a file holds of a cost, and whether that is nothing."""
+    """What a file holds of a cost, and whether that is nothing: those of which no cost could be made again are left out."""
     if cost is None or isinstance(cost, str):
         return cost, False
+    from seqpar.buckets.cost_model import KINDS as READABLE
+
     to_json = getattr(cost, "to_json", None)
     found = to_json() if callable(to_json) else None
-    return (found, False) if isinstance(found, dict) and "kind" in found else (None, True)
+    return (found, False) if isinstance(found, dict) and str(found.get("kind")) in READABLE else (None, True)
 
 
 def _read(kind: type[BucketPlan], found: dict[str, Any]) -> BucketPlan:
@@ -173,7 +175,7 @@ def _check(plan: BucketPlan) -> None:
     for cost in (plan.shape_price, plan.predicted_cost, exact, *plan.prices):
         if type(cost) not in (int, float) or not 0 <= cost < math.inf:
             raise ValueError(f"a cost is {cost!r}")
-    # Of pairs either length may be as long, and the sample be dropped for both.
+    # Plans of pairs that drop samples have been saved with the longest lengths of those.
     beyond = not isinstance(plan, PairPlan) and plan.limit > plan.boundaries[-1]
     if not np.max(plan.limit) > 0 or beyond:
         raise ValueError(f"limit={plan.limit!r}")

@@ -86,24 +86,20 @@ def _buckets(plan: "BucketPlan", axes: Any) -> None:
 
 
 def _pairs(plan: "BucketPlan", axes: Any) -> None:
-    """Each bucket as the rectangle of its pairs, the darker the more of it is padding, with its share of the samples."""
+    """Where the pairs of each bucket are, the darker the more of it is padding, with its share of the samples."""
     boundaries: Any = plan.boundaries
+    drawn = list(zip(boundaries, plan.counts, plan.tokens, strict=True))
+    # A pair goes to the first bucket that holds it: of each rectangle is seen what no earlier one covers.
+    for (first, second), n, tokens in reversed(drawn):
+        part = 1 - tokens / (n * (first + second)) if n else 0.0
+        axes.bar(0, second, first, align="edge", color="white")
+        axes.bar(0, second, first, align="edge", color=EDGE, alpha=0.1 + 0.8 * part, edgecolor=REAL)
     lows: dict[int, int] = {}
     firsts = sorted({first for first, _ in boundaries})
     starts = dict(zip(firsts, [0, *firsts], strict=False))
-    for (first, second), n, tokens in zip(boundaries, plan.counts, plan.tokens, strict=True):
+    for (first, second), n, _ in drawn:
+        # Above the last one of the same input, and right of all with less: there it is seen.
         left, low = starts[first], lows.get(first, 0)
-        part = 1 - tokens / (n * (first + second)) if n else 0.0
-        axes.bar(
-            left,
-            second - low,
-            first - left,
-            low,
-            align="edge",
-            color=EDGE,
-            alpha=0.1 + 0.8 * part,
-            edgecolor=REAL,
-        )
         if plan.n_buckets <= MOST_LABELS:
             axes.text(
                 (left + first) / 2,

@@ -25,6 +25,7 @@ from seqpar.dispatch.options import NO_WISH, Request, check_wish
 from seqpar.dispatch.problem import Problem
 from seqpar.errors import OptionError
 from seqpar.plan_buckets import CURVE
+from seqpar.validation import flag
 
 Array = Any
 
@@ -103,7 +104,7 @@ class Checked(NamedTuple):
 def checked(
     lengths: Any, n_buckets: Any, method: str = "auto", backend: str | None = None, *, cost: Any, shape_price: Any,
     multiple_of: Any, max_tokens: Any, batch_size: Any, memory: Any, batch_multiple_of: Any, max_length: Any, on_overflow: Any,
-    boundaries: Any, max_padding: Any, max_buckets: Any, ranks_per_step: Any, whole_batches: bool,
+    boundaries: Any, max_padding: Any, max_buckets: Any, ranks_per_step: Any, whole_batches: Any,
 ) -> Checked:  # fmt: skip
     check_wish(NAME, method, backend, None)
     if are_pairs(lengths):
@@ -128,7 +129,8 @@ def checked(
     else:
         ends = own
     sizes = rules.sizes(ends)
-    if whole_batches and sizes is None:
+    whole = flag(NAME, "whole_batches", whole_batches)
+    if whole and sizes is None:
         raise OptionError(
             f"{NAME}: whole_batches=True counts batches, and no rule says how large one is. "
             "Give batch_size=, max_tokens= or memory=."
@@ -159,7 +161,7 @@ def checked(
         shape_price=shapes,
         max_padding=fraction(NAME, "max_padding", max_padding),
         max_buckets=most,
-        whole_batches=bool(whole_batches),
+        whole_batches=whole,
         request=_request(method, backend),
         facts={
             **facts,

@@ -34,7 +34,7 @@ def equal_duration(lengths: Array, counts: Array, buckets: int) -> Array:
 def powers_of_two(lengths: Array, counts: Array, buckets: int) -> Array:
     """Every power of two from the shortest to the longest, however many that are; the longest itself in place of the last.
 
-    So nobody is asked for the cost of lengths that do not occur, and the last batch has room if the longest sequence has.
+    So nobody is asked for the cost of lengths beyond the longest, and the last batch has room if the longest sequence has.
     """
     low, high = (int(np.ceil(np.log2(max(1, length)))) for length in (lengths[0], lengths[-1]))
     return np.minimum(2.0 ** np.arange(low, high + 1), lengths[-1])

@@ -33,7 +33,10 @@ class StreamGroup(NamedTuple):
 
 
 class Pass:
-    """The state between two groups. After an error of the iterable, or about a sample, `group` can be called again."""
+    """The state between two groups.
+
+    After an error about a sample `group` can be called again. After one of the iterable it can unless the pass was `cut_short`.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Pass:
         replan_every: int,
         promote: bool,
     ) -> None:
-        self._iterator = iterator
+        self.iterator = iterator
         self._length = length
         self._cut = cut
         self._planning = planning
@@ -59,7 +62,9 @@ class Pass:
         # Only `random()` is promised to give the same numbers with every version of Python.
         self._queues = Queues(Random((seed << 32) + epoch).random)
         self._recent: deque[int] = deque(maxlen=RECENT * planning.buffer)
-        self._unread: list[Any] = []  # at most one, whose length could not be told
+        # At most one: its length could not be told, or it was asked for by `cut_short`.
+        self._unread: list[Any] = []
+        self._failed = False
         self._ended = False
         self._longest = -1
         self._reviewed = 0
@@ -69,6 +74,8 @@ class Pass:
         """Samples taken from the iterable."""
         self.checksum = 0
         """Of their lengths."""
+        self.groups = 0
+        """Checksum of the groups given out: their boundaries and the numbers of their samples."""
         if plans.present is not None:
             self._arrange(plans.present)
 
@@ -102,6 +109,16 @@ class Pass:
             found_group = self._queues.group()
         return self._counted(*found_group)
 
+    def cut_short(self) -> bool:
+        """Did the iterator end with its last error, as generators do? Then what it had still to give does not come."""
+        if self._failed:
+            try:
+                self._unread.append(next(self.iterator))
+            except StopIteration:
+                return True
+            self._failed = False
+        return False
+
     @property
     def _at(self) -> tuple[int, int, int]:
         return self.epoch, self.counts.groups, self.read
@@ -110,10 +127,13 @@ class Pass:
         buffer, queues, length_of, unread = self._planning.buffer, self._queues, self._length, self._unread
         while queues.held < buffer and not self._ended:
             try:
-                sample = unread.pop() if unread else next(self._iterator)
+                sample = unread.pop() if unread else next(self.iterator)
             except StopIteration:
                 self._ended = True
                 break
+            except BaseException:
+                self._failed = True
+                raise
             cut = None
             try:
                 if sample is None:
@@ -207,4 +227,5 @@ class Pass:
         tokens = counts.group(boundary, size * self._planning.ranks, lengths, promoted)
         counts.longest_wait = max(counts.longest_wait, self.read - 1 - min(one.number for one in members))
         self._plans.shapes.add(boundary)
+        self.groups = zlib.crc32(repr((boundary, [one.number for one in members])).encode(), self.groups)
         return StreamGroup(plan, bucket, members, size, tokens)

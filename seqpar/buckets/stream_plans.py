@@ -65,7 +65,11 @@ class Planning:
 
     @property
     def facts(self) -> tuple[Any, ...]:
-        """All of this that decides which batches there are, as words and numbers that are the same in every process."""
+        """All of this that decides which batches there are, as words and numbers that are the same in every process.
+
+        A cost and a model of memory are functions, of which this has the type alone: where others of that type make other groups,
+        `StreamState.groups` tells.
+        """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rules", "cost")}
         cost = self.cost if isinstance(self.cost, str) else type(self.cost).__qualname__
         memory = self.rules.memory and type(self.rules.memory).__qualname__

@@ -21,6 +21,8 @@ class StreamState(NamedTuple):
     """Samples read for them."""
     lengths: int
     """Checksum of their lengths."""
+    groups: int
+    """Checksum of the groups that were made of them."""
     start: tuple[int, ...]
     """Boundaries in force when the pass began, none in the first one."""
     shapes: tuple[int, ...]
@@ -65,15 +67,21 @@ class StreamState(NamedTuple):
                 f"cannot go on from together. Resume with a world size that divides {inside}."
             )
 
-    def compare(self, name: str, read: int, lengths: int, ended: bool) -> None:
-        """Refuse an iterable that gave other lengths when it was read again."""
+    def compare(self, name: str, read: int, lengths: int, groups: int, ended: bool) -> None:
+        """Refuse other lengths, and other groups of the same ones, when the iterable was read again."""
         if ended:
             raise OptionError(
                 f"{name}: the iterable ended after {read} samples, and the state was saved after {self.read}. "
-                "Give the same samples."
+                "Give the same samples, and the cost and memory of the saved stream."
             )
-        if (read, lengths) != (self.read, self.lengths):
+        if read == self.read and lengths != self.lengths:
             raise OptionError(
-                f"{name}: read again, the first {read} samples have other lengths than those of the saved stream, "
-                f"{self.read} by then. Give the same samples in the same order."
+                f"{name}: read again, the first {read} samples have other lengths than those of the saved stream. "
+                "Give the same samples in the same order."
+            )
+        if (read, groups) != (self.read, self.groups):
+            raise OptionError(
+                f"{name}: read again, the first {read} samples make other groups than those of the saved stream, for which "
+                f"{self.read} had been read: their lengths, cost= or memory= are others. Give the same samples, and the cost and "
+                "memory of the saved stream; what is measured anew is not the same."
             )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seqpar
-from seqpar.errors import MeasurementError, OptionError
+from seqpar.errors import MeasurementError, OptionError, SeqparError
 
 GRID = [(length, batch) for length in (64, 256, 1024) for batch in (2, 16)]
 LIMIT = 80 * 10**9
@@ -140,6 +140,25 @@ def test_bad_options_are_named(options: Any, message: str) -> None:
 def test_bad_peaks_are_named() -> None:
     with pytest.raises(OptionError, match=r"\(64, 2\) is -1. Give a finite number above zero"):
         seqpar.MemoryModel.fit({(64, 2): -1, (64, 4): 5}, limit=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "message"),
+    [
+        ({(64, 2): 0}, r"the peak for \(length, batch\)=\(64, 2\) is 0"),
+        ({}, r"there are no peaks. Give at least one, \{\(length, batch\): peak\}"),
+        ({64: 5}, r"the key 64 is not a pair. Give \{\(length, batch\): peak\}"),
+        ([5], r"peaks is a list. Give a mapping \{\(length, batch\): peak\}"),
+    ],
+)
+def test_bad_peaks_are_not_called_times(peaks: Any, message: str) -> None:
+    with pytest.raises(SeqparError, match="^MemoryModel.fit: " + message):
+        seqpar.MemoryModel.fit(peaks, limit=LIMIT)
+
+
+def test_a_limit_of_numpy_is_kept_as_a_number_that_json_knows() -> None:
+    model = fitted(limit=np.int64(LIMIT), failed=[(np.int64(1024), np.int32(10**6))])
+    assert seqpar.MemoryModel.from_json(json.loads(json.dumps(model.to_json()))) == model
 
 
 def test_a_model_comes_back_from_json() -> None:

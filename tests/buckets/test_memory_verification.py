@@ -99,6 +99,17 @@ def test_a_step_that_raises_is_named_with_its_size(device: Device) -> None:
         MODEL.verify(step, plan)
 
 
+def test_a_plan_of_pairs_is_refused_before_any_step_is_run() -> None:
+    def step(length: int, batch: int) -> None:
+        raise AssertionError("it was run")
+
+    plan = seqpar.plan_buckets(np.stack([LENGTHS, LENGTHS[::-1]], axis=1), 3, batch_size=32)
+    with pytest.raises(
+        OptionError, match=r"MemoryModel.verify: the plan has pairs of lengths .*Give a plan of single"
+    ):
+        MODEL.verify(step, plan)
+
+
 def test_a_plan_without_batch_sizes_is_refused() -> None:
     with pytest.raises(OptionError, match="the plan has no batch sizes"):
         MODEL.verify(print, seqpar.plan_buckets(LENGTHS, 2))

@@ -148,6 +148,37 @@ def test_total_may_be_an_array_that_is_known_later() -> None:
     assert seqpar.normalised_loss(np.ones(6), total=np.int64(3), world_size=2) == 4
 
 
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("shown", [1.0, np.inf, np.nan])
+def test_of_nothing_at_all_the_loss_is_zero(rung: Rung, later: bool, shown: float) -> None:
+    """Whatever the losses are, and whether the total is a number or an array."""
+    losses, weights = np.array([[np.nan, 2.0], [shown, 1.0]], np.float32), np.ones(2, np.float32)
+    total = rung.array(np.array(0, np.float32)) if later else 0
+    found = rung.call(
+        lambda x, w, n: seqpar.normalised_loss(x, w, total=n if later else 0, world_size=2),
+        *map(rung.array, (losses, weights)),
+        total,
+    )
+    assert rung.numpy(found) == 0 and rung.dtype(found) == "float32"
+
+
+def test_of_nothing_at_all_the_gradient_is_zero() -> None:
+    torch = pytest.importorskip("torch")
+    jax = pytest.importorskip("jax")
+    mask, weights = [[False, False], [True, False]], [1.0, 1.0]
+    for total in (0, torch.tensor(0)):
+        leaf = torch.tensor([[np.nan, 2.0], [np.inf, 1.0]], requires_grad=True)
+        seqpar.normalised_loss(leaf, torch.tensor(weights), torch.tensor(mask), total=total).backward()
+        assert leaf.grad.tolist() == [[0, 0], [0, 0]]
+    losses = jax.numpy.asarray([[np.nan, 2.0], [np.inf, 1.0]])
+
+    def loss(x: Any, n: Any) -> Any:
+        return seqpar.normalised_loss(x, jax.numpy.asarray(weights), jax.numpy.asarray(mask), total=n)
+
+    for found in (jax.grad(lambda x: loss(x, 0))(losses), jax.jit(jax.grad(loss))(losses, 0)):
+        assert found.tolist() == [[0, 0], [0, 0]]
+
+
 @pytest.mark.parametrize("total", [np.int64(3), np.float64(3), np.array(3)])
 def test_a_total_of_64_bits_does_not_widen_the_losses(total: Any) -> None:
     torch = pytest.importorskip("torch")
@@ -161,10 +192,11 @@ def test_a_total_of_64_bits_does_not_widen_the_losses(total: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda x: seqpar.normalised_loss(x, total=0), OptionError, "total=0 is not a positive number"),
+        (lambda x: seqpar.normalised_loss(x, total=-1), OptionError, "total=-1 is not a number of zero or more"),
         (lambda x: seqpar.normalised_loss(x, total=float("nan")), OptionError, "total=nan"),
-        (lambda x: seqpar.normalised_loss(x, total=np.int64(0)), OptionError, "total=0 is not a positive number"),
-        (lambda x: seqpar.normalised_loss(x, total=None), OptionError, "total=None is not a positive number"),
+        (lambda x: seqpar.normalised_loss(x, total=np.int64(-1)), OptionError, "total=-1 is not a number of zero or more"),
+        (lambda x: seqpar.normalised_loss(x, total=None), OptionError, "total=None is not a number of zero or more"),
+        (lambda x: seqpar.normalised_loss(x, total=1, world_size=0), OptionError, "world_size=0 is not a positive number"),
         (lambda x: seqpar.normalised_loss(x, total=np.ones(2)), ShapeError, r"total.shape=\(2,\) is not one number"),
         (lambda x: seqpar.normalised_loss(x, total=1, world_size=-1), OptionError, "world_size=-1"),
         (lambda x: seqpar.normalised_loss(x, total=1, reduction="avg"), OptionError, "reduction='avg' is not one of"),

@@ -71,6 +71,18 @@ def test_a_price_of_a_shape_counts_once_for_packing() -> None:
     assert priced.bucket_cost - free.bucket_cost == pytest.approx(12)
 
 
+@pytest.mark.parametrize(("planned", "asked"), [("padding", by_tokens), (by_tokens, "padding")])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_price_of_a_shape_counts_only_in_its_own_unit(planned: Any, asked: Any, own: bool) -> None:
+    options: dict[str, Any] = {"cost": planned, "max_tokens": 2**15, "boundaries": [64, 256, 1024]}
+    priced = seqpar.plan_buckets(LENGTHS, **options, shape_price=3000.0)
+    free = replace(priced, shape_price=0.0)
+    with_price, without = (plan.bucket_or_pack(None if own else asked) for plan in (priced, free))
+    assert (with_price.bucket_cost - without.bucket_cost, with_price.pack_cost - without.pack_cost) == (
+        pytest.approx((9000, 3000)) if own else (0, 0)
+    )
+
+
 def test_capacity_rows_and_a_cost_of_packed_batches_can_be_given() -> None:
     plan = seqpar.plan_buckets(LENGTHS, 8, cost=by_steps, max_tokens=2**15)
     asked: list[tuple[int, int]] = []

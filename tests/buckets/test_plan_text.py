@@ -119,6 +119,35 @@ def test_a_cost_that_is_a_function_is_left_out_and_a_note_says_so() -> None:
     assert "cost of one" in str(again)
 
 
+@pytest.mark.parametrize("kind", ["mine", "memory_model", ["cost_model"], None])
+def test_a_cost_that_could_not_be_read_back_is_left_out(kind: Any) -> None:
+    class Mine:
+        def __call__(self, length: int, batch: int) -> float:
+            return 1.0 * length * batch
+
+        def to_json(self) -> dict[str, Any]:
+            return {"kind": kind, "a": 1}
+
+    again = BucketPlan.from_json(plan_buckets(LENGTHS, 2, batch_size=2, cost=Mine()).to_json())
+    assert again.cost is None
+    assert again.notes == ("the cost was a function, which a file cannot hold",)
+
+
+def test_a_plan_is_saved_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    link, real = tmp_path / "plan.json", tmp_path / "kept" / "plan.json"
+    for before in ("an old plan", None):  # a link to a file, and to none
+        if before is None:
+            real.unlink(missing_ok=True)
+        else:
+            real.write_text(before)
+            link.symlink_to(Path("kept") / "plan.json")
+        plan = plan_buckets(LENGTHS, 2)
+        plan.save(link)
+        assert link.is_symlink() and BucketPlan.load(real) == plan
+        assert sorted(p.name for p in tmp_path.rglob("*")) == ["kept", "plan.json", "plan.json"]
+
+
 def test_a_plan_pickles() -> None:
     plan = plan_buckets(LENGTHS, 2)
     assert pickle.loads(pickle.dumps(plan)) == plan

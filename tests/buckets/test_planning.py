@@ -349,6 +349,17 @@ def test_a_cost_with_times_is_asked_once_for_all_boundaries() -> None:
     assert len(asked) <= 1 + len(plan.rivals)
 
 
+def test_a_cost_is_asked_at_lengths_that_do_not_occur_and_at_none_beyond_the_longest() -> None:
+    lengths, asked = [3, 5, 5, 8, 90, 100], set()
+
+    def cost(length: int, batch: int) -> float:
+        asked.add(length)
+        return 1e-3 * length
+
+    plan_buckets(lengths, 2, batch_size=2, cost=cost)
+    assert asked > set(lengths) and 4 in asked and max(asked) == 100
+
+
 def test_a_mapping_of_times_is_read_between_its_entries() -> None:
     grid = {(length, batch): 0.01 * length * batch for length in (10, 100) for batch in (1, 10)}
     plan = plan_buckets([10, 40, 100], 2, cost=grid, max_tokens=100)

@@ -63,6 +63,7 @@ def test_lengths_that_are_none_are_refused_by_name(lengths: Any, kind: type[Exce
         ({"batch_size": 6, "batch_multiple_of": 4}, OptionError, "batch_size=6 is not a multiple"),
         ({"shape_price": -1}, OptionError, "shape_price=-1 is not a finite number of zero or more"),
         ({"shape_price": float("nan")}, OptionError, "shape_price=nan"),
+        ({"whole_batches": "no", "batch_size": 2}, OptionError, "whole_batches='no' is not a boolean"),
         ({"max_padding": "much"}, OptionError, "max_padding='much'"),
         ({"max_padding": 10}, OptionError, "max_padding=10 is not a number from 0 to 1"),
         ({"memory": 10}, ArrayTypeError, r"memory=10 has no batch_size\(length\).*max_tokens="),

@@ -259,7 +259,8 @@ def test_samples_that_do_not_fit_are_refused_cut_or_left_out_and_counted() -> No
     assert cut.bucket_of(SOME).min() == 0
     both = plan_buckets(SOME, 2, max_length=50, on_overflow="drop")
     assert (both.dropped, both.samples) == (2, 3)
-    assert plan.limit == (100, 80)
+    # (90, 80) is left out, and of all others no output is longer than 20.
+    assert plan.limit == (100, 20)
     assert BucketPlan.from_json(plan.to_json()) == plan
     with pytest.raises(OptionError, match=r"which of its lengths to cut is not said\. Give max_length"):
         plan_buckets(SOME, 2, max_tokens=150, on_overflow="truncate")
@@ -317,6 +318,7 @@ def test_without_a_number_padding_is_at_most_a_tenth_if_32_buckets_reach_that() 
             r"function \(length_in, length_out, batch\)",
         ),
         (SOME, {"whole_batches": True}, OptionError, "whole_batches=True is for single lengths"),
+        (SOME, {"whole_batches": "no"}, OptionError, "whole_batches='no' is not a boolean"),
         (SOME, {"max_length": (1, 2, 3)}, OptionError, "max_length="),
         (SOME, {"on_overflow": "wrap"}, OptionError, "on_overflow='wrap'"),
         (SOME, {"backend": "abacus"}, OptionError, "backend='abacus' is not one of"),
@@ -344,4 +346,52 @@ def test_a_plan_of_pairs_is_saved_and_drawn(tmp_path: Path) -> None:
         BucketPlan.from_json(json.dumps(found))
     pytest.importorskip("matplotlib")
     figure = plan.plot(tmp_path / "plan.png")
-    assert len(figure.axes[0].patches) == plan.n_buckets
+    assert len(figure.axes[0].texts) == plan.n_buckets
+
+
+@pytest.mark.parametrize("number", [6, (3, 2)])
+@pytest.mark.parametrize("along", [False, True])
+def test_the_picture_shows_each_sample_in_its_bucket(number: Any, along: bool) -> None:
+    pytest.importorskip("matplotlib")
+    samples = together() if along else np.random.default_rng(1).integers(1, 100, (5000, 2))
+    plan = plan_buckets(samples, number)
+    axes = plan.plot().axes[0]
+    # What is drawn later lies above: of each sample the last opaque rectangle, and the last of all, that hold it.
+    seen, base = np.full((2, len(samples), 2), -1.0)
+    for drawn in axes.patches:
+        (left, low), right, top = (
+            drawn.get_xy(),
+            drawn.get_x() + drawn.get_width(),
+            drawn.get_y() + drawn.get_height(),
+        )
+        inside = (samples > (left, low)).all(axis=1) & (samples <= (right, top)).all(axis=1)
+        seen[inside] = right, top
+        if drawn.get_alpha() is None:
+            base[inside] = right, top
+    expected = np.asarray(plan.boundaries)[plan.bucket_of(samples)]
+    assert (seen == expected).all() and (base == expected).all()
+    # And its share of the samples is written where the bucket is seen.
+    for text, bucket in zip(axes.texts, range(plan.n_buckets), strict=True):
+        assert plan.bucket_of(np.ceil([text.get_position()]).astype(int)) == bucket
+
+
+def test_what_a_bucket_holds_is_served_be_it_longer_than_the_data() -> None:
+    options: dict[str, Any] = {"boundaries": [(100, 100)], "batch_size": 2}
+    own = {
+        rule: plan_buckets([(50, 40)], on_overflow=rule, **options) for rule in ("error", "truncate", "drop")
+    }
+    for plan in own.values():
+        assert plan.limit == (100, 100)
+        assert plan.bucket_of([(60, 60)]).tolist() == [0]
+    plan = own["truncate"]
+    batch = next(iter(seqpar.BucketSampler(plan, [(60, 60)], seed=0)))
+    assert batch.tokens == 120
+    masks = plan.collate(plan.wrap([(np.ones(60), np.ones(60))]).__getitems__(batch)).mask
+    assert [mask.sum() for mask in masks] == [60, 60]
+    # Boundaries that are rounded up likewise, as far as `max_length` goes.
+    assert plan_buckets([(90, 50), (30, 40)], 1, multiple_of=16).limit == (96, 64)
+    capped = plan_buckets(
+        [(90, 50), (30, 40)], 1, multiple_of=16, max_length=(70, 60), on_overflow="truncate"
+    )
+    assert (capped.boundaries, capped.limit) == (((80, 64),), (70, 60))
+    assert plan_buckets([(50, 40)], max_length=60, **options).limit == (60, 60)

@@ -355,6 +355,44 @@ def test_behind_a_generator_that_failed_what_was_read_comes_out() -> None:
     assert sorted(found) == list(range(30))
 
 
+class FailingOnce:
+    """Whose iterators are generators, of which the first ones fail; a generator that failed has ended."""
+
+    def __init__(self, lengths: list[int], fails: list[int]) -> None:
+        self._lengths, self._fails = lengths, fails
+
+    def __iter__(self) -> Iterator[int]:
+        fails = self._fails.pop(0) if self._fails else -1
+        for i, length in enumerate(self._lengths):
+            if i == fails:
+                raise OSError("the network")
+            yield length
+
+
+@pytest.mark.parametrize("fails", [[0], [150], [500, 999], [999, 500, 0], [300, 300, 301]])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_behind_a_failed_generator_that_can_begin_anew_nothing_is_lost(
+    fails: list[int], wrapped: bool
+) -> None:
+    class Mapped(FailingOnce):
+        def __iter__(self) -> Iterator[int]:
+            return map(int, super().__iter__())
+
+    lengths = lognormal(1_000)
+    options = {"batch_size": 8, "buffer": 200}
+    expected = [list(samples.batch) for samples in stream_of(lengths, **options)]
+    stream = stream_of((Mapped if wrapped else FailingOnce)(lengths, list(fails)), **options)
+    found, errors = [], 0
+    while stream.epoch == 0:
+        try:
+            for samples in stream:
+                found.append(list(samples.batch))  # noqa: PERF401 (what came before the error counts)
+        except OSError:
+            errors += 1
+    assert errors == len(fails)
+    assert found == expected
+
+
 def test_a_sample_whose_length_cannot_be_told_is_not_lost() -> None:
     broken = True
 

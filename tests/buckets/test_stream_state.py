@@ -3,6 +3,7 @@
 import json
 import pickle
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,46 @@ def test_other_samples_are_refused_when_they_are_read_again() -> None:
         OptionError, match=f"ended after 100 samples, and the state was saved after {state['read']}"
     ):
         next(iter(shorter))
+
+
+def linear(length: int, batch: int) -> float:
+    return 1e-3 * length * batch
+
+
+def squared(length: int, batch: int) -> float:
+    return 1e-3 * length**2 * batch
+
+
+def memory(per_step: int) -> seqpar.MemoryModel:
+    return seqpar.MemoryModel.fit({(100, b): 10**6 + 100 * b * per_step for b in (1, 8)}, limit=2 * 10**6)
+
+
+@pytest.mark.parametrize(
+    ("saved", "changed"),
+    [
+        ({"cost": linear}, {"cost": squared}),
+        ({"memory": memory(1500), "batch_size": None}, {"memory": memory(1600), "batch_size": None}),
+    ],
+)
+def test_another_cost_or_memory_is_refused_where_it_makes_other_groups(saved: Any, changed: Any) -> None:
+    """Of the type that the saved one had: options look alike, and the same lengths are read."""
+    batches = [facts(samples) for samples in stream(**saved)]
+    state = batches[50][-1]
+    again = stream(**saved)
+    again.load_state_dict(state)
+    assert facts(next(iter(again))) == batches[51]
+    other = stream(**changed)
+    other.load_state_dict(state)
+    with pytest.raises(
+        OptionError, match=r"BucketStream: .*other groups than those of the saved .*cost= or memory= are"
+    ):
+        next(iter(other))
+
+
+def test_where_ranks_have_other_costs_their_states_tell() -> None:
+    ranks = [stream(cost=cost, rank=i, world_size=2) for i, cost in enumerate((linear, squared))]
+    states = [[samples.state for samples in each][30] for each in ranks]
+    assert states[0]["plan"] == states[1]["plan"] and states[0]["groups"] != states[1]["groups"]
 
 
 def test_reading_again_that_fails_can_be_tried_again() -> None:
