@@ -2,20 +2,19 @@
 
 import doctest
 import importlib
-import importlib.util
 import os
 import pkgutil
 import re
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import seqpar
+from seqpar_bench.documents.rounding import down, up
+from seqpar_bench.documents.speed import figure
+from written_documents import DOCUMENTS, ROOT, writer
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -58,21 +57,77 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     assert gone == []
 
 
-def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write", ROOT / "docs" / "write.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_parts_written_from_code_and_records_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jax")  # its kernels are rows of the capability table
     # The table of kernels is that of a machine where Triton compiles.
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     stale = [path.name for path in writer().stale()]
     assert stale == [], "run `python docs/write.py`"
+
+
+def test_numbers_of_the_documents_are_never_rounded_in_our_favour() -> None:
+    assert [down(x) for x in (102.9, 14.599, 1.6699, 0.87993, 0.29, 20.0, 1234.9)] == [
+        *("102", "14.5", "1.66", "0.879", "0.290", "20.0", "1234")
+    ]
+    assert [up(x) for x in (102.1, 14.51, 0.07711, 0.29, 0.999001)] == [
+        "103",
+        "14.6",
+        "0.0772",
+        "0.290",
+        "1.000",
+    ]
+
+
+def test_a_claim_without_its_figure_stops_the_writing() -> None:
+    record = {
+        "benchmark": "qr",
+        "figures": [{"text": "twice", "value": 1.0}, {"text": "twice", "value": 2.0}],
+    }
+    for text in ("never", "twice"):
+        with pytest.raises(LookupError, match="exactly one must"):
+            figure(record, text)
+
+
+FRACTION = r"(?:half|third|quarter|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|\w+teenth|\w+tieth|hundredth)"
+NUMBER = r"(?:\d[\d,.]*|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|hundred)"
+CLAIM = re.compile(
+    rf"{NUMBER} times|\btwice\b|\d(?:st|nd|rd|th)\b|\b(?:an?|one|less than a) {FRACTION}\b|\bhalf (?:a|the|of) "
+    rf"|{NUMBER}[ -]?(?:fold\b|x\b(?! \d)|%|GB/s|GFLOP|(?:s|ms|us|ns)\b)|\b0\.\d+ (?:to 0\.\d+ )?of\b",
+    re.IGNORECASE,
+)
+"""Speed in words: "3.8 times", "a fifteenth", "a 103rd", "0.84 to 0.88 of", "70 GB/s"."""
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "took a fifteenth of the time of PyTorch's own loop",
+        "a 103rd of the time",
+        "under `jax.jit` 1.7 times less than `lax.scan`",
+        "less than a seventh of that",
+        "0.84 to 0.88 of the copy bandwidth",
+        "half a minute",
+        "ten times as fast",
+        "a 34x speed-up",
+        "runs at 74 GB/s",
+        "20 % faster",
+        "in 1.5 ms",
+    ],
+)
+def test_claims_of_speed_are_recognised(claim: str) -> None:
+    assert CLAIM.search(claim)
+
+
+def test_every_measured_number_of_the_readme_is_written_from_a_record() -> None:
+    text = writer().PART.sub("", (ROOT / "README.md").read_text())
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert "## Limits" in prose
+    claims = [
+        line[max(0, found.start() - 40) : found.end() + 40]
+        for line in prose.splitlines()
+        for found in CLAIM.finditer(line)
+    ]
+    assert claims == [], "put the figure into seqpar_bench/documents/claims.py and point to the table"
 
 
 def test_the_readme_has_both_commands_and_names_only_extras_that_exist() -> None:

@@ -15,12 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from seqpar_bench.picture import metadata
 from seqpar_bench.record import profile_name
 
 Row = dict[str, Any]
 TABLE = "pen strokes"
 PLAIN = "#b0b7bf"
 """Colour of what has no buckets; those with buckets go from light to dark."""
+
+
+def drawn(record: Row) -> Any:
+    """What of the record the picture shows."""
+    return [record["tables"][TABLE], record["machine"]["cpu"]]
 
 
 def draw(record: Row, out: Path) -> None:
@@ -54,9 +60,9 @@ def draw(record: Row, out: Path) -> None:
     by_epoch.legend(fontsize=7, frameon=False)
 
     names, times = [_label(row) for row in rows][::-1], [row["seconds of an epoch"] for row in rows][::-1]
-    drawn = bars.barh(names, times, color=colours[::-1])
+    filled = bars.barh(names, times, color=colours[::-1])
     padding = [f"{row['seconds of an epoch']:.2f} s, {row['padding']:.0%} padding" for row in rows][::-1]
-    bars.bar_label(drawn, padding, padding=3, fontsize=8)
+    bars.bar_label(filled, padding, padding=3, fontsize=8)
     bars.set_xlabel("seconds of an epoch (median)")
     bars.spines[["top", "right"]].set_visible(False)
     bars.margins(x=0.55)
@@ -69,8 +75,7 @@ def draw(record: Row, out: Path) -> None:
     )
     figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Without the software's version the same record gives the same bytes again.
-    figure.savefig(out, metadata={"Software": None})
+    figure.savefig(out, metadata=metadata(drawn(record)))
     plt.close(figure)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqpar_bench.cases import FEATURES, TIME_LAST
+from seqpar_bench.picture import metadata
 from seqpar_bench.record import profile_name
 
 BARS: tuple[tuple[str, str, str, int], ...] = (
@@ -38,6 +39,11 @@ def bandwidths(record: dict[str, Any]) -> list[tuple[str, float]]:
     return found
 
 
+def drawn(record: dict[str, Any]) -> Any:
+    """What of the record the picture shows."""
+    return [bandwidths(record), record["machine"]["cpu"]]
+
+
 def draw(record: dict[str, Any], out: Path) -> None:
     import matplotlib
 
@@ -50,8 +56,8 @@ def draw(record: dict[str, Any], out: Path) -> None:
         for label, _ in bars
     ]
     figure, axes = plt.subplots(figsize=(8, 3.6), dpi=130)
-    drawn = axes.barh([label for label, _ in bars], [value for _, value in bars], color=colours)
-    axes.bar_label(drawn, [f"{value:.1f}" for _, value in bars], padding=3, fontsize=8)
+    filled = axes.barh([label for label, _ in bars], [value for _, value in bars], color=colours)
+    axes.bar_label(filled, [f"{value:.1f}" for _, value in bars], padding=3, fontsize=8)
     axes.set_xlabel("GB/s of a, b and h (median); longer is faster")
     machine = record["machine"]
     axes.set_title(
@@ -63,8 +69,8 @@ def draw(record: dict[str, Any], out: Path) -> None:
     axes.tick_params(labelsize=8)
     figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Without the software's version the same record gives the same bytes again.
-    figure.savefig(out, metadata={"Software": None})
+    figure.savefig(out, metadata=metadata(drawn(record)))
+    plt.close(figure)
 
 
 def main(argv: list[str] | None = None) -> int:

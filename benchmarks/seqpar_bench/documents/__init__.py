@@ -1,0 +1,1 @@
+"""What `docs/write.py` puts between the markers of the documents: from the code, from the records, and the pictures."""
