@@ -56,10 +56,12 @@ class MadeUpWorker:
         self.maker, self.limit = maker, limit
         self.checked: dict[Candidate, Checked] = {}
         self.name = ""
+        self.policy: dict[str, Any] = {}
 
     def prepare(self, workload: Workload, seed: int = 0, *, numerics: str = "any") -> None:
         self.checked.clear()
         self.name = workload.name
+        self.policy = {"clock": "made up", "sets": 3}
         self.maker.clock.now += 0.5
 
     def check(self, candidate: Candidate) -> Checked:

@@ -22,7 +22,7 @@ from seqpar.buckets.lengths import are_pairs
 from seqpar.buckets.plan import BucketPlan
 from seqpar.errors import MeasurementError, OptionError
 
-from .budget import Budget, Rigor, rigor_of
+from .budget import Budget, Rigor, check_seconds, rigor_of
 from .outcome import Failure, Measured, Outcome, Progress, Reading
 from .plan_loop import OutOfTime, PlanLoop, Settled
 from .search import search
@@ -63,6 +63,7 @@ class TunedBuckets:
     default: BucketPlan
     """The plan without tuning: `seqpar.plan_buckets` by padding alone."""
     default_seconds: float
+    """The same with it; infinite where it does not fit into memory."""
     noise: float | None
     """Half-width of the interval around the gain, relative; None where nothing was faster than the default."""
     shape_price: float
@@ -76,7 +77,7 @@ class TunedBuckets:
 
     @property
     def gain(self) -> float:
-        """How many times shorter an epoch is than with the plan without tuning."""
+        """How many times shorter an epoch is than with the plan without tuning; infinite where that does not fit into memory."""
         return self.default_seconds / self.seconds
 
     @property
@@ -93,11 +94,15 @@ class TunedBuckets:
         rows = [["buckets", "epoch", "against untuned"]]
         for number, seconds in self.by_buckets.items():
             mark = "  <-" if number == self.plan.n_buckets else ""
-            rows.append([str(number), seconds_text(seconds), f"{seconds / self.default_seconds:.3f}{mark}"])
-        head = (
-            f"TunedBuckets: {self.plan.n_buckets} buckets, {seconds_text(self.seconds)} for an epoch, {self.gain:.2f} times as "
-            f"fast as the {self.default.n_buckets} without tuning"
+            against = f"{seconds / self.default_seconds:.3f}" if math.isfinite(self.gain) else "-"
+            rows.append([str(number), seconds_text(seconds), f"{against}{mark}"])
+        untuned = f"the {self.default.n_buckets} without tuning"
+        beside = (
+            f"{self.gain:.2f} times as fast as {untuned}"
+            if math.isfinite(self.gain)
+            else f"where {untuned} do not fit into memory"
         )
+        head = f"TunedBuckets: {self.plan.n_buckets} buckets, {seconds_text(self.seconds)} for an epoch, {beside}"
         return f"{head}\n{table_text(rows)}\n  a new shape costs {seconds_text(self.shape_price)}"
 
     def __repr__(self) -> str:
@@ -176,8 +181,8 @@ def tune_buckets(
         )
     if not (math.isfinite(epochs) and epochs > 0):
         raise OptionError(f"tune_buckets: epochs={epochs!r} is no number of epochs. Give a positive one.")
-    if seconds is not None and not seconds > 0:
-        raise OptionError(f"tune_buckets: seconds={seconds!r} is no time. Give a positive number, or None.")
+    if seconds is not None:
+        check_seconds("tune_buckets", seconds, ", or None")
     if own := sorted(OWN & set(rules)):
         raise OptionError(
             f"tune_buckets: {own[0]}= is what is found out here. Leave it out, or plan with seqpar.plan_buckets."
@@ -226,13 +231,17 @@ def tune_buckets(
     )
     if loop.over:
         outcome = replace(outcome, why="time")
-    default_seconds = outcome.default.median
-    if default_seconds is None:
-        default_seconds = loop.seconds(default) if settled[UNTUNED].plan is not None else float("inf")
-    chosen, ratio = settled[outcome.choice], 1.0
+    default_fits = settled[UNTUNED].plan is not None and outcome.default.verdict is Verdict.OK
+    default_seconds = (outcome.default.median or loop.seconds(default)) if default_fits else math.inf
+    chosen, chosen_seconds = settled[outcome.choice], default_seconds
     if outcome.adopted and outcome.final is not None:
-        ratio = outcome.final.ratio
-    history = [_tried(one, settled, default_seconds) for one in outcome.measured if one.point in settled]
+        chosen_seconds *= outcome.final.ratio
+    elif outcome.adopted and chosen.plan is not None:
+        assert outcome.winner is not None
+        chosen_seconds = outcome.winner.median or loop.seconds(chosen.plan)
+    history = [
+        _tried(one, settled, _epoch(one, default_seconds)) for one in outcome.measured if one.point in settled
+    ]
     if outcome.choice != UNTUNED and outcome.why not in ("interrupted", "time"):
         # More is known now than when the winner was planned.
         again = chosen
@@ -250,16 +259,16 @@ def tune_buckets(
                 budget=Budget(seconds=left()),
             )
             if duel.adopted and duel.final is not None:
-                chosen, ratio = again, ratio * duel.final.ratio
-                won = Measured(outcome.choice, Verdict.OK, (), ratio)
-                history.append(_tried(won, {outcome.choice: again}, default_seconds))
+                chosen, chosen_seconds = again, chosen_seconds * duel.final.ratio
+                won = Measured(outcome.choice, Verdict.OK, (), None)
+                history.append(_tried(won, {outcome.choice: again}, chosen_seconds))
     if chosen.plan is None:
         raise OptionError(
             "tune_buckets: no plan fits into memory. Give a smaller batch_size, max_tokens or memory."
         )
     return TunedBuckets(
         plan=chosen.plan,
-        seconds=loop.seconds(chosen.plan) if default_seconds == float("inf") else default_seconds * ratio,
+        seconds=chosen_seconds,
         default=default,
         default_seconds=default_seconds,
         noise=outcome.noise,
@@ -335,13 +344,20 @@ def _once(new: Settled, settled: dict[Point, Settled]) -> Settled:
     return new
 
 
-def _tried(measured: Measured, settled: dict[Point, Settled], default_seconds: float) -> TriedPlan:
+def _epoch(measured: Measured, default_seconds: float) -> float | None:
+    """Seconds of an epoch: by what it is beside the default, which all rounds have in common, or else as they were."""
+    if measured.ratio is None or math.isinf(default_seconds):
+        return measured.median if measured.verdict is Verdict.OK else None
+    return measured.ratio * default_seconds
+
+
+def _tried(measured: Measured, settled: dict[Point, Settled], seconds: float | None) -> TriedPlan:
     one = settled[measured.point]
     return TriedPlan(
         config=measured.point.config,
         plan=one.plan,
         plans=one.plans,
-        seconds=None if measured.ratio is None else measured.ratio * default_seconds,
+        seconds=seconds,
         verdict=measured.verdict,
         message=measured.message,
     )

@@ -1,6 +1,9 @@
 """How long a search may take and how carefully it measures: levels of rigor as data."""
 
+import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from seqpar.errors import OptionError, unknown_name
 
@@ -21,8 +24,14 @@ class Budget:
             raise OptionError(
                 f"Budget: evaluations={self.evaluations} tries nothing. Give a positive number, or None."
             )
-        if self.seconds is not None and not self.seconds > 0:
-            raise OptionError(f"Budget: seconds={self.seconds} is no time. Give a positive number, or None.")
+        if self.seconds is not None:
+            check_seconds("Budget", self.seconds, ", or None")
+
+
+def check_seconds(where: str, seconds: Any, otherwise: str = "") -> None:
+    """A time that a user gave. One without end is none: parts of it are put by, and shared out."""
+    if not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf:
+        raise OptionError(f"{where}: seconds={seconds!r} is no time. Give a positive number{otherwise}.")
 
 
 @dataclass(frozen=True)

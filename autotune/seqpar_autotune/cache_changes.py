@@ -7,8 +7,7 @@ import datetime
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from seqpar.errors import OptionError
 
 from .cache_contents import (
     Place,
+    decides,
     environments_of,
     latest_decisions,
     latest_records,
@@ -91,7 +91,7 @@ def export(
 ) -> list[Moved]:
     """Write the decisions and the failures into a directory, one file per operation, for others to merge or to ship.
 
-    `every`: candidates that lost as well. What is there already stays, unless it is superseded.
+    `every`: candidates that lost as well. What is there already stays, those that lost too, unless it is superseded.
     """
     found = []
     for environment in environments_of(place):
@@ -104,13 +104,14 @@ def export(
             path = target / f"{name}.exported.jsonl"
             before = _good(store.lines(path) if path.exists() else ())
             lines = _good(environment.all_of(name, store.lines)) + before
-            kept = [line.text for line in _worth_keeping(lines, every)]
+            there_before = {line.text for line in before}
+            kept = [line.text for line in _worth_keeping(lines, every, there_before)]
             if not kept:
                 continue
             target.mkdir(parents=True, exist_ok=True)
             write_profile(target, environment.profile)
             write_lines(path, kept)
-            there = len({line.text for line in before} & set(kept))
+            there = len(there_before & set(kept))
             found.append(Moved(target.name, name, str(path), len(set(kept)) - there, there))
     if not found:
         raise OptionError(
@@ -142,17 +143,63 @@ def prune(place: Place = None, *, older_than: float | None = None, yes: bool = F
 
 
 def remove(environment: str, *, yes: bool = False) -> list[Path]:
-    """Delete all results of an environment, named by the beginning of its name; without `yes` only say which files."""
-    if Path(environment).is_dir() or environment == "shipped":
+    """Delete all of an environment in the user's store, named by the beginning of its name; without `yes` only say what would go.
+
+    Nothing goes while a process writes results there.
+    """
+    if not environment or environment == "shipped" or os.path.isdir(os.path.expanduser(environment)):
         raise OptionError(
             f"cache prune: --remove={environment!r} is not the name of an environment. `seqpar cache ls` prints them."
         )
-    found = [path for one in environments_of(environment) for path in sorted(one.path.iterdir())]
+    # Not `environments_of`, which takes directories as well: what is below one of those is no business of the store's.
+    own = [one for one in store.environments("tuned", store.user_directory()) if _is_one(one)]
+    named = [one for one in own if one.path.name.startswith(environment)]
+    if len(named) != 1:
+        names = ", ".join(one.path.name for one in own) or "none"
+        what = "is the beginning of several" if named else "is the beginning of no"
+        raise OptionError(
+            f"cache prune: --remove={environment!r} {what} environment's name. There are: {names}."
+        )
+    (one,) = named
+    if one.path.is_symlink():
+        raise OptionError(
+            f"cache prune: {one.path} is a link, and what it leads to may be another's. Delete that by hand."
+        )
+    found = sorted(one.path.rglob("*"))
     if yes:
-        for one in environments_of(environment):
-            shutil.rmtree(one.path)
-        invalidate()
+        open_files = _all_taken(one)
+        try:
+            _close(open_files) if os.name == "nt" else None
+            # What was listed and nothing else: a file that has come in since keeps its directory.
+            for path in reversed(found):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            one.path.rmdir()
+        finally:
+            _close(open_files)
+            invalidate()
     return found
+
+
+def _is_one(environment: Environment) -> bool:
+    return bool(environment.files()) or (environment.path / store.PROFILE).exists()
+
+
+def _all_taken(environment: Environment) -> list[int]:
+    """The files of an environment, open and locked, so that no recorder loses lines with them."""
+    open_files: list[int] = []
+    try:
+        for path in environment.files():
+            if not path.is_file():
+                continue
+            open_files.append(os.open(path, os.O_RDWR))
+            if not take(open_files[-1]):
+                raise OptionError(
+                    f"cache prune: a process is writing results to {path}. Wait until it has ended, or end it."
+                )
+    except BaseException:
+        _close(open_files)
+        raise
+    return open_files
 
 
 def _taken(environment: Environment, operation: str, target: Path) -> Moved:
@@ -175,14 +222,19 @@ def _good(lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if line.newer or (not line.damage and readable(line.record))]
 
 
-def _worth_keeping(lines: Sequence[Line], every: bool = True) -> list[Line]:
-    """Lines that no other supersedes, each once, in the order of their problems and times."""
+def _worth_keeping(lines: Sequence[Line], every: bool = True, besides: Collection[str] = ()) -> list[Line]:
+    """Lines that no other supersedes, each once, in the order of their problems and times.
+
+    Without `every` decisions and failures alone, and `besides` those of candidates that lost with one of these texts.
+    """
     once = {line.text: line for line in lines}.values()
     good = [line.record for line in once if not line.newer]
     kept = {id(record) for record in latest_records(good)}
     if not every:
         decided = {id(record) for record in latest_decisions(good).values()}
-        kept = {id(r) for r in good if id(r) in kept and (id(r) in decided or r.get("verdict") != "ok")}
+        stay = {id(line.record) for line in once if line.text in besides and not decides(line.record)}
+        failed = {id(record) for record in good if record.get("verdict") != "ok"}
+        kept &= decided | stay | failed
     found = [line for line in once if line.newer or id(line.record) in kept]
     return sorted(found, key=_order)
 
@@ -243,5 +295,10 @@ def _close(files: list[int]) -> None:
 
 
 def _days_ago(days: float) -> str:
-    then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
-    return then.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """The time so many days ago, as lines have it; "", before which nothing was, where no calendar goes back so far."""
+    try:
+        then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    except OverflowError:
+        return ""
+    # Not strftime, which leaves the zeros of early years out, so that they come behind late ones.
+    return then.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -25,11 +25,12 @@ class Finding:
     where: str
     what: str
     harmless: bool = False
-    """It is passed over when it is read, or cannot be told on this machine."""
+    """Nothing has to be done: it is passed over when it is read, or cannot be told on this machine, or it is used all the same,
+    since a kernel whose code has changed is as right as before, and at worst no longer the fastest."""
 
 
 def verify(place: Place = None) -> list[Finding]:
-    """Everything that keeps lines from being used, and what cannot be told here."""
+    """Everything that keeps lines from being used, what cannot be told here, and what may be measured anew."""
     all_operations()
     found = []
     for environment in environments_of(place):
@@ -96,7 +97,7 @@ def _wrong(operation: str, line: Line) -> Iterator[tuple[str, bool]]:
     if row is not None and (row.facts, row.sizes) != (facts_of(problem), sizes_of(problem)):
         yield "its sizes are not those of its shape, so that no call finds it", False
     if row is not None and record.get("kernel") and record["kernel"] != code_of(type(kernel)):
-        yield f"the code of {label} has changed since it was measured", True
+        yield f"the code of {label} has changed since it was measured, which is used all the same", True
 
 
 def _kernels(operation: str, framework: str) -> tuple[list[Kernel], str]:

@@ -86,7 +86,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     action("verify", "say what keeps lines from being used", _verify)
     one = action("prune", "put results together, without superseded and damaged lines", _prune)
     one.add_argument("--older-than", type=float, metavar="DAYS", help="lines older than that go as well")
-    one.add_argument("--remove", metavar="ENVIRONMENT", help="delete everything of an environment instead")
+    one.add_argument(
+        "--remove", metavar="ENVIRONMENT", help="delete a whole environment of the user's store instead"
+    )
     one.add_argument("--yes", action="store_true", help="do it; without this nothing is changed")
 
 
@@ -162,6 +164,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _prune(args: argparse.Namespace) -> int:
     if args.remove is not None:
+        if args.place is not None or args.older_than is not None:
+            raise OptionError(
+                "cache prune: --remove is of a whole environment in the user's store. Leave the place and --older-than out."
+            )
         paths = remove(args.remove, yes=args.yes)
         _print(
             args, [str(path) for path in paths], [("file",), *((str(path),) for path in paths)], "no files"

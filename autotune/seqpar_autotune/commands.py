@@ -4,8 +4,10 @@
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from seqpar.dispatch import store
 from seqpar.dispatch.preset import Grade
@@ -13,6 +15,7 @@ from seqpar.errors import NotEligibleError, OptionError
 
 from .explicit import explicit, sizes
 from .presets import check_here, workloads
+from .process import check_devices
 from .progress import display_for
 from .recording import read
 from .report import aligned, counted, text_of
@@ -47,7 +50,7 @@ class Autotune:
         )
         parser.add_argument("--framework", action="append", help="for arrays of this one; may be given again")
         parser.add_argument(
-            "--device", action="append", help="on this device: cpu, cuda, cuda:1; may be given again"
+            "--device", action="append", help="on this device: cpu, cuda, cuda:1; one of each kind"
         )
         parser.add_argument(
             "--from", dest="recorded", metavar="FILE", help="problems that seqpar_autotune.record wrote"
@@ -79,12 +82,13 @@ class Autotune:
 
     def run(self, args: argparse.Namespace) -> int:
         for module in args.imports:
-            __import__(module)
+            import_named(module)
         given = in_order(problems(args))
         if args.dry_run:
             if not given:
                 raise OptionError(NOTHING)
-            print("\n".join(planned(given, grade_of(args))))
+            found = [plan_of(one, grade_of(args)) for one in given]
+            print("\n".join(map(json.dumps, found) if args.json else planned(found)))
             return 0
         report = tune(
             given,
@@ -105,16 +109,32 @@ class Autotune:
         return 0 if report.measured or all(one.note == ONE_CANDIDATE for one in report.results) else 1
 
 
+def import_named(module: str) -> None:
+    """What `--import` names."""
+    try:
+        __import__(module)
+    except (ImportError, ValueError) as error:  # ValueError: no name at all
+        raise OptionError(
+            f"--import {module!r} cannot be imported ({type(error).__name__}: {error}). Name a module that Python finds from "
+            "here, as `python -c 'import name'` does."
+        ) from error
+
+
 def grade_of(args: argparse.Namespace) -> Grade:
     return "quick" if args.quick else "exhaustive" if args.exhaustive else "default"
 
 
 def problems(args: argparse.Namespace) -> list[Workload]:
     """What a command line asks for."""
+    check_devices("tune", args.device or ())
     devices = [device.partition(":")[0] for device in args.device or ()] or None
     if args.recorded is not None:
         if args.shape is not None:
             raise OptionError("--from has sizes of its own. Leave --shape out.")
+        if args.dtype is not None or args.backward:
+            raise OptionError(
+                "--from has calls with dtypes and backward passes of their own. Leave --dtype and --backward out."
+            )
         found = [
             one
             for one in read(args.recorded)
@@ -144,20 +164,28 @@ def problems(args: argparse.Namespace) -> list[Workload]:
     )
 
 
-def planned(given: list[Workload], grade: Grade) -> Iterator[str]:
-    """A table of what a run of this grade would tune."""
-    rows = [("call", "weight", "combinations", "default", "others")]
-    for one in given:
-        try:
-            space = space_for(one, grade)
-        except NotEligibleError:
-            rows.append((one.name, f"{one.weight:.3g}", "0", "nothing runs it", ""))
-            continue
+def plan_of(one: Workload, grade: Grade) -> dict[str, Any]:
+    """What a run of this grade would search for a call, as plain data; `default` is None where nothing runs it."""
+    try:
+        space = space_for(one, grade)
+    except NotEligibleError as error:
+        found: dict[str, Any] = {"combinations": 0, "default": None, "others": [], "note": str(error)}
+    else:
         others = [branch.name for branch in space.branches if branch.name != space.default.branch]
-        row = (one.name, f"{one.weight:.3g}", str(space.size), text_of(space.default), ", ".join(others))
-        rows.append(row)
+        default = text_of(space.default)
+        found = {"combinations": space.size, "default": default, "others": others, "note": ""}
+    return {"event": "planned", "name": one.name, "weight": one.weight, **found}
+
+
+def planned(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The same of several calls as a table."""
+    rows = [("call", "weight", "combinations", "default", "others")]
+    for one in found:
+        default = one["default"] or "nothing runs it"
+        numbers = f"{one['weight']:.3g}", str(one["combinations"])
+        rows.append((one["name"], *numbers, default, ", ".join(one["others"])))
     yield from aligned(rows)
-    yield f"{counted(len(given), 'call')}."
+    yield f"{counted(len(found), 'call')}."
 
 
 command = Autotune()

@@ -15,13 +15,14 @@ from seqpar.dispatch.options import Numerics
 
 from .candidates import Candidate, candidate_of
 from .halving import FAR
-from .outcome import Failure, Measured, Outcome, Reading
+from .outcome import Failure, LeftOut, Measured, Outcome, Reading
 from .progress import Display
 from .rows import record_of
 from .space import Point, Space
 from .store import Recorder
 from .verdict import Verdict
 from .verification import Checked
+from .worker import Described
 from .workload import Workload
 
 COSTLY = frozenset((Verdict.TIMEOUT, Verdict.CRASH))
@@ -33,7 +34,9 @@ STRIKES = 2
 class Tried(Protocol):
     """What a run needs of a `Worker`."""
 
-    def prepare(self, workload: Workload, seed: int = 0, *, numerics: Numerics = "any") -> None: ...
+    @property
+    def policy(self) -> Mapping[str, Any]: ...
+    def prepare(self, workload: Described, seed: int = 0, *, numerics: Numerics = "any") -> None: ...
     def check(self, candidate: Candidate) -> Checked: ...
     def round(self, candidates: Sequence[Candidate]) -> list[Reading]: ...
     def close(self) -> None: ...
@@ -123,7 +126,7 @@ class Tester:
         """The time on the clock after which nothing new is tried."""
         self._clock = clock
         self._first: dict[Point, Reading] = {}
-        self._untried: dict[Point, Failure] = {}
+        self._untried: dict[Point, LeftOut] = {}
         self.space = dataclasses.replace(space, eligible=self._eligible(space))
 
     def __call__(self, points: Sequence[Point], /) -> Sequence[Reading]:
@@ -141,8 +144,8 @@ class Tester:
         readings |= zip(running, self._worker.round([candidate_of(point) for point in running]), strict=True)
         return [readings[point] for point in points]
 
-    def settled(self, outcome: Outcome) -> Outcome:
-        """The outcome of what was tried, as it is reported and written: candidates that were left out are none of it."""
+    def written(self, outcome: Outcome) -> Outcome:
+        """Write a search that has ended to the store. Returns it as it is reported: without candidates that were left out."""
         tried = tuple(one for one in outcome.measured if one.point not in self._untried)
         outcome = dataclasses.replace(outcome, measured=tried)
         if self._recorder is not None:
@@ -152,7 +155,7 @@ class Tester:
 
     def _try(self, point: Point) -> None:
         if why := self._left_out(point):
-            self._untried[point] = Failure(Verdict.INVALID, why)
+            self._untried[point] = LeftOut(Verdict.INVALID, why)
             return
         self._display.trying(point)
         found = self._worker.round([candidate_of(point)])[0]

@@ -19,10 +19,11 @@ from seqpar.dispatch.options import Numerics
 from seqpar.dispatch.watching import Posed, Runner, watching
 from seqpar.errors import NotEligibleError, OptionError, SeqparError, unknown_name
 
+from .budget import check_seconds
 from .lab import Lab, MakeWorker
 from .report import Report, counted
 from .storage import optuna
-from .tuner import LIMITS, ONE_CANDIDATE, Run, check_seconds
+from .tuner import LIMITS, ONE_CANDIDATE, Run
 from .worker import Worker
 from .workload import Workload
 

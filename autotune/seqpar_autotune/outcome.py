@@ -23,6 +23,11 @@ class Failure:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class LeftOut(Failure):
+    """It was not tried, for a reason of this run's: nothing is known of it, and others may try it."""
+
+
 Reading: TypeAlias = float | Failure
 """Seconds of one point in one round."""
 
@@ -90,7 +95,7 @@ class Outcome:
     final: Final | None
     """None where the default itself won, where one of the two cannot run, or where the search was cut off before."""
     adopted: bool
-    """Does the winner beat the default by more than the noise, or the default not run at all?"""
+    """Does the winner beat the default by more than the noise, or the default not run at all? Not where it was cut off."""
     measured: tuple[Measured, ...]
     """Every candidate that was tried, failures included, in the order of the first try."""
     evaluations: int

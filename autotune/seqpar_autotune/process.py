@@ -7,6 +7,7 @@ and cannot where that is a notebook.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -15,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from seqpar.errors import OptionError
 
 from .outcome import Failure
 from .verdict import Verdict
@@ -35,6 +38,7 @@ class Process:
     """A fresh process of `seqpar_autotune.worker_process`."""
 
     def __init__(self, device: str) -> None:
+        variables = environment(device)
         self.alive = True
         # A file, because a pipe that nobody reads would be full at some time, and the process stand still.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
@@ -52,7 +56,7 @@ class Process:
                 stderr=self._errors,
                 encoding="utf-8",
                 errors="replace",
-                env=environment(device),
+                env=variables,
                 pass_fds=() if lifeline is None else (lifeline,),
                 # Ctrl-C of a terminal goes to the parent alone, and compilers that it starts can be killed with it.
                 start_new_session=True,
@@ -172,11 +176,41 @@ def environment(device: str) -> dict[str, str]:
         # JAX would place everything on a GPU.
         found["CUDA_VISIBLE_DEVICES"] = ""
         found["JAX_PLATFORMS"] = "cpu"
-    elif number:
-        visible = [name for name in found.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        found["CUDA_VISIBLE_DEVICES"] = visible[int(number)] if int(number) < len(visible) else number
+    elif number or device.endswith(":"):
+        found["CUDA_VISIBLE_DEVICES"] = _visible(device, number, found.get("CUDA_VISIBLE_DEVICES"))
     found.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     # OpenBLAS's threads wait at full speed for a tenth of a second after each call, and take the cores from what is timed next:
     # a QR of 1.3 ms took up to 30 ms behind one of NumPy's, and that 500 ms in place of 10 where others wanted the cores as well.
     found.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     return found
+
+
+def check_devices(operation: str, devices: Iterable[str]) -> None:
+    """Says what is wrong with devices that a user named: a run has one of each kind, and sees what the user let it see."""
+    chosen: dict[str, str] = {}
+    for device in devices:
+        environment(device)
+        other = chosen.setdefault(device.partition(":")[0], device)
+        if other != device:
+            raise OptionError(
+                f"{operation}: {other!r} and {device!r} are two devices of one kind, and a run measures on one of each. Give "
+                "one of them."
+            )
+
+
+def _visible(device: str, number: str, setting: str | None) -> str:
+    """What CUDA is to be told of a device, as this process numbers those that it may use."""
+    if not (number.isascii() and number.isdecimal()):
+        raise OptionError(f"device={device!r} is no device. Write cuda, or a number as in cuda:1.")
+    if setting is None:
+        return number
+    # CUDA itself looks no further than the first one that is none.
+    names = [name.strip() for name in setting.split(",")]
+    names = list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
+    if int(number) >= len(names):
+        there = ", ".join(f"cuda:{i}" for i in range(len(names))) or "no GPU"
+        raise OptionError(
+            f"device={device!r} is not to be used here: CUDA_VISIBLE_DEVICES={setting!r} leaves {there}. Name one of those, "
+            "or change the variable."
+        )
+    return names[int(number)]

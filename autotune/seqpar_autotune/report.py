@@ -47,10 +47,23 @@ class Tuned:
         return self.outcome.winner if self.outcome.adopted else self.outcome.default
 
     @property
+    def undecided(self) -> str:
+        """Why nothing can be held against the default, where that was cut off: another may be faster, or slower."""
+        if self.outcome is None or self.outcome.default.verdict is not Verdict.TIMEOUT:
+            return ""
+        default = self.outcome.default
+        return (
+            f"nothing is adopted: the default, {text_of(default.point)}, took longer than a candidate may ({default.message}). "
+            'Give more time: --exhaustive, or preset="exhaustive", allows the longest.'
+        )
+
+    @property
     def why_unmeasured(self) -> str:
         """Why there are no times, where there are none."""
         if self.outcome is None:
             return self.note
+        if self.undecided:
+            return self.undecided
         if self.outcome.why == "interrupted":
             return "not finished: interrupted"
         return "not measured: nothing of it runs here"
@@ -66,7 +79,7 @@ class Tuned:
     @property
     def chosen_seconds(self) -> float | None:
         """By the default's time and the gain, which was measured side by side; its own where the default does not run."""
-        if self.chosen is None:
+        if self.chosen is None or self.undecided:
             return None
         default = self.default_seconds
         return self.chosen.median if default is None or math.isinf(self.gain) else default / self.gain
@@ -96,7 +109,7 @@ class Tuned:
             "limit": self.limit,
             "share_of_limit": self.share_of_limit,
             "failures": {str(verdict): count for verdict, count in self.failures.items()},
-            "note": self.note,
+            "note": self.undecided or self.note,
             "elapsed": self.elapsed,
             "outcome": None if self.outcome is None else self.outcome.to_dict(),
         }

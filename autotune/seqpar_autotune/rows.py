@@ -14,7 +14,7 @@ adopted, kept         adopted: it beat the default beyond the noise. kept: it is
 times_us              microseconds of each round, raw
 vs_default, noise     its time over the default's; half-width of the interval around that
 numerics              "any" or "deterministic": among which candidates it was chosen
-policy                how it was timed: events or wall clock, warm or cold caches, which numbers
+policy                how it was timed: events or wall clock, sets of operands used in turns, warm or cold caches
 check                 how its answer was verified
 rigor, sampler        how long the search was, and which, with its seed
 when                  the time in UTC at which the line was written
@@ -102,13 +102,15 @@ def record_of(measured: Measured, *, default: bool = False, check: Mapping[str, 
 def records_of(outcome: Outcome, checks: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Record]:
     """The records of a search that has ended: every candidate measured here, the one that decides among them.
 
-    `checks`: how answers were verified, by `Point.key`. A search that was interrupted decides only if a final was played.
+    `checks`: how answers were verified, by `Point.key`. A final of too few rounds to tell decides nothing: what an earlier
+    search has adopted stays. A search that was interrupted decides only by a final.
     """
     default, winner, final = outcome.default.point, outcome.winner, outcome.final
     adopted = outcome.adopted and winner is not None
-    beaten = final is not None or (winner is not None and winner.point == default)
+    decided = final is not None and math.isfinite(final.noise)
+    beaten = decided or (winner is not None and winner.point == default)
     kept = not adopted and outcome.default.verdict == Verdict.OK and beaten
-    if final is None and outcome.why == "interrupted":
+    if not decided and outcome.why == "interrupted":
         kept = False
     ratio, noise = (final.ratio, final.noise) if final is not None else (None, None)
     for one in outcome.measured:

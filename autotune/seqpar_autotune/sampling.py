@@ -115,14 +115,19 @@ class Trials:
             else:
                 self._study.tell(trial, measured.ratio)
 
-    def release(self) -> None:
-        """Give back what was claimed and not measured, for others or for a later run."""
-        with quiet():
-            for point, trial in self._open.items():
-                self._mine.discard(point.key)
+    def give_back(self, point: Point) -> None:
+        """Free a point for others, or for a later run, that was claimed and not tried. Here it is not given out again."""
+        trial = self._open.pop(point, None)
+        if trial is not None:
+            with quiet():
                 trial.set_user_attr("verdict", RELEASED)
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
-        self._open.clear()
+
+    def release(self) -> None:
+        """Give back all that was claimed and not measured. It can be claimed again here as well."""
+        for point in self.open:
+            self._mine.discard(point.key)
+            self.give_back(point)
 
     def elsewhere(self) -> dict[Point, Measured]:
         """What other processes, or earlier runs, know."""

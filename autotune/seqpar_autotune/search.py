@@ -15,7 +15,7 @@ from seqpar.errors import unknown_name
 
 from .budget import Budget, Rigor, rigor_of
 from .halving import FAR, halve
-from .outcome import Final, Measured, Outcome, Phase, Progress, Why
+from .outcome import Final, LeftOut, Measured, Outcome, Phase, Progress, Why
 from .paired import CERTAIN, compare
 from .rounds import Evaluate, Rounds
 from .sampling import LISTED, Trials
@@ -165,7 +165,9 @@ class _Search:
             self.trials.release()
         winner = self._winner(order)
         final = self._compared(winner)
-        default_fails = self.default in self.rounds.failures
+        failure = self.rounds.failures.get(self.default)
+        # A default that was only cut off may be faster than what was not: a limit is no time to hold others against.
+        default_fails = failure is not None and failure.verdict is not Verdict.TIMEOUT
         return Outcome(
             winner=None if winner is None else self.rounds.measured(winner),
             default=self._measured_default(),
@@ -215,7 +217,7 @@ class _Search:
             if not staying or self.time.is_up:
                 break
         for point in points:
-            self.trials.tell(self.rounds.measured(point), dropped=point in far)
+            self._tell(point, dropped=point in far)
 
     def _near_the_limit(self) -> bool:
         best = self._best()
@@ -315,7 +317,13 @@ class _Search:
     def _tell_open(self) -> None:
         for point in self.trials.open:
             if point in self.rounds.tried:
-                self.trials.tell(self.rounds.measured(point))
+                self._tell(point)
+
+    def _tell(self, point: Point, dropped: bool = False) -> None:
+        if isinstance(self.rounds.failures.get(point), LeftOut):
+            self.trials.give_back(point)
+        else:
+            self.trials.tell(self.rounds.measured(point), dropped=dropped)
 
     def _measured_default(self) -> Measured:
         if self.default in self.rounds.tried:

@@ -27,7 +27,7 @@ from seqpar.errors import BackendError, NotEligibleError, OptionError, unknown_n
 from seqpar.solving.agreement import STATED
 from seqpar.solving.tolerance import ROUNDING
 
-from .budget import Budget
+from .budget import Budget, check_seconds
 from .lab import Lab, MakeWorker, Tester, Tried
 from .outcome import Outcome
 from .progress import Display, display_for
@@ -56,7 +56,9 @@ class Solved(Tuned):
     """One call: what `method="auto"` does from now on, and what else would have been faster."""
 
     others: Outcome | None = None
-    """Of the second search, whose default is the choice of the first."""
+    """Of the second search, whose default is the choice of the first; None where there was none."""
+    why_no_others: str = ""
+    """What kept the second search from measuring anything."""
 
     @property
     def faster(self) -> str:
@@ -72,6 +74,7 @@ class Solved(Tuned):
         return super().to_dict() | {
             "others": None if self.others is None else self.others.to_dict(),
             "faster": self.faster,
+            "why_no_others": self.why_no_others,
         }
 
 
@@ -84,6 +87,8 @@ class SolvingReport(Report):
         for one in self.results:
             if isinstance(one, Solved) and one.faster:
                 yield f"Not adopted, for its answer is not the sequential one: {one.workload.name}: {one.faster}."
+            if isinstance(one, Solved) and one.why_no_others:
+                yield f"Methods to be asked for by name were not measured: {one.workload.name}: {one.why_no_others}"
 
 
 def tune_recurrence(
@@ -171,8 +176,8 @@ def tune_workloads(
     """The same for several calls, each for so many seconds."""
     if preset not in GRADES:
         raise unknown_name("tune_recurrence", "preset", str(preset), set(GRADES))
-    if seconds is not None and not seconds > 0:
-        raise OptionError(f"tune_recurrence: seconds={seconds!r} is no time. Give a positive number.")
+    if seconds is not None:
+        check_seconds("tune_recurrence", seconds)
     optuna()  # says what is missing before anything is started
     given, display, start = list(workloads), display_for(progress), clock()
     each = SECONDS[preset] if seconds is None else seconds
@@ -227,12 +232,8 @@ class _One:
             worker = self.lab.worker(self.workload)
             worker.prepare(self.workload, self.seed)
             result = self._searched(space, worker, self._left(start, FIRST))
-            outcome = result.outcome
-            if outcome is not None and outcome.why != "interrupted":
-                rest = others(self.workload.problem, outcome.choice)
-                result = replace(
-                    result, others=self._others(rest, worker, result.note, self._left(start, 1.0))
-                )
+            if result.outcome is not None and result.outcome.why != "interrupted":
+                result = self._with_others(result, result.outcome, worker, self._left(start, 1.0))
         except (BackendError, NotEligibleError, OptionError) as error:
             return Solved(self.workload, note=f"not measured: {error}", elapsed=self.clock() - start)
         return replace(result, elapsed=self.clock() - start)
@@ -241,18 +242,26 @@ class _One:
         return max(part * self.seconds - (self.clock() - start), 0.1 * self.seconds)
 
     def _searched(self, space: Space, worker: Tried, seconds: float) -> Solved:
-        recorder = self._recorder()
+        recorder = self._recorder(worker)
         with recorder or nullcontext():
             tester = self._tester(space, worker, recorder, seconds)
-            outcome = tester.settled(self._hunt(seconds)(tester.space, tester, warm=self._warm()))
+            outcome = tester.written(self._hunt(seconds)(tester.space, tester, warm=self._warm()))
         note = "" if recorder is not None and not recorder.unwritten else "not written"
         return Solved(self.workload, outcome=outcome, note=note)
+
+    def _with_others(self, result: Solved, first: Outcome, worker: Tried, seconds: float) -> Solved:
+        """The second search beside the first, whose outcome stands whatever becomes of this one: it is in the store."""
+        try:
+            rest = others(self.workload.problem, first.choice)
+            return replace(result, others=self._others(rest, worker, result.note, seconds))
+        except (BackendError, NotEligibleError, OptionError) as error:
+            return replace(result, why_no_others=str(error))
 
     def _others(self, space: Space, worker: Tried, note: str, seconds: float) -> Outcome:
         """Beside the choice. Rows of it are for the record: none decides."""
         tester = self._tester(space, worker, None, seconds)
-        outcome = tester.settled(self._hunt(seconds)(tester.space, tester))
-        recorder = self._recorder() if not note else None
+        outcome = tester.written(self._hunt(seconds)(tester.space, tester))
+        recorder = self._recorder(worker) if not note else None
         with recorder or nullcontext():
             for record in records_of(outcome):
                 if recorder is not None and f"{record.backend}.{record.method}" != space.default.branch:
@@ -279,7 +288,7 @@ class _One:
     def _warm(self) -> Any:
         return warm_points(self.workload.problem)
 
-    def _recorder(self) -> Recorder | None:
+    def _recorder(self, worker: Tried) -> Recorder | None:
         profile = store.profile_for(self.workload.framework, self.workload.device)
         if profile is None:
             return None
@@ -288,7 +297,7 @@ class _One:
             self.workload.problem,
             profile,
             self.directory,
-            policy={"clock": "device" if self.workload.device != "cpu" else "wall", "memory": "warm"},
+            policy={**worker.policy, "memory": "warm"},
             rigor=self.preset,
             sampler=f"tpe:seed={self.seed}",
         )

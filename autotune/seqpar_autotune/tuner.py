@@ -5,21 +5,24 @@ process for its device, a search, and a line in the store for every candidate as
 one operation.
 """
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from seqpar.dispatch import store
 from seqpar.dispatch.options import Numerics
 from seqpar.dispatch.preset import GRADES, Grade
+from seqpar.dispatch.profile import HardwareProfile
+from seqpar.dispatch.row import described
 from seqpar.errors import BackendError, MissingExtraError, NotEligibleError, OptionError, unknown_name
 
-from .budget import Budget
+from .budget import Budget, check_seconds
 from .candidates import candidate_of, kernels_of, space_of, warm_points
 from .earlier import earlier
 from .lab import Lab, MakeWorker, Tester, Tried, only_one
@@ -27,6 +30,7 @@ from .limits import least_seconds
 from .outcome import Measured
 from .presets import check_here, listed
 from .presets import workloads as presets
+from .process import check_devices
 from .progress import Display, display_for
 from .report import Report, Tuned
 from .search import NUMERICS, search
@@ -88,7 +92,7 @@ def tune(
     preset
         "quick", "default" or "exhaustive": how many representative calls, how carefully, and with how much time.
     operations, frameworks, devices
-        Which of the preset's. Devices are "cpu", "cuda", or one of several as in "cuda:1".
+        Which of the preset's. Devices are "cpu", "cuda", or one of several as in "cuda:1"; one of each kind.
     numerics
         "deterministic" leaves out whatever gives other bits in every run.
     seconds
@@ -125,6 +129,7 @@ def tune(
         None if names is None else listed("tune", name, names)
         for name, names in (("operations", operations), ("frameworks", frameworks), ("devices", devices))
     )
+    check_devices("tune", devices or ())
     optuna()  # says what is missing before anything is started
     named = {device.partition(":")[0]: device for device in devices or ()}
     if workloads is None:
@@ -149,12 +154,6 @@ def tune(
             clock=clock,
             display=display_for(progress),
         ).report()
-
-
-def check_seconds(operation: str, seconds: Any) -> None:
-    """A time that a user gave."""
-    if not isinstance(seconds, Real) or not float(seconds) > 0:
-        raise OptionError(f"{operation}: seconds={seconds!r} is no time. Give a positive number.")
 
 
 def _workloads(given: Any) -> list[Workload]:
@@ -213,6 +212,17 @@ def space_for(workload: Workload, preset: Grade) -> Space:
     if preset != "quick" or candidate_of(space.default).backend == PLAIN:
         return space
     return space_of(problem, backends={kernel.backend for kernel in kernels_of(problem)} - {PLAIN})
+
+
+def study_of(workload: Workload, numerics: Numerics, profile: HardwareProfile | None) -> str:
+    """The name of a search in a storage: its call's, and a hash of all that times depend on and that name leaves out.
+
+    Calls along another axis may have equal names, and machines of different kinds may meet in one storage.
+    """
+    call = {name: value for name, value in workload.to_dict().items() if name != "weight"}
+    facts = [call, described(workload.problem), "" if profile is None else profile.digest]
+    mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{workload.name} {numerics} {mark}"
 
 
 @dataclass
@@ -328,7 +338,7 @@ class Run:
                     problem,
                     profile,
                     self.directory,
-                    policy={"clock": "device" if workload.device != "cpu" else "wall", "memory": "cold"},
+                    policy={**worker.policy, "memory": "cold"},
                     rigor=self.preset,
                     sampler=f"tpe:seed={self.seed}",
                     numerics=self.numerics,
@@ -346,13 +356,13 @@ class Run:
                 rigor=self.preset,
                 numerics=self.numerics,
                 storage=self.storage,
-                study=f"{workload.name} {self.numerics}",
+                study=study_of(workload, self.numerics, profile),
                 warm=warm_points(problem),
                 known=known,
                 limit=None if self.preset == "exhaustive" else limit,
                 observe=self.display.round,
                 clock=self.clock,
             )
-            outcome = tester.settled(outcome)
+            outcome = tester.written(outcome)
         note = "" if recorder is not None and not recorder.unwritten else "not written"
         return Tuned(workload, outcome=outcome, limit=limit, note=note)

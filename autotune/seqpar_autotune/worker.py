@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+from seqpar.dispatch.frameworks import binding_named
 from seqpar.dispatch.options import Numerics
 from seqpar.errors import BackendError, OptionError
 
@@ -19,7 +20,6 @@ from .outcome import Failure, Reading
 from .process import Process
 from .verdict import Verdict
 from .verification import Checked
-from .workload import Workload
 
 STARTING = 120.0
 """Seconds to import a framework, to make operands, or to solve the problems for verification, unless `limit` is more."""
@@ -29,6 +29,18 @@ DAMAGING = frozenset((Verdict.CRASH, Verdict.MEMORY, Verdict.WRONG))
 """After these the process is replaced: a sticky error of CUDA fails all later calls, and a wrong kernel may write anywhere."""
 DOUBTFUL = frozenset((Verdict.CRASH, Verdict.MEMORY))
 """These may come from what ran before: nothing is blamed for them that was not alone in a process. What is wrong stays wrong."""
+
+
+class Described(Protocol):
+    """What a worker has to know of a workload: plain data, from which its process makes it again."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 class Worker:
@@ -68,14 +80,16 @@ class Worker:
         self._checked: dict[Candidate, Checked] = {}
         self._inquiries = 0
 
-    def prepare(self, workload: Workload, seed: int = 0, *, numerics: Numerics = "any") -> None:
+    def prepare(self, workload: Described, seed: int = 0, *, numerics: Numerics = "any") -> None:
         """All that follows is about this workload. Raises `BackendError` where its operands cannot be made."""
         if workload.device != self.device.partition(":")[0]:
             raise OptionError(
                 f"Worker: {workload.name} is not for device={self.device!r}. Give it to a worker for {workload.device!r}."
             )
+        described = workload.to_dict()
         self._preparing = {
-            "workload": workload.to_dict(),
+            "workload": described,
+            "threads": _threads(described.get("framework"), workload.device),
             "seed": seed,
             "cache": self.cache,
             "numerics": numerics,
@@ -226,6 +240,11 @@ class Worker:
         if not isinstance(found, Failure):
             self.policy = found
         return found
+
+
+def _threads(framework: str | None, device: str) -> int | None:
+    """The framework's own limit of threads here, which is a part of the profile that results are filed under."""
+    return None if framework is None or device != "cpu" else binding_named(framework).threads()
 
 
 def _failed(found: Failure) -> Checked:

@@ -79,6 +79,8 @@ class _Work:
                 # A workload may bring a way of its own to be made, verified and called.
                 way = request["workload"].get("way")
                 self.way = None if way is None else _made(way)
+                if (threads := request.pop("threads", None)) is not None:
+                    _limit(request["workload"]["framework"], threads)
             does: Callable[..., Any] = getattr(self.way, name, None) or getattr(self, name)
             return {"answer": does(**request)}
         except Exception as error:
@@ -154,6 +156,23 @@ class _Work:
             call = call_of(self.workload, given, self.sets[0])
             self.samplers[given] = Sampler(self.workload.binding, call, self.sets)
         return self.samplers[given]
+
+
+def _limit(framework: str, threads: int) -> None:
+    """Give a framework the limit of threads that it has in the parent, whose results are filed under it."""
+    from seqpar.dispatch.frameworks import binding_named
+    from seqpar.errors import OptionError
+
+    if framework == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    here = binding_named(framework).threads()
+    if here != threads:
+        raise OptionError(
+            f"{framework} has a limit of {threads} threads where results are filed, and of {here} in the process that measures. "
+            "Set it by a variable of the environment, which both have."
+        )
 
 
 def _made(path: str) -> Any:

@@ -193,6 +193,24 @@ def test_ranks_share_the_steps_of_an_epoch() -> None:
     assert four.seconds == pytest.approx(alone.seconds / 4, rel=0.15)
 
 
+def test_where_the_untuned_plan_does_not_fit_into_memory_the_others_have_times_of_their_own() -> None:
+    step = Step(plain, room=3000)
+    lengths = [length for length in range(10, 110, 10) for _ in range(40)]
+    tuned = tune_buckets(step, lengths, batch_size=[64, 8], clock=step.clock, max_buckets=4)
+    assert math.isinf(tuned.default_seconds) and tuned.gain == math.inf
+    assert tuned.seconds == tuned.by_buckets[tuned.plan.n_buckets] == min(tuned.by_buckets.values())
+    own = tuned.plan
+    assert tuned.seconds == pytest.approx(
+        sum(
+            -(-count // batch) * plain(length, batch)
+            for length, batch, count in zip(own.boundaries, own.batch_sizes, own.counts, strict=True)
+        )
+    )
+    text = str(tuned)
+    assert "do not fit into memory" in text and "inf" not in text and "nan" not in text
+    assert [line.split()[3] for line in text.splitlines()[2:-1]] == ["-"] * len(tuned.by_buckets)
+
+
 def test_seconds_are_kept_and_progress_is_told() -> None:
     lengths = drawn(5)
     told: list[Progress] = []
@@ -281,6 +299,7 @@ def test_pairs_of_lengths_are_refused() -> None:
         ({"epochs": 0}, "epochs=0 is no number of epochs"),
         ({"epochs": math.nan}, "epochs=nan is no number of epochs"),
         ({"seconds": 0}, "seconds=0 is no time"),
+        ({"seconds": float("inf")}, "seconds=inf is no time"),
         ({"seconds": -1.0}, "seconds=-1.0 is no time"),
         ({"n_buckets": 3}, "n_buckets= is what is found out here"),
         ({"cost": plain}, "cost= is what is found out here"),

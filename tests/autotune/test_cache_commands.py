@@ -249,6 +249,94 @@ def test_an_environment_is_removed_by_name_only_with_yes(root: Path, tmp_path: P
     assert tmp_path.exists()
 
 
+def test_an_age_beyond_all_calendars_takes_nothing_away(root: Path) -> None:
+    written(chunked(5))
+    for days in (1e6, 740_000, 400_000, float("inf")):
+        assert prune(older_than=days, yes=True) == []
+    assert run("prune", "--older-than", "1e6", "--yes") == 0
+    assert len(show(every=True)) == 1
+
+
+@pytest.mark.parametrize("name", ["~/work", "", "shipped", "~", "..", "../../work", "nosuch"])
+def test_only_environments_are_removed_whatever_the_name_says(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    written(chunked())
+    (tmp_path / "work" / "thesis").mkdir(parents=True)
+    (tmp_path / "work" / "thesis" / "text").write_text("years of it")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "work" / "thesis")
+    before = files(tmp_path)
+    with pytest.raises(OptionError, match=r"not the name of an environment|There are: "):
+        remove(name, yes=True)
+    assert files(tmp_path) == before
+
+
+def test_a_directory_in_the_store_that_is_no_environment_is_not_removed(root: Path) -> None:
+    (root / "photos").mkdir(parents=True)
+    (root / "photos" / "one").write_text("")
+    with pytest.raises(OptionError, match="the beginning of no environment's name"):
+        remove("photos", yes=True)
+    assert (root / "photos" / "one").exists()
+
+
+def test_an_environment_that_is_a_link_is_left_to_its_owner(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="on Windows not everybody may make links")
+    written(chunked(), profile=OTHER)
+    (root / OTHER.digest).rename(tmp_path / "elsewhere")
+    (root / OTHER.digest).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OptionError, match="is a link"):
+        remove(OTHER.digest, yes=True)
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 2
+
+
+def test_what_is_said_to_go_is_all_that_goes(root: Path) -> None:
+    written(chunked(), profile=OTHER)
+    place = root / OTHER.digest
+    (place / "notes").mkdir()
+    (place / "notes" / "mine.txt").write_text("")
+    said = remove(OTHER.digest[:8])
+    assert set(said) == {path for path in root.rglob("*") if path != place}
+    assert remove(OTHER.digest[:8], yes=True) == said
+    assert list(root.iterdir()) == []
+
+
+def test_an_environment_that_is_being_written_to_is_not_removed(root: Path) -> None:
+    pytest.importorskip("fcntl", reason="on Windows open files cannot be deleted anyhow")
+    written(chunked(), run="b")
+    with recorder(run="a") as one:
+        one.write(chunked(5))
+        before = files(root)
+        with pytest.raises(OptionError, match="a process is writing results to .*a.jsonl. Wait"):
+            remove(HERE, yes=True)
+        assert files(root) == before
+    remove(HERE, yes=True)
+    assert files(root) == {}
+
+
+def test_removing_an_environment_takes_no_place_and_no_age(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(chunked())
+    for words in ((str(tmp_path),), ("--older-than", "3")):
+        with pytest.raises(OptionError, match="--remove is of a whole environment"):
+            run("prune", *words, "--remove", HERE, "--yes")
+    assert len(show(every=True)) == 1
+    assert run("prune", "--remove", HERE, "--yes") == 0
+    assert show(every=True) == []
+
+
+def test_an_export_of_decisions_leaves_the_candidates_of_an_earlier_one_there(
+    root: Path, tmp_path: Path
+) -> None:
+    written(chunked(5), chunked(7, adopted=True), BROKEN)
+    export(tmp_path / "out", every=True)
+    before = files(tmp_path / "out")
+    assert [(one.lines, one.there) for one in export(tmp_path / "out")] == [(0, 3)]
+    assert files(tmp_path / "out") == before
+
+
 def test_shipped_tables_are_not_pruned(root: Path) -> None:
     with pytest.raises(OptionError, match="part of the installation"):
         prune("shipped", yes=True)

@@ -129,8 +129,15 @@ def test_axes_that_are_never_cut_take_other_sizes_as_well(operation: str, shape:
             "Those of associative_scan, .* can; .*seqpar_autotune.record",
         ),
         (("--op", "solve_recurrence"), "seqpar_autotune.tune_recurrence"),
+        ((*ONE, "--device", "cuda:x"), "device='cuda:x' is no device"),
+        (
+            (*ONE, "--device", "cuda:0", "--device", "cuda:1"),
+            "'cuda:0' and 'cuda:1' are two devices of one kind",
+        ),
         (("--from", "none.jsonl"), "cannot be read"),
         (("--from", "none.jsonl", "--shape", "4,5,6"), "sizes of its own"),
+        (("--from", "none.jsonl", "--dtype", "bfloat16"), "dtypes and backward passes of their own"),
+        (("--from", "none.jsonl", "--backward"), "dtypes and backward passes of their own"),
     ],
 )
 def test_words_that_ask_for_nothing_are_named(words: tuple[str, ...], says: str) -> None:
@@ -193,6 +200,27 @@ def test_a_dry_run_lists_problems_and_sizes_and_tunes_nothing(
     assert text.endswith("\n1 call.\n")
     assert made.tried == []
     assert not own_cache.exists()
+
+
+def test_a_dry_run_is_data_when_asked_for(made: MadeUp, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autotune", *ONE, "--backward", "--dry-run", "--json"]) == 0
+    forward, backward = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (forward["event"], forward["name"]) == ("planned", "linear_recurrence 8x8192x4 float32 numpy:cpu")
+    assert forward["combinations"] > 1 and forward["default"] == "host.sequential"
+    assert "host.chunked" in forward["others"] and backward["name"].startswith("linear_recurrence_backward")
+    assert made.tried == []
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "0"])
+def test_a_time_without_end_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autotune", *ONE, "--seconds", seconds]) == 1
+    assert "is no time. Give a positive number." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["nosuchmodule", "seqpar.nosuch", ""])
+def test_a_module_that_cannot_be_imported_is_named(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autotune", *ONE, "--dry-run", "--import", module]) == 1
+    assert f"--import {module!r} cannot be imported" in capsys.readouterr().err
 
 
 def test_a_run_prints_its_table_and_where_results_are(

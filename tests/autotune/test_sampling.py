@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from landscapes import Machine, ladder, smooth
 from seqpar.errors import OptionError
 from seqpar_autotune import claims, sampling
 from seqpar_autotune.budget import Budget
-from seqpar_autotune.outcome import Measured
+from seqpar_autotune.outcome import LeftOut, Measured, Reading
 from seqpar_autotune.sampling import Trials
 from seqpar_autotune.search import search
 from seqpar_autotune.space import Branch, Knob, Point, Space
@@ -100,6 +101,36 @@ def test_what_was_claimed_and_released_is_free_for_others(tmp_path: Path) -> Non
     one.release()
     assert set(all_of(other)) == set(points) - set(claimed[:4])
     assert set(other.elsewhere()) == set(claimed[:4])
+
+
+def test_a_point_given_back_is_free_for_others_and_not_given_out_here_again(tmp_path: Path) -> None:
+    storage, points = tmp_path / "journal.log", list(GRID.points())
+    one, other = (Trials(GRID, seed=seed, whole=points, storage=storage) for seed in (0, 1))
+    claimed = one.claim(4)
+    one.give_back(claimed[0])
+    told(one, claimed[1:])
+    assert claimed[0] not in one.claim(100)
+    one.release()
+    assert claimed[0] in other.claim(100)
+
+
+def test_a_search_that_was_short_of_time_closes_nothing_to_a_later_one(tmp_path: Path) -> None:
+    landscape = ladder(6, [1.0, 1.5, 0.1, 1.5, 1.5, 1.5])
+    first, second = Machine(landscape, 0), Machine(landscape, 1)
+    in_time = {landscape.space.default, Point.of("only", k=4)}
+
+    def short(points: Sequence[Point]) -> list[Reading]:
+        readings = iter(first([point for point in points if point in in_time]))
+        late = LeftOut(Verdict.INVALID, "left out: no time was left")
+        return [next(readings) if point in in_time else late for point in points]
+
+    storage = tmp_path / "journal.log"
+    begun = search(landscape.space, short, storage=storage, clock=first.now)
+    assert begun.why == "exhausted" and begun.choice == landscape.space.default
+    rest = search(landscape.space, second, seed=1, storage=storage, clock=second.now)
+    assert rest.choice == Point.of("only", k=2)
+    assert {one.verdict for one in rest.measured} == {Verdict.OK}
+    assert {one.point for one in rest.measured} == set(landscape.space.points())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="whether a process lives is not asked elsewhere")

@@ -129,6 +129,14 @@ def test_a_default_that_does_not_run_is_replaced_by_the_best_that_does() -> None
     assert outcome.gain == math.inf
 
 
+def test_a_default_that_was_only_cut_off_is_not_replaced() -> None:
+    landscape = listed({"old": 1.0, "new": 9.0, "other": 9.5}, "old", {"old": Verdict.TIMEOUT})
+    outcome = on(landscape)
+    assert not outcome.adopted and outcome.choice == Point("old") and outcome.gain == 1.0
+    assert outcome.winner is not None and outcome.winner.point == Point("new")
+    assert outcome.default.verdict is Verdict.TIMEOUT
+
+
 def test_where_nothing_runs_there_is_no_winner() -> None:
     landscape = listed({"old": 1.0, "new": 1.0}, "old", {"old": Verdict.CRASH, "new": Verdict.WRONG})
     outcome = on(landscape)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import tuned_stores
 from seqpar import ShootingConfig, cells
 from seqpar.dispatch import store
 from seqpar.dispatch.memos import invalidate
-from seqpar.errors import NotEligibleError, OptionError, SeqparError
+from seqpar.errors import BackendError, NotEligibleError, OptionError, SeqparError
 from seqpar.solving import tuned
 from seqpar.solving.canonical import canonical
 from seqpar.solving.configs import NewtonConfig
@@ -25,7 +26,7 @@ from seqpar_autotune import tune_recurrence
 from seqpar_autotune.cache_checks import verify
 from seqpar_autotune.candidates import Candidate, candidate_of
 from seqpar_autotune.rows import Record
-from seqpar_autotune.solving import tune_workloads
+from seqpar_autotune.solving import Solved, tune_workloads
 from seqpar_autotune.solving_candidates import AUTO, choices, others, warm_points
 from seqpar_autotune.solving_presets import PRESETS, table
 from seqpar_autotune.solving_steps import (
@@ -378,6 +379,7 @@ class Simulated:
     """A worker on whose clock every candidate has a time by formula; nothing runs."""
 
     seconds: Callable[[Candidate], float]
+    policy = {"clock": "simulated"}
 
     def __init__(self, device: str, **options: Any) -> None:
         self.draw = itertools.count()
@@ -417,6 +419,8 @@ def test_the_best_chunk_is_adopted_and_a_faster_method_of_another_answer_is_told
     why = seqpar.explain(seqpar.solve_recurrence, elman, **elman_numbers(2, SHORT, n=8, dtype="float64"))
     assert (why.method, why.provenance, why.config.chunk) == ("shooting", "tuned", 64)
     assert warm_points(problem(steps=SHORT)) == [report.results[0].outcome.choice]
+    lines = [json.loads(line) for path in root.glob("*/*.jsonl") for line in path.read_text().splitlines()]
+    assert lines and all(line["policy"] == {"clock": "simulated", "memory": "warm"} for line in lines)
     # Newton's method would have been twice as fast again: reported, and not adopted.
     assert "method='newton'" in str(report) and "2.00 times as fast" in str(report)
     assert "1 problems. Gain" in table(report)
@@ -433,6 +437,29 @@ def test_a_default_that_nothing_beats_stays(root: Path) -> None:
     assert report.results[0].outcome.choice == AUTO and report.gain == 1.0
     short = elman_numbers(2, SHORT, n=8, dtype="float64")
     assert seqpar.explain(seqpar.solve_recurrence, elman, **short).provenance == "heuristic"
+
+
+def test_what_the_first_search_has_adopted_is_reported_though_the_second_fails(root: Path) -> None:
+    def fails_later(candidate: Candidate) -> float:
+        if candidate.method in ("auto", "sequential", "shooting"):
+            return by_chunk(candidate)
+        raise BackendError("Worker: the process could not prepare it")
+
+    report = tune_workloads(
+        [workload(steps=SHORT)], preset="quick", seconds=600.0, worker=simulated(fails_later)
+    )
+    (found,) = report.results
+    assert found.outcome is not None and found.outcome.choice.config["chunk"] == 64
+    assert report.measured == (found,) and found.note == ""
+    assert isinstance(found, Solved) and found.others is None
+    assert "were not measured: elman 2x128x8 float64 numpy:cpu: Worker: the process could" in str(report)
+    assert found.to_dict()["why_no_others"] == "Worker: the process could not prepare it"
+
+
+@pytest.mark.parametrize("seconds", [0, float("inf"), float("nan"), "x"])
+def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
+    with pytest.raises(OptionError, match=f"tune_recurrence: seconds={seconds!r} is no time"):
+        tune_workloads([], seconds=seconds)
 
 
 def test_a_users_own_arrays_are_tuned_in_a_process(

@@ -87,6 +87,7 @@ def test_the_deterministic_part_needs_a_deterministic_default() -> None:
         (lambda: Space((Branch("walk"),), Point("tree")), "default=tree is of none of the branches"),
         (lambda: Budget(evaluations=0), "evaluations=0 tries nothing"),
         (lambda: Budget(seconds=float("nan")), "seconds=nan is no time"),
+        (lambda: Budget(seconds=float("inf")), "seconds=inf is no time"),
         (lambda: rigor_of("quik"), "Did you mean 'quick'"),
     ],
 )

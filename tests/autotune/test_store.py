@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -330,6 +331,17 @@ def test_a_default_that_nothing_beats_is_kept_and_not_written_as_tuned(root: Pat
 
 def test_a_search_that_was_cut_off_decides_nothing(root: Path) -> None:
     assert not any(record.decides for record in records_of(outcome(False, why="interrupted")))
+
+
+SHORT = Final((2e-6, 2e-6), (3e-6, 3e-6), 0.67, math.inf, False)
+
+
+@pytest.mark.parametrize("why", ["time", "interrupted"])
+def test_a_final_too_short_to_tell_leaves_what_was_adopted_before(root: Path, why: str) -> None:
+    written(chunked(adopted=True), run="earlier")
+    with recorder() as one:
+        one.settle(outcome(False, why, final=SHORT))
+    assert (explained().provenance, explained().method) == ("tuned", "chunked")
 
 
 def test_long_messages_are_cut_and_known_by_their_hash() -> None:

@@ -1,5 +1,6 @@
 """A run of the tuner over made-up times: what it chooses, keeps and says, and that it holds its time. No candidate runs."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 import seqpar
 import seqpar_autotune
 from made_up_worker import MadeUp, call, chunked_wins, default_wins
+from seqpar.dispatch.profile import host_profile
 from seqpar.errors import BackendError, MissingExtraError, OptionError
-from seqpar_autotune import tuner
+from seqpar_autotune import lab, tuner
 from seqpar_autotune.lab import Lab
-from seqpar_autotune.outcome import Failure
-from seqpar_autotune.tuner import Run, in_order, share_of, tune
+from seqpar_autotune.outcome import Failure, LeftOut
+from seqpar_autotune.progress import Display
+from seqpar_autotune.tuner import Run, in_order, share_of, study_of, tune
 from seqpar_autotune.verdict import Verdict
 
 
@@ -79,6 +82,12 @@ def test_every_candidate_is_in_the_store_before_the_next_is_tried(own_cache: Pat
     assert missing == []
 
 
+def test_rows_say_whose_clock_counted(own_cache: Path) -> None:
+    tuned(MadeUp(chunked_wins))
+    told = [row["policy"] for row in rows(own_cache)]
+    assert told and all(one == {"clock": "made up", "sets": 3, "memory": "cold"} for one in told)
+
+
 def test_ctrl_c_keeps_what_was_measured_and_says_so(own_cache: Path) -> None:
     made = MadeUp(chunked_wins)
 
@@ -129,6 +138,23 @@ def test_a_kernel_that_hangs_costs_its_limit_twice_and_is_then_left_out(own_cach
     assert len(written) == 2
 
 
+def test_a_default_that_took_longer_than_its_limit_stays_and_the_way_out_is_said(own_cache: Path) -> None:
+    def slow(candidate: Any) -> Any:
+        if candidate.label == "host.sequential":
+            return Failure(Verdict.TIMEOUT, "no answer within 10 s")
+        return 9.0
+
+    report = tuned(MadeUp(slow), seconds=600)
+    (result,) = report.results
+    assert not result.outcome.adopted and not report.measured and report.gain == 1.0
+    assert "the default, host.sequential, took longer than a candidate may (no answer within 10 s)" in str(
+        report
+    )
+    assert "--exhaustive" in json.loads(report.to_json())["results"][0]["note"]
+    assert provenance(8, 8192, 4) == ("host.sequential", "heuristic")
+    assert not any(row["adopted"] or row["kept"] for row in rows(own_cache))
+
+
 def test_a_kernel_that_fails_for_some_knobs_stays_in() -> None:
     def some(candidate: Any) -> Any:
         if (candidate.config.get("chunk") or 0) > 8192:
@@ -137,6 +163,37 @@ def test_a_kernel_that_fails_for_some_knobs_stays_in() -> None:
 
     report = tuned(MadeUp(some), call(8, 1 << 16, 4), preset="default")
     assert report.results[0].chosen.point.branch == "host.chunked"
+
+
+def test_what_is_left_out_is_told_apart_from_what_failed() -> None:
+    made, workload = MadeUp(chunked_wins), call(8, 8192, 4)
+    worker, space = made("cpu", limit=1.0), tuner.space_for(workload, "quick")
+    worker.prepare(workload)
+    late = lab.Tester(Lab(made, 1.0), worker, workload.operation, space, None, Display(), until=0.0)
+    readings = late(list(space.points()))
+    # The default, and one beside it.
+    assert [isinstance(one, LeftOut) for one in readings].count(False) == 2
+    assert len(made.tried) == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_calls_with_one_name_along_different_axes_are_searched_apart(shared: bool, tmp_path: Path) -> None:
+    ones = np.ones((64, 64, 6))
+    calls = [seqpar_autotune.Workload.of(seqpar.linear_recurrence, ones, ones, axis=axis) for axis in (0, 1)]
+    assert calls[0].name == calls[1].name
+    made = MadeUp(default_wins)
+    storage = tmp_path / "journal.log" if shared else None
+    report = tuned(made, *calls, preset="default", seconds=60, storage=storage)
+    first, second = (one.outcome.evaluations for one in report.results)
+    assert first == second > 3
+
+
+def test_a_study_is_of_one_call_on_one_kind_of_machine() -> None:
+    one, here = call(8, 8192, 4), host_profile()
+    other = dataclasses.replace(here, name="another")
+    assert study_of(one, "any", here) == study_of(dataclasses.replace(one, weight=9.0), "any", here)
+    names = {study_of(one, "any", profile) for profile in (here, other, None)}
+    assert len(names | {study_of(one, "deterministic", here), study_of(call(8, 4096, 4), "any", here)}) == 5
 
 
 def test_a_failure_is_not_tried_again_by_the_next_run() -> None:
@@ -287,6 +344,7 @@ def test_results_elsewhere_are_not_what_calls_go_by(tmp_path: Path) -> None:
         ({"preset": "quik"}, "preset='quik' is not one of"),
         ({"numerics": "same"}, "numerics='same'"),
         ({"seconds": 0}, "seconds=0 is no time"),
+        ({"seconds": float("inf")}, "seconds=inf is no time"),
         ({"progress": "loud"}, "progress='loud'"),
     ],
 )
@@ -327,6 +385,8 @@ def test_nothing_to_tune_is_named() -> None:
         ({"operations": "qr"}, "Give operations=\\['qr'\\]"),
         ({"seconds": "x"}, "seconds='x' is no time"),
         ({"devices": ["cuda"], "frameworks": ["numpy"]}, "seqpar info"),
+        ({"devices": ["cuda:0", "cpu", "cuda:1"]}, "two devices of one kind"),
+        ({"devices": ["cuda:one"]}, "device='cuda:one' is no device"),
     ],
 )
 def test_what_is_no_argument_is_named_with_what_is(given: dict[str, Any], says: str) -> None:

@@ -20,9 +20,10 @@ from seqpar.errors import BackendError, OptionError
 from seqpar_autotune import worker as worker_module
 from seqpar_autotune.candidates import Candidate
 from seqpar_autotune.outcome import Failure, Reading
-from seqpar_autotune.process import MOST_PRINTED, environment
+from seqpar_autotune.process import MOST_PRINTED, check_devices, environment
 from seqpar_autotune.verdict import Verdict
 from seqpar_autotune.worker import Worker
+from seqpar_autotune.worker_process import _Work
 from seqpar_autotune.workload import Workload
 
 GOOD, FILLS = Candidate("planted", "good"), Candidate("planted", "fills")
@@ -131,6 +132,47 @@ def test_one_process_serves_many_workloads_and_verdicts_are_per_workload(worker:
     assert worker.policy["clock"] == "wall" and worker.policy["sets"] > 1
 
 
+COUNTS = """
+import torch
+
+class Way:
+    def do_prepare(self, workload, **_):
+        return {"threads": torch.get_num_threads()}
+"""
+
+
+class Counted:
+    name, device = "counted", "cpu"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"way": "counts_threads:Way", "framework": "torch", "device": "cpu"}
+
+
+def test_torch_has_the_limit_of_threads_that_results_are_filed_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    (tmp_path / "counts_threads.py").write_text(COUNTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = torch.get_num_threads()
+    try:
+        with Worker(limit=PATIENT) as worker:
+            for threads in (before + 1, before + 2):
+                torch.set_num_threads(threads)
+                worker.prepare(Counted())
+                assert worker.policy == {"threads": threads}
+            assert worker.starts == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_limit_of_threads_that_a_process_cannot_take_over_is_named() -> None:
+    request = {"do": "prepare", "workload": walk().to_dict(), "threads": 3, "seed": 0, "cache": 1}
+    told = _Work().answer({**request, "numerics": "any"})
+    assert told["verdict"] == "invalid"
+    assert "numpy has a limit of 3 threads where results are filed, and of None" in told["message"]
+
+
 def test_neither_what_is_printed_nor_what_lies_beside_the_user_comes_between(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -162,6 +204,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs th
 import numpy as np, seqpar
 from seqpar_autotune.candidates import Candidate
 from seqpar_autotune.worker import Worker
+from seqpar_autotune.worker_process import _Work
 from seqpar_autotune.workload import Workload
 
 x = np.ones((2, 100, 3), np.float32)
@@ -368,3 +411,27 @@ def test_a_process_sees_the_device_that_it_is_for(monkeypatch: pytest.MonkeyPatc
     assert environment("cpu")["CUDA_VISIBLE_DEVICES"] == ""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "says"),
+    [
+        ("3", "cuda:1", r"CUDA_VISIBLE_DEVICES='3' leaves cuda:0\. Name one"),
+        ("4,6", "cuda:2", "leaves cuda:0, cuda:1"),
+        ("4,-1,6", "cuda:1", "leaves cuda:0"),
+        ("", "cuda:0", "leaves no GPU"),
+        (None, "cuda:x", "is no device. Write cuda, or a number as in cuda:1"),
+        ("4", "cuda:-1", "is no device"),
+        (None, "cuda:", "is no device"),
+    ],
+)
+def test_no_process_sees_a_device_that_this_one_may_not_use(
+    setting: str | None, device: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    with pytest.raises(OptionError, match=says):
+        environment(device)
+    with pytest.raises(OptionError, match=says):
+        check_devices("tune", [device])
