@@ -11,6 +11,14 @@ from functools import partial
 from typing import Any
 
 from seqpar_bench import matrix_peers, peers
+from seqpar_bench.bench.operations.gpu_peers import (
+    HGRNS,
+    SCANS,
+    accelerated_scan,
+    hgrn,
+    refused_by_hgrn,
+    refused_by_scan,
+)
 from seqpar_bench.gpu.answers import Inputs
 from seqpar_bench.gpu.cases import Case
 from seqpar_bench.gpu.frameworks import Frame
@@ -48,9 +56,6 @@ def peers_of(case: Case, frame: Frame, given: Inputs) -> Iterator[Found]:
         yield "copy by a kernel", lambda: _elementwise(frame, given)
 
 
-HALF = ("float16", "bfloat16")
-
-
 def _of_torch(case: Case, frame: Frame, given: Inputs) -> Iterator[Found]:
     cumsum = partial(frame.module.cumsum, dim=case.axis)
     yield "cumsum", lambda: Peer(lambda a, b: cumsum(b), given, numbers=2)
@@ -58,43 +63,34 @@ def _of_torch(case: Case, frame: Frame, given: Inputs) -> Iterator[Found]:
         return
     time_last = case.axis == 2
     swapped = functools.cache(lambda: Inputs(*(x.transpose(1, 2).contiguous() for x in given)))
-    for name, limit in (("warp", 65_536), ("scalar", None)):
+    for name in SCANS:
         title = f"accelerated_scan.{name}"
-        steps = case.steps
-        if case.dtype == "complex64":
-            yield title, "takes no complex numbers"
-        elif limit and (steps > limit or steps < 32 or steps & (steps - 1)):
-            yield title, f"takes 32 to {limit} steps, powers of two"
-        elif name == "warp" and case.dtype in HALF:
-            yield (
-                title,
-                "left an H200 with an illegal memory access in bfloat16 (0.3.1), and every later call with it",
-            )
-        else:
-
-            def scan(name: str = name) -> Peer:
-                function = _there(frame, f"accelerated_scan.{name}").scan
-                moved = given if time_last else swapped()
-                return Peer(function, moved, _unswapped(time_last))
-
-            yield title, scan
-    for name in ("chunk_hgrn", "fused_recurrent_hgrn"):
-        title = f"fla {name}"
-        if case.dtype == "complex64":
-            yield title, "takes no complex numbers"
+        if refusal := refused_by_scan(name, case.steps, case.dtype):
+            yield title, refusal
             continue
 
-        def hgrn(name: str = name) -> Peer:
-            function = getattr(_there(frame, "fla.ops.hgrn"), name)
+        def scan(name: str = name) -> Peer:
+            moved = given if time_last else swapped()
+            function = accelerated_scan(name, partial(_there, frame))
+            return Peer(function, moved, _unswapped(time_last))
+
+        yield title, scan
+    for name in HGRNS:
+        title = f"fla {name}"
+        if refusal := refused_by_hgrn(case.dtype):
+            yield title, refusal
+            continue
+
+        def gated(name: str = name) -> Peer:
             moved = swapped() if time_last else given
             return Peer(
-                lambda g, x: function(x, g)[0],
+                hgrn(name, partial(_there, frame)),
                 moved._replace(a=moved.a.log()),
                 _unswapped(not time_last),
                 logarithmic=True,
             )
 
-        yield title, hgrn
+        yield title, gated
 
 
 def _of_jax(case: Case, given: Inputs) -> Iterator[Found]:

@@ -1,0 +1,107 @@
+"""What `seqpar bench --compare` prints: what changed, the largest change first, then how many did not, and why to be careful."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from seqpar_bench.bench.changes.noise import ENOUGH
+from seqpar_bench.bench.changes.verdicts import Change, Changes
+from seqpar_bench.tables import plain
+
+HEADER = (
+    *("what", "operation", "problem", "dtype", "framework", "who"),
+    *("before", "after", "ratio", "without drift", "note"),
+)
+SHOWN = ("broken", "slower", "unclear", "faster", "mended", "still failing", "new", "gone")
+WORDS = {"same": "the same", "broken": "broken (newly wrong or failing)"}
+
+
+def text(found: Changes, limit_percent: float | None = None) -> str:
+    """All of it as plain lines; with the limit of `--fail-above`, also which rows it fails for."""
+    parts = [f"careful: {warning}" for warning in found.warnings]
+    changed = [change for change in found.rows if change.what in SHOWN]
+    if changed:
+        parts += ["", plain(HEADER, [cells(change) for change in changed]), ""]
+    parts.append(summary(found))
+    if limit_percent is not None:
+        failed = found.regressions(limit_percent)
+        ours = f"of ours slower by more than {limit_percent:g} % beyond the noise, or broken"
+        parts.append(f"{len(failed)} {ours}" if failed else f"none {ours}")
+    return "\n".join(parts).strip("\n")
+
+
+def cells(change: Change) -> tuple[str, ...]:
+    """A row of the table."""
+    row = change.row
+    problem = ", ".join(
+        part for part in (row.problem, str(row.shape), row.which if row.which != "forward" else "") if part
+    )
+    sides = (
+        _time(side.median) if side is not None and side.timed else ""
+        for side in (change.before, change.after)
+    )
+    ratios = (_times(change.ratio), _interval(change))
+    head = (change.what, row.operation, problem, row.dtype, f"{row.framework} ({row.device})", row.name)
+    return (*head, *sides, *ratios, _note(change))
+
+
+def summary(found: Changes) -> str:
+    """In one line: "41 the same, 2 slower, 1 faster, noise 3.0 %"."""
+    counts = found.counts
+    said = [f"{counts[what]} {WORDS.get(what, what)}" for what in ("same", *SHOWN) if what in counts]
+    if not said:
+        return "nothing to compare: neither run has rows"
+    if found.noise is not None:
+        said.append(f"noise {100 * found.noise:.1f} %")
+    for device, drift in found.drifts.items():
+        if drift is not None:
+            said.append(f"drift of {device} {math.exp(drift.ratio.value):.2f}")
+    return ", ".join(said)
+
+
+def percentage(given: str) -> float:
+    """What follows `--fail-above`: "10" or "10%". For `type=` of argparse."""
+    try:
+        value = float(given.strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(
+            f"{given!r} is not a percentage. Give a number from 0 on, as 10 or 10%."
+        )
+    return value
+
+
+def _note(change: Change) -> str:
+    if change.what == "unclear" and change.before is not None and change.after is not None:
+        rounds = min(len(change.before.seconds), len(change.after.seconds))
+        if rounds < ENOUGH:
+            return f"{rounds} round{'s' * (rounds > 1)}: too few to tell"
+        slower = (change.corrected or 1.0) > 1
+        return f"{'slower' if slower else 'faster'} than the machine explains, and not so on the clock"
+    for side in (change.after, change.before):
+        if side is not None and side.verdict != "ok":
+            said = f"{side.verdict}: {side.note}" if side.note else side.verdict
+            return said.splitlines()[0][:100]
+    return ""
+
+
+def _interval(change: Change) -> str:
+    if change.corrected is None or change.interval is None:
+        return ""
+    low, high = change.interval
+    return f"{_times(change.corrected)} ({low:.3g} to {high:.3g})"
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.3g}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

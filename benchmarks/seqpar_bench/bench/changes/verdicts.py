@@ -1,0 +1,240 @@
+"""What changed between two runs of `seqpar bench`, beyond the noise: for `seqpar bench --compare A.json B.json`.
+
+A row is compared with the row of the same key in the other run, median with median, as the ratio after over before. Two things
+stand between that ratio and the code:
+
+* Chance. The rounds of a run show how far its median is off (`noise.Estimate`); that a run differs from the next by where memory
+  lay and how the clocks stood, no rounds of one run can show. That is taken from rows whose code is the same in both runs, the
+  yardsticks: the frameworks' own ways, peers and limits, where neither the framework's version nor the peer's nor Python's
+  changed. What these scatter beyond their rounds is added to every standard error, and `FLOOR` to every margin. The margin
+  allows for one false alarm in a hundred comparisons of runs, however many rows they have. The faster rounds must say the same
+  by three quarters of it: what disturbs a machine makes rounds longer, never shorter.
+* The machine, faster or slower as a whole from day to day. The median ratio of the yardsticks of a device says by how much.
+
+A row is slower if it is so BOTH on the clock and with the drift taken out, beyond the margin. A busy machine slows the yardsticks
+too: taken out, nothing is left, so the code is not blamed. A slow-down of all our rows at once leaves the yardsticks where they
+are: nothing is taken out, so it is not hidden. And yardsticks that alone became faster (the first run was disturbed while they
+ran) would by themselves make everything else look slower, hence the clock. Where the two disagree, the row is "unclear", and
+where there are one or two rounds only, of which nobody knows whether they were disturbed.
+
+What it cannot see: a slow-down of ours on a machine that became faster by as much is "unclear", never "slower". What slows
+several threads and leaves one alone, or memory and not arithmetic, tells ours from the yardsticks: it widens the margin where
+they disagree among themselves, and no more. What disturbs every round of one row is taken for its code. And nothing below the
+margin: rounds that scatter by 5 % leave one of a quarter with 3 of them, and of 13 % with 15. With fewer than `YARDSTICKS` the
+clock alone decides, with a wider margin, and a slower machine looks like slower code: a warning says so.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from seqpar.errors import OptionError
+from seqpar_bench.bench.changes.differences import differences, unchanged
+from seqpar_bench.bench.changes.noise import ENOUGH, NOTHING, Drift, Estimate, usual_spread
+from seqpar_bench.bench.row import Row, Run
+
+FALSE_ALARM = 1e-2
+"""Chance of a single wrong "slower" or "faster" in a whole comparison, as far as noise is normal."""
+FLOOR = math.log(1.03)
+"""What a row may differ by however well its rounds agree."""
+FLOOR_ALONE = math.log(1.10)
+"""The same where no yardsticks say what the machine did."""
+YARDSTICKS = 5
+
+What = Literal["broken", "slower", "unclear", "faster", "mended", "still failing", "new", "gone", "same"]
+"""In the order of the table. "broken": had times, and is wrong or fails now. "gone": had times, and was not measured."""
+ABSENT = ("missing", "left out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One contestant on one problem, in both runs or in one."""
+
+    what: What
+    before: Row | None
+    after: Row | None
+    ratio: float | None = None
+    """Seconds after over seconds before, by the clock."""
+    corrected: float | None = None
+    """The same with the drift of the device taken out."""
+    interval: tuple[float, float] | None = None
+    """Around `corrected`; of what changed beyond the noise, 1 lies outside."""
+
+    @property
+    def row(self) -> Row:
+        found = self.after or self.before
+        assert found is not None
+        return found
+
+    @property
+    def ours(self) -> bool:
+        return self.row.kind in ("seqpar", "kernel")
+
+    @property
+    def size(self) -> float:
+        """By how much it changed: of the two ratios the one closer to 1, as both have to say so."""
+        if self.ratio is None or self.corrected is None:
+            return 1.0
+        if self.what == "unclear":
+            return self.corrected
+        return min(self.ratio, self.corrected, key=lambda x: abs(math.log(x)))
+
+    def to_dict(self) -> dict[str, Any]:
+        row, sides = self.row, {"before": self.before, "after": self.after}
+        told: dict[str, Any] = {**row.place._asdict(), "framework": row.framework, "name": row.name}
+        told |= {"kind": row.kind, "what": self.what, "ratio": self.ratio, "corrected": self.corrected}
+        told["interval"] = self.interval
+        for side, found in sides.items():
+            if found is not None:
+                told[side] = {"verdict": found.verdict, "note": found.note, "seconds": found.median}
+        return told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """All rows of two runs, with those that changed first."""
+
+    rows: list[Change]
+    drifts: dict[str, Drift | None]
+    """For each device with rows timed in both; None where there were too few yardsticks."""
+    warnings: list[str]
+    """Why the two runs may not be comparable."""
+    noise: float | None
+    """The change that a row in the middle would have had to exceed: 0.1 is 10 %; None where nothing was compared."""
+
+    def __str__(self) -> str:
+        """As `--compare` prints it."""
+        from seqpar_bench.bench.changes.comparison import text
+
+        return text(self)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(change.what for change in self.rows))
+
+    def regressions(self, limit_percent: float = 0.0) -> list[Change]:
+        """Of our rows: those slower beyond the noise and by more than this, and those that had an answer and have none now."""
+        least = 1 + limit_percent / 100
+        return [
+            change
+            for change in self.rows
+            if change.ours and (change.what == "broken" or (change.what == "slower" and change.size > least))
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        drifts = {
+            device: None
+            if drift is None
+            else {"ratio": math.exp(drift.ratio.value), "scatter": drift.scatter, "rows": drift.yardsticks}
+            for device, drift in self.drifts.items()
+        }
+        told = {"counts": self.counts, "noise": self.noise, "drift": drifts, "warnings": self.warnings}
+        return {**told, "changes": [change.to_dict() for change in self.rows]}
+
+
+def changes(before: Run, after: Run) -> Changes:
+    """What became of every row of either run."""
+    old, new = ({row.key: row for row in run.rows} for run in (before, after))
+    logs = {id(row): _logs(row) for run in (before, after) for row in run.rows if row.timed}
+    usual = {
+        id(run): usual_spread([logs[id(row)] for row in run.rows if row.timed]) for run in (before, after)
+    }
+    ratios: dict[tuple[Any, ...], Estimate] = {}
+    for key in old.keys() & new.keys():
+        if old[key].timed and new[key].timed:
+            first = Estimate.of(logs[id(old[key])], usual[id(before)])
+            ratios[key] = Estimate.of(logs[id(new[key])], usual[id(after)]).minus(first)
+
+    drifts: dict[str, Drift | None] = {}
+    for device in sorted({new[key].device for key in ratios}):
+        still = [
+            r for key, r in ratios.items() if new[key].device == device and unchanged(new[key], before, after)
+        ]
+        drifts[device] = Drift.of(still) if len(still) >= YARDSTICKS else None
+
+    # Bonferroni: both sides of every row.
+    sigmas = statistics.NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * max(len(ratios), 1)))
+    found, margins = [], []
+    for key in [*new, *(key for key in old if key not in new)]:
+        if key in ratios:
+            change, margin = _judged(old[key], new[key], ratios[key], drifts[new[key].device], sigmas)
+            found.append(change)
+            margins.append(margin)
+        elif what := _became(old.get(key), new.get(key)):
+            found.append(Change(what=what, before=old.get(key), after=new.get(key)))
+    order = get_args(What)
+    found.sort(key=lambda change: (order.index(change.what), -abs(math.log(change.size))))
+    return Changes(
+        rows=found,
+        drifts=drifts,
+        warnings=[*differences(before, after), *_warnings(drifts)],
+        noise=math.expm1(statistics.median(margins)) if margins else None,
+    )
+
+
+def _logs(row: Row) -> list[float]:
+    for x in row.seconds:
+        if not (isinstance(x, int | float) and math.isfinite(x) and x > 0):
+            raise OptionError(
+                f"bench: {row.operation}, {row.problem}, {row.framework} {row.name} has a time of {x!r}. Times are positive "
+                "numbers of seconds: the file is damaged. Measure again."
+            )
+    return [math.log(x) for x in row.seconds]
+
+
+def _judged(old: Row, new: Row, ratio: Estimate, drift: Drift | None, sigmas: float) -> tuple[Change, float]:
+    """A pair with times, and the logarithm by which it had to differ."""
+    common, scatter = (NOTHING, 0.0) if drift is None else (drift.ratio, drift.scatter)
+    floor = FLOOR_ALONE if drift is None else FLOOR
+    clock = replace(ratio, error=math.hypot(ratio.error, scatter))
+    corrected = clock.minus(common)
+    margin = floor + sigmas * corrected.error
+    by_clock, without_drift = clock.beyond(floor + sigmas * clock.error), corrected.beyond(margin)
+    what: What = "same"
+    if without_drift and (by_clock != without_drift or min(len(old.seconds), len(new.seconds)) < ENOUGH):
+        what = "unclear"
+    elif without_drift:
+        what = "slower" if without_drift > 0 else "faster"
+    interval = math.exp(corrected.value - margin), math.exp(corrected.value + margin)
+    ratios = math.exp(clock.value), math.exp(corrected.value)
+    change = Change(what=what, before=old, after=new, ratio=ratios[0], corrected=ratios[1], interval=interval)
+    return change, margin
+
+
+def _became(old: Row | None, new: Row | None) -> What | None:
+    """Of a pair of which at most one has times."""
+    was, now = _state(old), _state(new)
+    if was == now:
+        return "still failing" if was == "fails" else None
+    if now == "absent":
+        return "gone"
+    if was == "absent":
+        return "new"
+    return "broken" if now == "fails" else "mended"
+
+
+def _state(row: Row | None) -> str:
+    if row is None or row.verdict in ABSENT:
+        return "absent"
+    if row.verdict != "ok":
+        return "fails"
+    return "timed" if row.timed else "absent"
+
+
+def _warnings(drifts: dict[str, Drift | None]) -> Iterator[str]:
+    for device, drift in drifts.items():
+        if drift is None:
+            yield (
+                f"{device}: fewer than {YARDSTICKS} rows of code that did not change, so nothing tells a slower machine from "
+                "slower code: the clock alone decides"
+            )
+        elif abs(drift.ratio.value) > math.log(1.1):
+            yield (
+                f"{device}: code that did not change takes {math.exp(drift.ratio.value):.2f} times as long "
+                f"({drift.yardsticks} rows): the machine was not the same, which is taken out"
+            )

@@ -1,0 +1,124 @@
+"""What a worker's process does with a problem of `seqpar bench`: numbers, contestants, answers that are checked, and times.
+
+`seqpar_autotune.worker_process` makes a `BenchWork` and hands requests on; `seqpar_bench.bench.contest` asks them. A contestant
+is named by a `Candidate`: the framework in place of a backend, its name in place of a method.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from seqpar_autotune.candidates import Candidate
+from seqpar_autotune.measuring import Sampler
+from seqpar_autotune.verdict import Verdict
+from seqpar_autotune.verification import Checked
+from seqpar_bench.bench.frames import Frame, frames
+from seqpar_bench.bench.limits import limits
+from seqpar_bench.bench.problem import Call, Contestant, Problem, WrongAnswerError
+
+WAY = "seqpar_bench.bench.work:BenchWork"
+
+
+class BenchWork:
+    """One problem at a time."""
+
+    def __init__(self) -> None:
+        self._frames: dict[tuple[str, str], Frame] = {}
+
+    def do_prepare(self, workload: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Make the numbers; say who takes part, and who does not and why."""
+        self.problem = Problem.from_dict(workload["problem"])
+        self._made: dict[Candidate, Call] = {}
+        self._samplers: dict[Candidate, Sampler] = {}
+        self._known: dict[Candidate, tuple[Frame, Contestant]] = {}
+        problem, device = self.problem, workload["device"]
+        found: list[dict[str, Any]] = []
+        here = [frame for frame in frames(device) if frame.name in workload["frameworks"]]
+        there = []
+        for frame in here:
+            why = frame.missing() or ("has no " + problem.dtype if problem.dtype in frame.lacks else "")
+            if why:
+                absent = {"framework": frame.name, "name": frame.title, "kind": "peer"}
+                found.append({**absent, "missing": why, "left out": ""})
+            else:
+                there.append(frame)
+        for frame in there:
+            everybody = list(problem.contestants(frame))
+            if frame is there[0]:
+                everybody = [*limits(problem, frame), *everybody]
+            for contestant in everybody:
+                self._known[Candidate(frame.name, contestant.name)] = (frame, contestant)
+                found.append({
+                    "framework": frame.name,
+                    "name": contestant.name,
+                    "kind": contestant.kind,
+                    "missing": missing(contestant),
+                    "left out": left_out(contestant, problem),
+                })  # fmt: skip
+        return {"contestants": found, "nbytes": problem.nbytes, "flops": problem.flops}
+
+    def do_solve(self) -> None:
+        """Answers in float64 are made by the first check, since not every problem has one by itself."""
+
+    def do_check(self, candidate: dict[str, Any]) -> dict[str, Any]:
+        """Run it once and hold its answer against float64. The message of what is right says what ran."""
+        frame, contestant, call = self._contestant(Candidate.from_dict(candidate))
+        results = call()
+        if contestant.kind == "limit":
+            return Checked(Verdict.OK).to_dict()
+        answer = tuple(frame.numpy(x) for x in contestant.read(results))
+        try:
+            error = self.problem.check(answer)
+        except WrongAnswerError as wrong:
+            return Checked(Verdict.WRONG, str(wrong)).to_dict()
+        return Checked(Verdict.OK, contestant.ran(), error).to_dict()
+
+    def do_warm(self, candidate: dict[str, Any]) -> None:
+        sampler = self._sampler(Candidate.from_dict(candidate))
+        if not sampler.warm:
+            sampler.warm_up()
+
+    def do_time(self, candidate: dict[str, Any]) -> float:
+        return self._sampler(Candidate.from_dict(candidate)).sample()
+
+    def _contestant(self, candidate: Candidate) -> tuple[Frame, Contestant, Call]:
+        frame, contestant = self._known[candidate]
+        if candidate not in self._made:
+            self._made[candidate] = contestant.make()
+        return frame, contestant, self._made[candidate]
+
+    def _sampler(self, candidate: Candidate) -> Sampler:
+        if candidate not in self._samplers:
+            frame, _, call = self._contestant(candidate)
+            # Which device the operands are on says whose clock counts.
+            sets = [self.problem.arrays(frame)]
+            self._samplers[candidate] = Sampler(frame.binding, lambda _: call(), sets)
+        return self._samplers[candidate]
+
+
+def absence(contestant: Contestant, problem: Problem) -> str:
+    """Why a contestant takes no part in a problem, "" if it does."""
+    return missing(contestant) or left_out(contestant, problem)
+
+
+def missing(contestant: Contestant) -> str:
+    """What it needs that is not installed, with the line that installs it."""
+    gone = [name for name in contestant.requires if not _is_there(name)]
+    return f"not installed: pip install {contestant.install or ' '.join(gone)}" if gone else ""
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of its parent
+        return False
+
+
+def left_out(contestant: Contestant, problem: Problem) -> str:
+    """Why it is not worth trying here."""
+    if contestant.left_out:
+        return contestant.left_out
+    if contestant.longest is not None and problem.length > contestant.longest:
+        return f"takes too long beyond {contestant.longest:,} steps"
+    return ""

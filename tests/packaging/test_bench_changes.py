@@ -1,0 +1,282 @@
+"""`seqpar bench --compare`: what changed beyond the noise, on simulated runs whose truth is known."""
+
+import dataclasses
+import random
+
+import pytest
+
+from seqpar.errors import OptionError
+from seqpar_bench.bench.changes.comparison import text
+from seqpar_bench.bench.changes.differences import unchanged
+from seqpar_bench.bench.changes.noise import spread
+from seqpar_bench.bench.changes.verdicts import Change, Changes, changes
+from seqpar_bench.bench.row import Run
+from simulated_runs import ours, problems, simulated, with_row
+
+
+def of(found: Changes, what: str) -> list[Change]:
+    return [change for change in found.rows if change.what == what]
+
+
+def changed(found: Changes) -> list[Change]:
+    return [change for change in found.rows if change.what != "same"]
+
+
+@pytest.mark.parametrize(("rounds", "outliers"), [(3, 0.02), (5, 0.05), (15, 0.15)])
+@pytest.mark.parametrize("drift", [1.0, 1.4, 1 / 1.4])
+def test_no_false_alarm_in_two_hundred_pairs_of_the_same_code(
+    drift: float, rounds: int, outliers: float
+) -> None:
+    # Of three rounds it must be rare that all are disturbed: nothing tells that from slower code.
+    alarms = []
+    for seed in range(200):
+        before = simulated(f"{seed} before", rounds=rounds, outliers=outliers)
+        after = simulated(f"{seed} after", lambda row: drift, rounds=rounds, outliers=outliers)
+        alarms += of(changes(before, after), "slower")
+    assert alarms == []
+
+
+def test_rounds_that_were_mostly_disturbed_are_no_slow_down() -> None:
+    before, after = simulated("before", rounds=5), simulated("after", rounds=5)
+    fast, *_ = sorted(after.rows[0].seconds)
+    after = with_row(after, 0, seconds=(fast, fast * 1.01, fast * 3, fast * 3.01, fast * 3.02))
+    before = with_row(before, 0, seconds=tuple(fast * x for x in (1, 1.01, 1.02, 1.03, 1.04)))
+    assert of(changes(before, after), "slower") == []
+
+
+def test_no_false_alarm_where_runs_differ_more_than_rounds_show() -> None:
+    for seed in range(60):
+        before = simulated(f"{seed} before", noise=0.01, between=0.05)
+        after = simulated(f"{seed} after", lambda row: 1.2, noise=0.01, between=0.05)
+        assert of(changes(before, after), "slower") == []
+
+
+def test_a_kernel_that_became_a_fifth_slower_is_found_and_nothing_else() -> None:
+    slow = lambda row: (
+        1.2 if (row.operation, row.framework, row.name) == ("qr", "torch", "host.chunked") else 1.0
+    )
+    hits = 0
+    for seed in range(40):
+        found = changes(simulated(f"{seed} before"), simulated(f"{seed} after", slow))
+        for change in changed(found):
+            assert (change.what, change.row.operation, change.row.framework) == ("slower", "qr", "torch")
+            assert change.row.name == "host.chunked"
+            assert 1.1 < change.size < 1.3
+            assert change.interval is not None
+            assert change.interval[0] > 1
+            hits += 1
+    # 15 rounds that scatter by 5 %: a margin of about 13 %, which chance adds to or takes from.
+    assert hits >= 36
+
+
+def test_a_kernel_that_became_slower_is_found_on_a_machine_that_is_slower_as_well() -> None:
+    slow = lambda row: 1.4 * (1.3 if row.name == "host.chunked" else 1.0)
+    found = changes(simulated("before"), simulated("after", slow))
+    assert {change.row.name for change in of(found, "slower")} == {"host.chunked"}
+    assert all(1.2 < change.size < 1.4 for change in of(found, "slower"))
+
+
+def test_a_slow_down_of_all_our_rows_at_once_is_not_taken_for_a_drift() -> None:
+    found = changes(simulated("before"), simulated("after", lambda row: 1.25 if ours(row) else 1.0))
+    assert len(of(found, "slower")) == sum(map(ours, problems()))
+    assert len(found.regressions(10)) == len(of(found, "slower"))
+
+
+def test_a_drift_of_everything_is_reported_and_blamed_on_nobody() -> None:
+    found = changes(simulated("before"), simulated("after", lambda row: 1.4))
+    assert changed(found) == []
+    drift = found.drifts["cpu"]
+    assert drift is not None
+    assert drift.ratio.value == pytest.approx(0.336, abs=0.03)
+    assert any("1.4" in warning and "machine" in warning for warning in found.warnings)
+
+
+def test_yardsticks_that_alone_became_faster_do_not_make_ours_slower() -> None:
+    found = changes(simulated("before"), simulated("after", lambda row: 1.0 if ours(row) else 0.7))
+    assert of(found, "slower") == []
+    assert found.regressions(10) == []
+    assert len(of(found, "unclear")) == sum(map(ours, problems()))
+    assert "not so on the clock" in text(found)
+
+
+def test_faster_is_told_from_slower() -> None:
+    found = changes(simulated("before"), simulated("after", lambda row: 0.7 if row.name == "seqpar" else 1.0))
+    assert {change.row.name for change in of(found, "faster")} == {"seqpar"}
+    assert of(found, "slower") == []
+    assert found.regressions() == []
+
+
+def test_what_changed_most_stands_first() -> None:
+    grown = {"seqpar": 1.5, "host.chunked": 3.0}
+    found = changes(simulated("before"), simulated("after", lambda row: grown.get(row.name, 1.0)))
+    sizes = [change.size for change in of(found, "slower")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert found.rows[0].row.name == "host.chunked"
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_one_or_two_rounds_blame_nobody_and_say_how_little_they_tell(rounds: int) -> None:
+    for seed in range(100):
+        before, after = simulated(f"{seed} before", rounds=rounds), simulated(f"{seed} after", rounds=rounds)
+        assert {change.what for change in changes(before, after).rows} <= {"same", "unclear"}
+    tenfold = simulated("after", lambda row: 10.0 if row.name == "seqpar" else 1.0, rounds=rounds, outliers=0)
+    found = changes(simulated("before", rounds=rounds, outliers=0), tenfold)
+    assert {change.row.name for change in of(found, "unclear")} == {"seqpar"}
+    assert found.regressions() == []
+    assert found.noise is not None
+    assert found.noise > 0.3
+    assert f"{rounds} round" in text(found)
+    assert "too few to tell" in text(found)
+
+
+def test_without_yardsticks_the_clock_decides_and_a_warning_says_so() -> None:
+    before, after = simulated("before"), simulated("after", lambda row: 1.4)
+    for run in (before, after):
+        run.rows = [row for row in run.rows if ours(row)]
+    found = changes(before, after)
+    assert found.drifts == {"cpu": None}
+    assert len(of(found, "slower")) == len(after.rows)
+    assert any("nothing tells a slower machine from slower code" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("package", "kept"), [("scipy", {"copy", "framework loop"}), ("torch", {"numpy"}), ("python", {"copy"})]
+)
+def test_yardsticks_whose_versions_changed_are_not_used(package: str, kept: set[str]) -> None:
+    # What became slower with its new version is no yardstick; what is left says that the machine did not change.
+    new = {"scipy": lambda row: row.kind == "peer", "torch": lambda row: row.framework == "torch"}
+    spoilt = new.get(package, lambda row: row.kind in ("own", "peer"))
+    after = simulated("after", lambda row: 1.5 if spoilt(row) and not ours(row) else 1.0)
+    if package == "python":
+        after.machine["python"] = "3.12.1"
+    else:
+        after.versions[package] = "99.0"
+    found = changes(simulated("before"), after)
+    drift = found.drifts["cpu"]
+    assert drift is not None
+    whole = [row for row in problems() if not ours(row)]
+    assert drift.yardsticks == len([row for row in whole if row.name in kept or row.framework in kept])
+    assert abs(drift.ratio.value) < 0.05
+    assert [change for change in of(found, "slower") if ours(change.row)] == []
+    assert any(warning.startswith(package) and "->" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "framework", "distribution"),
+    [
+        ("fla chunk_hgrn", "torch", "fla-core"),
+        ("accelerated_scan.warp", "torch", "accelerated-scan"),
+        ("lax.scan, inputs first", "jax", "jaxlib"),
+        ("CuPy loop", "cupy", "cupy-cuda12x"),
+        ("NumPy loop", "numpy", "numpy"),
+    ],
+)
+def test_a_peer_is_a_yardstick_only_while_its_own_distribution_stays(
+    name: str, framework: str, distribution: str
+) -> None:
+    row = dataclasses.replace(next(problems()), name=name, framework=framework, kind="peer")
+    before = Run(date="", versions={distribution: "1", "scipy": "1"})
+    assert unchanged(row, before, Run(date="", versions={distribution: "1", "scipy": "2"}))
+    assert not unchanged(row, before, Run(date="", versions={distribution: "2", "scipy": "1"}))
+    assert not unchanged(dataclasses.replace(row, kind="kernel"), before, before)
+
+
+def test_a_device_has_a_drift_of_its_own() -> None:
+    def both(run: Run, factor: float) -> Run:
+        moved = [
+            dataclasses.replace(row, device="cuda", seconds=tuple(factor * x for x in row.seconds))
+            for row in run.rows
+        ]
+        return dataclasses.replace(run, rows=[*run.rows, *moved])
+
+    found = changes(both(simulated("before"), 1), both(simulated("after"), 1.5))
+    assert changed(found) == []
+    assert found.drifts["cuda"] is not None
+    assert found.drifts["cpu"] is not None
+    assert found.drifts["cuda"].ratio.value > 0.3 > abs(found.drifts["cpu"].ratio.value)
+
+
+@pytest.mark.parametrize("verdict", ["wrong", "crash", "timeout", "memory", "compile", "invalid", "unstable"])
+def test_what_ran_and_fails_now_is_a_regression_whatever_the_limit(verdict: str) -> None:
+    after = with_row(simulated("after"), 1, verdict=verdict, seconds=(), note="error 0.1\nand more")
+    found = changes(simulated("before"), after)
+    (change,) = changed(found)
+    assert change.what == "broken"
+    assert found.regressions(1000) == [change]
+    assert f"{verdict}: error 0.1" in text(found)
+
+
+def test_a_peer_that_fails_or_is_slower_is_listed_and_no_regression() -> None:
+    after = simulated("after", lambda row: 2.0 if (row.kind, row.operation) == ("own", "qr") else 1.0)
+    found = changes(simulated("before"), with_row(after, 4, verdict="crash", seconds=()))
+    assert {change.what for change in changed(found)} == {"broken", "slower"}
+    assert found.regressions() == []
+
+
+def test_what_was_mended_and_what_still_fails_are_told_apart() -> None:
+    before = with_row(simulated("before"), 0, verdict="wrong", seconds=())
+    before = with_row(before, 1, verdict="crash", seconds=())
+    found = changes(before, with_row(simulated("after"), 1, verdict="wrong", seconds=()))
+    assert [(change.what, change.row.name) for change in changed(found)] == [
+        ("mended", "seqpar"),
+        ("still failing", "host.sequential"),
+    ]
+    assert found.regressions() == []
+
+
+@pytest.mark.parametrize("verdict", ["missing", "left out"])
+def test_what_was_not_measured_this_time_is_gone_and_no_regression(verdict: str) -> None:
+    after = with_row(simulated("after"), 0, verdict=verdict, seconds=(), note="pip install it")
+    found = changes(simulated("before"), after)
+    assert [(change.what, change.row.name) for change in changed(found)] == [("gone", "seqpar")]
+    assert found.regressions() == []
+    assert f"{verdict}: pip install it" in text(found)
+
+
+def test_what_is_missing_in_both_runs_is_not_listed() -> None:
+    runs = (with_row(simulated(name), 0, verdict="missing", seconds=()) for name in ("before", "after"))
+    found = changes(*runs)
+    assert changed(found) == []
+    assert len(found.rows) == len(list(problems())) - 1
+
+
+def test_runs_over_different_problems_compare_what_they_share() -> None:
+    before, after = simulated("before"), simulated("after")
+    before.rows = [row for row in before.rows if row.operation != "qr"]
+    after.rows = [row for row in after.rows if row.operation != "lstsq"]
+    found = changes(before, after)
+    assert {change.row.operation for change in of(found, "new")} == {"qr"}
+    assert {change.row.operation for change in of(found, "gone")} == {"lstsq"}
+    assert len(of(found, "same")) == 36
+    assert found.regressions() == []
+    # A new problem that fails was never right before.
+    failing = dataclasses.replace(
+        after,
+        rows=[
+            dataclasses.replace(row, verdict="wrong", seconds=())
+            for row in after.rows
+            if row.operation == "qr"
+        ],
+    )
+    assert changes(before, failing).regressions() == []
+
+
+def test_regressions_begin_above_the_limit() -> None:
+    found = changes(simulated("before"), simulated("after", lambda row: 1.5 if row.name == "seqpar" else 1.0))
+    assert len(found.regressions(40)) == 10
+    assert found.regressions(60) == []
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf"), "1"])
+def test_times_that_are_no_times_are_called_damage(bad: object) -> None:
+    with pytest.raises(OptionError, match="damaged"):
+        changes(simulated("before"), with_row(simulated("after"), 0, seconds=(1.0, bad)))
+
+
+def test_spread_is_that_of_the_middle_of_the_numbers() -> None:
+    draw = random.Random(0)
+    numbers = [draw.gauss(0, 2) for _ in range(2000)]
+    assert spread(numbers) == pytest.approx(2, rel=0.1)
+    assert spread([*numbers, *[1e6] * 200]) == pytest.approx(2, rel=0.25)
+    few = [spread([draw.gauss(0, 2) for _ in range(5)]) for _ in range(500)]
+    assert sum(few) / len(few) == pytest.approx(2, rel=0.15)

@@ -1,0 +1,416 @@
+"""Recurrences and scans under `seqpar bench`: everybody's answers are right, wrong ones are caught, peers are found."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqpar.errors import OptionError
+from seqpar_bench.bench import problems
+from seqpar_bench.bench.frames import Frame, frames
+from seqpar_bench.bench.operations import exact, linear, matrices, operands, scans
+from seqpar_bench.bench.operations.exact import partials, states
+from seqpar_bench.bench.operations.gpu_peers import cupy_loop, cupy_matrix_loop, gpu_scans, refused_by_scan
+from seqpar_bench.bench.operations.linear import Linear
+from seqpar_bench.bench.operations.matrices import Matrices
+from seqpar_bench.bench.operations.scans import Scan
+from seqpar_bench.bench.problem import Problem, WrongAnswerError
+from seqpar_bench.bench.work import BenchWork
+
+Array = Any
+EVERY = (
+    *linear.PROBLEMS,
+    *matrices.PROBLEMS,
+    *scans.PROBLEMS,
+    *linear.SWEEPS,
+    *matrices.SWEEPS,
+    *scans.SWEEPS,
+)
+FEATURES = Linear(name="features last", shape=(2, 24, 3))
+MATRICES = Matrices(name="matrices", shape=(2, 24, 3))
+PAIRS = Scan(name="pairs", monoid="affine", shape=(2, 24, 3))
+
+
+def gradient(problem: Problem) -> Problem:
+    return replace(problem, which="gradient")
+
+
+def tiny(problem: Problem) -> Problem:
+    """A preset in small."""
+    sizes = tuple(min(n, 3) for n in problem.shape)
+    return problem.of_shape(sizes).of_length(24)
+
+
+def verdicts(problem: Problem, *frameworks: str, device: str = "cpu") -> dict[str, tuple[str, str]]:
+    """What the worker says of every contestant: verdict and message, or why it takes no part."""
+    work = BenchWork()
+    facts = work.do_prepare({"problem": problem.to_dict(), "device": device, "frameworks": list(frameworks)})
+    found = {}
+    for each in facts["contestants"]:
+        name = f"{each['framework']} {each['name']}"
+        if each["kind"] == "limit":
+            continue
+        if why := each.get("missing") or each.get("left out"):
+            found[name] = ("out", why)
+            continue
+        checked = work.do_check({"backend": each["framework"], "method": each["name"], "config": {}})
+        found[name] = (checked["verdict"], checked["message"])
+    return found
+
+
+def not_ok(found: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    assert len(found) >= 4, found
+    return {name: what for name, what in found.items() if what[0] != "ok"}
+
+
+def frame_of(name: str) -> Frame:
+    return next(frame for frame in frames("cpu") if frame.name == name)
+
+
+# --- everybody is right ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "problem",
+    list({tiny(p): None for p in EVERY if "cpu" in p.devices and p.dtype != "bfloat16" and not p.sweep}),
+    ids=str,
+)
+def test_every_contestant_of_numpy_solves_every_preset(problem: Problem) -> None:
+    found = verdicts(problem, "numpy")
+    if problem.which == "gradient" and problem.operation == "associative_scan":
+        assert not found  # NumPy has no derivatives of functions
+    else:
+        assert not not_ok(found)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        gradient(replace(FEATURES, name="gates", gated=True)),
+        replace(FEATURES, name="filter", constant=True, dtype="float64"),
+        gradient(replace(FEATURES, name="time last", axis=-1)),
+        gradient(FEATURES.of_dtype("bfloat16")),
+        FEATURES.of_dtype("float16"),
+        gradient(FEATURES.of_dtype("complex64")),
+        gradient(MATRICES.of_dtype("complex64").of_length(12)),
+        PAIRS,
+        PAIRS.of_dtype("bfloat16"),
+        gradient(Scan(name="sums", monoid="add", shape=(2, 24, 3))),
+        Scan(name="sums", monoid="add", shape=(2, 24, 3), dtype="complex64"),
+        Scan(name="log-domain sums", monoid="logaddexp", shape=(2, 24, 3)),
+        Scan(name="quaternions", monoid="quaternion_product", shape=(2, 24)),
+        Scan(name="4x4 matrices", monoid="matmul", shape=(2, 24)),
+    ],
+    ids=str,
+)
+def test_every_contestant_of_torch_is_right(problem: Problem) -> None:
+    pytest.importorskip("torch")
+    assert not not_ok(verdicts(problem, "torch"))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        gradient(FEATURES.of_dtype("complex64").of_length(8)),
+        FEATURES.of_dtype("bfloat16").of_length(4),
+        MATRICES.of_length(8),
+        PAIRS.of_length(8),
+    ],
+    ids=str,
+)
+def test_every_contestant_of_jax_is_right(problem: Problem) -> None:
+    pytest.importorskip("jax")
+    assert not not_ok(verdicts(problem, "jax"))
+
+
+def test_the_frameworks_own_way_comes_first_and_is_one() -> None:
+    for problem in (FEATURES, MATRICES, PAIRS, Scan(name="sums", monoid="add", shape=(2, 24, 3))):
+        for frame in frames("cpu"):
+            if not frame.missing():
+                assert [c.kind for c in problem.peers(frame)].count("own") == 1
+                assert next(problem.peers(frame)).kind == "own"
+
+
+# --- wrong answers -----------------------------------------------------------------------------------------------------------
+
+
+def spoilt(x: Array, how: str, by: float, axis: int) -> Array:
+    """A right answer with a defect."""
+    x = x.copy()
+    if how == "one element":  # of middling size; in very low precision the largest
+        flat = x.reshape(-1)
+        flat[np.argsort(np.abs(flat))[flat.size // 2 if by < 0.5 else -1]] *= 1 + by
+    elif how == "NaN":
+        x.reshape(-1)[x.size // 2] = np.nan
+    elif how == "one step late":
+        x = np.roll(x, 1, axis)
+    elif how == "zeros":
+        x[...] = 0
+    elif how == "shape":
+        x = x[..., :-1]
+    elif how == "infinite":
+        x.reshape(-1)[-1] = np.inf
+    return x
+
+
+DEFECTS = ("one element", "NaN", "one step late", "zeros", "shape", "infinite")
+CHECKED = [
+    problem.of_dtype(dtype)
+    for problem in (
+        FEATURES,
+        gradient(FEATURES),
+        replace(FEATURES, name="gates", gated=True),
+        gradient(replace(FEATURES, name="gates", gated=True)),
+        MATRICES,
+        gradient(MATRICES),
+        PAIRS,
+        Scan(name="sums", monoid="add", shape=(2, 24, 3)),
+        gradient(Scan(name="sums", monoid="add", shape=(2, 24, 3))),
+        Scan(name="quaternions", monoid="quaternion_product", shape=(2, 24)),
+        Scan(name="4x4 matrices", monoid="matmul", shape=(2, 24)),
+    )
+    for dtype in ("float32", "float64", "bfloat16", "complex64")
+    if not (dtype == "complex64" and (getattr(problem, "gated", False) or "quaternion" in problem.name))
+]
+
+
+def rounded(x: Array, dtype: str) -> Array:
+    return exact.wide(operands.as_dtype(x, dtype))
+
+
+@pytest.mark.parametrize("problem", CHECKED, ids=str)
+def test_an_answer_that_is_rounded_once_is_right(problem: Any) -> None:
+    error = problem.check([rounded(x, problem.dtype) for x in problem.exact])
+    assert 0 <= error < 0.01
+
+
+@pytest.mark.parametrize("problem", CHECKED, ids=str)
+@pytest.mark.parametrize("how", DEFECTS)
+def test_a_defect_in_any_result_is_caught(problem: Any, how: str) -> None:
+    # In half precision a number may be off by its own rounding; in a scan by those of all steps.
+    by = 1e-3 if problem.dtype != "bfloat16" else 0.05 if problem.operation != "associative_scan" else 0.5
+    for i, right in enumerate(problem.exact):
+        answer = [*problem.exact]
+        answer[i] = spoilt(right, how, by, 1)
+        with pytest.raises(WrongAnswerError):
+            problem.check(answer)
+
+
+def test_a_gradient_is_the_derivative_that_differences_find() -> None:
+    rng = np.random.default_rng(0)
+    for problem in (
+        FEATURES,
+        replace(FEATURES, name="gates", gated=True),
+        MATRICES,
+        Scan(name="sums", monoid="add", shape=(2, 24, 3)),
+    ):
+        at = gradient(problem.of_dtype("float64"))
+        forward = problem.of_dtype("float64")
+        directions = [rng.standard_normal(x.shape) for x in at.given]
+        moved = []
+        for sign in (1, -1):
+            there = replace(forward)
+            there.__dict__["given"] = tuple(
+                x + sign * 1e-6 * d for x, d in zip(at.given, directions, strict=True)
+            )
+            (h,) = there.exact
+            moved.append(np.sum(h * at.cotangents[0]))
+        slope = sum(np.sum(g * d) for g, d in zip(at.exact, directions, strict=True))
+        assert slope == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-6)
+
+
+# --- the definition in float64 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", [FEATURES, MATRICES], ids=str)
+def test_many_parts_walked_at_once_are_one_walk(problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = problem.of_length(5003)
+    a, b = long.in_time(*map(exact.wide, long.given))
+    whole = states(a, b, long.times)
+    monkeypatch.setattr(exact, "WHOLE", 1)
+    np.testing.assert_allclose(states(a, b, long.times), whole, rtol=0, atol=1e-12)
+
+
+def test_what_forgets_nothing_is_walked_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "WHOLE", 1)
+    b = np.ones((5003, 1))
+    assert states(np.ones_like(b), b)[-1, 0] == 5003
+
+
+@pytest.mark.parametrize("monoid", ["affine", "quaternion_product", "matmul"])
+def test_parts_of_a_scan_joined_are_one_walk(monoid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Scan(name="long", monoid=monoid, shape=(1, 5003), dtype="float64")
+    given = [np.moveaxis(x, 1, 0) for x in problem.given]
+    whole = partials(problem.of.combine, given)
+    monkeypatch.setattr(exact, "WHOLE", 1)
+    for mine, right in zip(partials(problem.of.combine, given), whole, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=0, atol=1e-11)
+
+
+def test_numbers_come_again_only_where_many_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operands, "DRAWN", 7)
+    x = operands.normal(0, (3, 4), "float32").reshape(-1)
+    assert len(np.unique(x)) == 7
+    assert (x[7:] == x[:5]).all()
+
+
+# --- sizes, dtypes, plain data -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", EVERY, ids=str)
+def test_a_problem_comes_back_from_plain_data(problem: Problem) -> None:
+    back = Problem.from_dict(problem.to_dict())
+    assert back == problem
+    assert type(back) is type(problem)
+
+
+@pytest.mark.parametrize("problem", EVERY, ids=str)
+def test_every_preset_has_other_lengths_and_dtypes(problem: Problem) -> None:
+    small = tiny(problem).of_dtype("float64")
+    assert small.length == 24
+    assert all(x.dtype == "float64" for x in small.given)
+    assert (
+        small.given[1 if problem.operation != "associative_scan" else 0].shape[: len(small.shape)]
+        == small.shape
+    )
+    assert small.of_length(48).nbytes == 2 * small.nbytes  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 0, 4), (2, 3, 4, 5)])
+def test_a_shape_that_cannot_be_is_an_error_that_says_what_can(shape: tuple[int, ...]) -> None:
+    for problem in (FEATURES, MATRICES, PAIRS):
+        if len(shape) == 4 and problem is not MATRICES:
+            assert problem.of_shape(shape).shape == shape
+            continue
+        with pytest.raises(OptionError, match=r"--shape .* positive size.*time"):
+            problem.of_shape(shape)
+
+
+@pytest.mark.parametrize(
+    ("operation", "names"),
+    [
+        ("linear_recurrence", {"features last", "time last", "filter", "gates as logits"}),
+        ("matrix_recurrence", {"n = 8"}),
+        (
+            "associative_scan",
+            {"affine pairs", "sums", "log-domain sums", "quaternions", "4x4 matrices"},
+        ),
+    ],
+)
+def test_a_shape_of_a_command_line_makes_one_problem_of_each_kind(operation: str, names: set[str]) -> None:
+    found = problems.chosen(problems.Choice(operations=(operation,), shape=(4, 50, 8)), "cpu")
+    assert {p.name for p in found} == names
+    assert len({(p.name, p.which) for p in found}) == len(found)
+    assert {p.dtype for p in found if p.name != "filter"} == {"float32"}
+
+
+def test_time_stays_where_it_is_in_other_shapes() -> None:
+    assert FEATURES.of_shape((50, 3)).length == 50
+    assert replace(FEATURES, axis=-1).of_shape((50, 3)).length == 3
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_least_traffic_counts_operands_and_results_once(constant: bool) -> None:
+    assert replace(FEATURES, constant=constant).nbytes == (2 if constant else 3) * 2 * 24 * 3 * 4
+    assert MATRICES.nbytes == (3 + 2) * 2 * 24 * 3 * 4
+    assert gradient(MATRICES).nbytes == (3 + 2 + 2 * 3 + 3) * 2 * 24 * 3 * 4
+    assert PAIRS.nbytes == 4 * 2 * 24 * 3 * 4
+
+
+# --- who is not there --------------------------------------------------------------------------------------------------------
+
+
+def test_numpy_has_no_bfloat16_and_says_so() -> None:
+    assert verdicts(FEATURES.of_dtype("bfloat16"), "numpy") == {"numpy NumPy": ("out", "has no bfloat16")}
+
+
+def test_a_monoid_of_real_numbers_says_so_of_complex_ones() -> None:
+    problem = Scan(name="log-domain sums", monoid="logaddexp", shape=(2, 24, 3), dtype="complex64")
+    found = verdicts(problem, "numpy")
+    assert set(found.values()) == {("out", "logaddexp is of real numbers")}
+    assert "numpy seqpar" in found
+
+
+def test_a_loop_takes_no_part_where_it_takes_too_long() -> None:
+    work = BenchWork()
+    long = FEATURES.of_shape((1, 1 << 17, 1))
+    facts = work.do_prepare({"problem": long.to_dict(), "device": "cpu", "frameworks": ["torch"]})
+    found = {each["name"]: each["left out"] for each in facts["contestants"]}
+    if "torch loop" not in found:
+        pytest.skip("torch is not installed")
+    assert "too long beyond 65,536 steps" in found["torch loop"]
+    assert not found["seqpar"]
+
+
+def test_scans_of_others_on_a_gpu_say_what_installs_them_or_what_they_refuse() -> None:
+    frame = frame_of("torch")
+    found = {c.name: c for c in gpu_scans(FEATURES, frame)}
+    assert {(c.requires, c.install) for c in found.values()} == {
+        (("accelerated_scan",), "accelerated-scan"),
+        (("fla",), "fla-core"),
+    }
+    assert found["accelerated_scan.warp"].left_out  # 24 steps
+    assert not found["accelerated_scan.scalar"].left_out
+    assert all(c.left_out for c in gpu_scans(FEATURES.of_dtype("complex64"), frame))
+    assert all(c.left_out for c in gpu_scans(FEATURES.of_shape((24, 3)), frame))
+
+
+def test_peers_of_a_gpu_take_no_part_on_a_cpu() -> None:
+    assert not any("fla" in c.name or "accelerated" in c.name for c in FEATURES.peers(frame_of("torch")))
+    cuda = next(frame for frame in frames("cuda") if frame.name == "torch")
+    assert sum("fla" in c.name or "accelerated" in c.name for c in FEATURES.peers(cuda)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "dtype", "refused"),
+    [
+        ("warp", 64, "float32", False),
+        ("warp", 16, "float32", True),
+        ("warp", 100, "float32", True),
+        ("warp", 1 << 17, "float32", True),
+        ("warp", 64, "bfloat16", True),
+        ("scalar", 1 << 17, "bfloat16", False),
+        ("scalar", 64, "complex64", True),
+    ],
+)
+def test_what_accelerated_scan_refuses(name: str, steps: int, dtype: str, refused: bool) -> None:
+    assert bool(refused_by_scan(name, steps, dtype)) is refused
+
+
+def test_loops_of_cupy_are_right_with_numpy_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", np)
+    for problem, loop in ((FEATURES, cupy_loop), (MATRICES, cupy_matrix_loop)):
+        h = loop(*problem.given)
+        assert h.dtype == "float32"
+        assert problem.check([exact.wide(h)]) < 1e-6
+
+
+@pytest.mark.parametrize("time_last", [False, True])
+@pytest.mark.parametrize("which", ["forward", "gradient"])
+def test_scans_of_others_are_given_their_layout_and_give_back_ours(
+    time_last: bool, which: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from seqpar_bench.bench.operations import gpu_peers
+    from seqpar_bench.peers import torch_loop
+
+    def stand_in(time: int, logarithmic: bool) -> Any:
+        def scan(a: Array, b: Array) -> Array:
+            assert a.is_contiguous()
+            return torch_loop(a.exp() if logarithmic else a, b, time)
+
+        return lambda name: scan
+
+    monkeypatch.setattr(gpu_peers, "accelerated_scan", stand_in(-1, False))
+    monkeypatch.setattr(gpu_peers, "hgrn", stand_in(-2, True))
+    problem = Linear(name="x", shape=(2, 32, 5), which=which, axis=-1 if time_last else -2)
+    frame = frame_of("torch")
+    assert torch.zeros(1).device.type == "cpu"
+    for contestant in gpu_scans(problem, frame):
+        if not contestant.left_out:
+            answer = tuple(frame.numpy(x) for x in contestant.read(contestant.make()()))
+            assert problem.check(answer) < 1e-5

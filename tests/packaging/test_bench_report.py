@@ -1,0 +1,408 @@
+"""What `seqpar bench` makes of a run: tables at any width, exponents, pictures, a summary, and a folder with all of them."""
+
+import hashlib
+import io
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import bench_runs
+from seqpar.errors import MissingExtraError, OptionError
+from seqpar_bench.bench.report import amounts, plots, scaling, tables, terminal
+from seqpar_bench.bench.report import folder as report
+from seqpar_bench.bench.report.headline import headlines
+from seqpar_bench.bench.report.summary import summary
+from seqpar_bench.bench.row import Run, read
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return bench_runs.made_up_run()
+
+
+@pytest.fixture(scope="module")
+def pictures(run: Run) -> list[plots.Picture]:
+    return plots.draw(run)
+
+
+def lines_of(*rows: object, limits: dict[str, dict[str, float]] | None = None) -> list[tables.Line]:
+    run = Run(date="2026-05-04", rows=list(rows), limits=limits or {})  # type: ignore[arg-type]
+    return tables.rows(run, "linear_recurrence")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3.2e-10, "0.32 ns"),
+        (4.56e-7, "456 ns"),
+        (9.996e-7, "1.00 us"),
+        (1.5e-3, "1.50 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.00 s"),
+        (2325.0, "2,320 s"),
+    ],
+)
+def test_durations_have_three_digits_and_the_unit_that_fits(seconds: float, text: str) -> None:
+    assert amounts.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(12.34, "12.3x"), (0.5794, "0.579x"), (1234.0, "1,230x"), (1.0, "1.00x"), (99.96, "100x")],
+)
+def test_speedups_have_three_digits(value: float, text: str) -> None:
+    assert amounts.ratio(value) == text
+
+
+def test_lines_of_a_place_begin_with_limits_then_come_the_quickest_then_those_without_times() -> None:
+    row = bench_runs.made_up_row
+    found = lines_of(
+        row(None, name="not here", kind="peer", verdict="missing", note="pip install it"),
+        row(None, name="breaks", kind="peer", verdict="crash", note="why"),
+        row(3e-3, name="slow", kind="peer"),
+        row(1e-3, name="quick"),
+        row(9e-3, name="copy", kind="limit"),
+    )
+    assert [line["who"] for line in found] == ["copy", "quick", "slow", "breaks", "not here"]
+
+
+def test_the_public_call_says_what_it_chose_and_others_do_not() -> None:
+    row = bench_runs.made_up_row
+    found = lines_of(
+        row(1e-3, ran="host.chunked"), row(2e-3, name="host.chunked", kind="kernel", ran="host.chunked")
+    )
+    assert [line["who"] for line in found] == ["seqpar (host.chunked)", "host.chunked"]
+
+
+def test_speed_is_in_bytes_where_copying_takes_longer_and_in_operations_elsewhere() -> None:
+    row = bench_runs.made_up_row
+    copy = row(1e-3, name="copy", kind="limit", nbytes=20_000_000)
+    product = row(1e-3, name="matrix product", kind="limit", flops=110_000_000)
+    by_bytes = lines_of(copy, product, row(1e-3, nbytes=10_000_000, flops=10_000_000))
+    by_flops = lines_of(copy, product, row(1e-3, nbytes=10_000_000, flops=100_000_000))
+    assert [line["speed"] for line in by_bytes] == ["20.0 GB/s", "110 GFLOP/s", "10.0 GB/s"]
+    assert by_flops[-1]["speed"] == "100 GFLOP/s"
+
+
+def test_several_missing_rows_of_one_framework_and_note_are_one_line(run: Run) -> None:
+    found = [line for line in tables.rows(run, "linear_recurrence") if line.verdict == "missing"]
+    assert [(line["problem"], line["framework"], line["who"], line["note"]) for line in found] == [
+        (tables.EVERYWHERE, "torch", "torch_scan.scan", bench_runs.PIP),
+        (tables.EVERYWHERE, "cupy", "seqpar", "pip install cupy-cuda12x"),
+    ]
+
+
+def test_a_single_missing_row_keeps_its_problem(run: Run) -> None:
+    (found,) = (line for line in tables.rows(run, "solve_recurrence") if line.verdict == "missing")
+    assert found["problem"] == "GRU, 32 units (8 x 2048 x 32)"
+
+
+def test_what_is_not_known_has_no_key_to_sort_by() -> None:
+    (timed, failed) = lines_of(
+        bench_runs.made_up_row(1e-3), bench_runs.made_up_row(None, name="b", verdict="crash")
+    )
+    time = tables.COLUMNS.index("time")
+    assert timed.cells[time] == ("1.00 ms", 1e-3)
+    assert failed.cells[time] == ("crash", None)
+    assert timed.cells[tables.COLUMNS.index("speed-up")] == ("", None)
+
+
+def test_the_frameworks_own_way_has_speedup_one_without_a_cross() -> None:
+    (line,) = lines_of(bench_runs.made_up_row(1e-3, kind="own", speedup=1.0))
+    assert line["speed-up"] == "1"
+
+
+def test_sweeps_can_be_left_out_or_stand_alone(run: Run) -> None:
+    every = tables.rows(run, "linear_recurrence")
+    alone, swept = (tables.rows(run, "linear_recurrence", sweeps=sweeps) for sweeps in (False, True))
+    assert len(alone) + len(swept) == len(every)
+    assert {line["problem"].split(" (")[0] for line in swept} == {"64 features"}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160, 200])
+def test_no_line_on_a_terminal_is_longer_than_the_terminal_is_wide(
+    run: Run, width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for operation in run.operations():
+        terminal.print_operation(run, operation, sweeps=False, width=width)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    for needed in ("seqpar (host.seq", "speed-up", "11.7x", "[1] pip install torch-scan", "0.32 ns"):
+        assert needed in shown
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_rich_has_room_for_every_cell_on_one_line(run: Run, width: int) -> None:
+    console = pytest.importorskip("rich.console")
+    box, table = pytest.importorskip("rich.box"), pytest.importorskip("rich.table")
+    for operation in run.operations():
+        names, lines, _ = terminal.fitted(tables.rows(run, operation, sweeps=False), width)
+        drawn = table.Table(*names, box=box.SIMPLE_HEAD)
+        for line in lines:
+            drawn.add_row(*line)
+        screen = console.Console(width=width, file=io.StringIO(), markup=False)
+        screen.print(drawn)
+        shown = [line for line in screen.file.getvalue().splitlines() if line.strip()]
+        assert len(shown) == 2 + len(lines)
+
+
+def test_a_wide_terminal_shows_what_a_narrow_one_leaves_out(run: Run) -> None:
+    lines = tables.rows(run, "linear_recurrence", sweeps=False)
+    wide, narrow = (terminal.fitted(lines, width)[0] for width in (200, 80))
+    assert [name for name in wide if name not in narrow] == [
+        "dtype",
+        "pass",
+        "spread",
+        "speed",
+        "of limit",
+        "error",
+    ]
+
+
+def test_a_narrow_terminal_has_the_words_of_a_place_under_each_other(run: Run) -> None:
+    columns, cells, _ = terminal.fitted(tables.rows(run, "matrix_recurrence"), 80)
+    assert columns[0] == "problem"
+    assert [row[0] for row in cells[:4]] == ["64 states", "4096 x 64 x 64", "float32 forward", ""]
+
+
+def test_places_with_fewer_contestants_than_words_keep_all_words() -> None:
+    row = bench_runs.made_up_row
+    places = [
+        row(1e-3, problem=f"problem {i}", name="a name that takes a lot of room " * 2) for i in range(2)
+    ]
+    _, cells, _ = terminal.fitted(lines_of(*places), 80)
+    words = ["4 x 4096 x 256", "float32 forward"]
+    assert [line[0] for line in cells] == ["problem 0", *words, "problem 1", *words]
+
+
+def test_a_run_on_the_terminal_tells_exponents_headlines_and_problems(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal.show(run)
+    shown = capsys.readouterr().out
+    for needed in (
+        "1.20 ± 0.00",
+        "25.6x to 25.6x, 4 problems",
+        "problem: torch: the worker was started again",
+    ):
+        assert needed in shown
+    assert "(4194304 x 64)" not in shown  # every length of a sweep is not
+
+
+def test_markdown_takes_awkward_words_for_words(run: Run) -> None:
+    text = tables.markdown(tables.rows(run, "solve_recurrence"))
+    (line,) = (line for line in text.splitlines() if "peer 1" in line)
+    assert r"""fails with \<b\>"x" &amp; 'y'\</b\> \| \`a\` \</script\>""" in line
+    columns = text.splitlines()[0].count("|")
+    assert line.replace(r"\|", "").count("|") == columns
+
+
+def test_exponents_are_those_of_the_laws_the_times_follow(run: Run) -> None:
+    found = {(law.framework, law.name): law for law in scaling.exponents(run)}
+    loop, scan = found["torch", "torch loop"], found["jax", "jax.lax.associative_scan"]
+    assert loop.exponent == pytest.approx(1, abs=1e-9)
+    assert scan.exponent == pytest.approx(1.2, abs=1e-9)
+    assert loop.error == pytest.approx(0, abs=1e-9)
+    assert loop.lengths == tuple(2**k for k in range(14, 23))
+    assert loop.each == pytest.approx(3e-7)
+
+
+def test_overhead_at_short_lengths_does_not_flatten_an_exponent(run: Run) -> None:
+    (law,) = (law for law in scaling.exponents(run) if (law.framework, law.name) == ("torch", "seqpar"))
+    rows = [row for row in run.rows if row.sweep and (row.framework, row.name) == ("torch", "seqpar")]
+    slope, _ = scaling.fit(
+        [math.log(row.length) for row in rows], [math.log(row.median or 0) for row in rows]
+    )
+    assert law.exponent == pytest.approx(1, abs=0.01)
+    assert abs(slope - 1) > 10 * abs(law.exponent - 1)
+
+
+def test_one_outlier_does_not_tilt_an_exponent() -> None:
+    x = [math.log(2.0**k) for k in range(9)]
+    y = [1.5 * value for value in x]
+    y[-1] += math.log(10)
+    slope, error = scaling.fit(x, y)
+    assert slope == pytest.approx(1.5)
+    assert 0 <= error < 0.2
+
+
+def test_noise_shows_in_the_error_of_an_exponent() -> None:
+    x = [math.log(2.0**k) for k in range(9)]
+    noise = [0.1, -0.1, 0.05, 0.1, -0.05, 0.0, -0.1, 0.1, 0.05]
+    _, small = scaling.fit(x, [value + 0.1 * dy for value, dy in zip(x, noise, strict=True)])
+    _, large = scaling.fit(x, [value + dy for value, dy in zip(x, noise, strict=True)])
+    assert 0 < small < large
+    assert large == pytest.approx(10 * small, rel=1e-6)
+
+
+def test_two_lengths_have_no_exponent() -> None:
+    row = bench_runs.made_up_row
+    rows = [row(1e-6 * n, sweep="lengths", length=n) for n in (1000, 2000)]
+    assert scaling.exponents(Run(date="", rows=rows)) == []
+    rows.append(row(3e-3, sweep="lengths", length=3000))
+    assert len(scaling.exponents(Run(date="", rows=rows))) == 1
+
+
+def test_headlines_are_geometric_means_with_the_worst_and_the_best() -> None:
+    row = bench_runs.made_up_row
+    rows = [
+        row(1e-3, speedup=4.0),
+        row(1e-3, problem="other", speedup=0.25),
+        row(1e-3, name="x", kind="peer", speedup=9.0),
+    ]
+    (found,) = headlines(Run(date="", rows=rows))
+    assert (found.mean, found.worst, found.best, found.problems) == (pytest.approx(1.0), 0.25, 4.0, 2)
+    assert found.worst_problem == "other (4 x 4096 x 256), float32, forward"
+
+
+def test_every_operation_has_its_pictures(pictures: list[plots.Picture]) -> None:
+    assert [picture.name for picture in pictures] == [
+        "linear_recurrence_speed",
+        "linear_recurrence_lengths",
+        "matrix_recurrence_speed",
+        "plan_buckets_speed",
+        "solve_recurrence_speed",
+        "roofline",
+    ]
+
+
+def test_pictures_name_the_rows_they_were_drawn_from(
+    run: Run, pictures: list[plots.Picture], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    run.write(tmp_path / "bench.json")
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    (tmp_path / "x.png").write_bytes(pictures[0].png)
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.info["seqpar-record"] == digest
+        assert "Software" not in image.info
+
+
+def test_the_same_rows_give_the_same_bytes_whatever_the_users_style(run: Run) -> None:
+    import matplotlib
+
+    some = [row for row in run.rows if row.sweep]
+    first = plots.draw(Run(date="one", rows=some, limits=run.limits))
+    with matplotlib.rc_context({"xtick.major.size": 20, "lines.solid_capstyle": "round"}):
+        again = plots.draw(Run(date="another", rows=some, limits=run.limits))
+        assert matplotlib.rcParams["xtick.major.size"] == 20
+    assert {picture.name.split("_")[-1] for picture in first} == {"speed", "lengths", "roofline"}
+    assert [(p.png, p.svg) for p in again] == [(p.png, p.svg) for p in first]
+
+
+def test_pictures_for_the_page_take_its_colours_and_share_no_names(pictures: list[plots.Picture]) -> None:
+    assert all("currentColor" in p.svg and "#1f2933" not in p.svg and "<?xml" not in p.svg for p in pictures)
+    names = [name for p in pictures for name in set(re.findall(r'\bid="([^"]+)"', p.svg))]
+    assert len(names) == len(set(names))
+    for p in pictures:
+        used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', p.svg))
+        assert used <= set(re.findall(r'\bid="([^"]+)"', p.svg))
+
+
+def test_a_contestant_with_a_dollar_in_its_name_is_no_formula() -> None:
+    rows = [bench_runs.made_up_row(1e-3, name="a$b_c$d", nbytes=1000)]
+    (picture,) = plots.draw(Run(date="", rows=rows))
+    assert "a$b_c$d</text>" in picture.svg
+
+
+def test_the_summary_has_hardware_headline_tables_exponents_problems_and_pictures(
+    run: Run, pictures: list[plots.Picture]
+) -> None:
+    text = summary(run, pictures)
+    for needed in (
+        r"# seqpar bench: Made-up CPU \<8&amp;9\>, 2 cores",
+        "seqpar 0.1.0, numpy 2.4.0",
+        "`seqpar bench --out report`, 2026-05-04, 321 s",
+        "7.85x: features last (4 x 4096 x 256), float32, forward",
+        "![linear_recurrence: time against length](linear_recurrence_lengths.png)",
+        "1.20 ± 0.00",
+        r"* torch: the worker was started again \<twice\> &amp; went on",
+    ):
+        assert needed in text
+
+
+def test_the_summary_of_a_busy_machine_warns(run: Run) -> None:
+    calm, busy = (Run(date="", rows=run.rows[:3], load_before=load) for load in (0.2, 0.9))
+    assert "do not trust" not in summary(calm)
+    assert "do not trust the times" in summary(busy)
+
+
+def test_a_report_is_a_folder_that_can_be_read_back(
+    run: Run, pictures: list[plots.Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "draw", lambda _: pictures)
+    written = report.write(run, tmp_path / "new" / "report")
+    assert sorted(written) == sorted((tmp_path / "new" / "report").iterdir())
+    assert [path.name for path in written[:2]] == ["bench.json", "summary.md"]
+    assert len(read(written[0]).rows) == len(run.rows)
+    linked = [part.split(")")[0] for part in written[1].read_text().split("](")[1:]]
+    assert {"roofline.png", "linear_recurrence_speed.png"} <= set(linked)
+    assert all((tmp_path / "new" / "report" / name).is_file() for name in linked)
+
+
+def test_a_report_without_matplotlib_has_everything_else(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'seqpar\[report\]'"):
+        plots.draw(run)
+    written = report.write(run, tmp_path)
+    assert [path.name for path in written] == ["bench.json", "summary.md", "index.html"]
+    for path in written[1:]:
+        assert "pip install" in path.read_text()
+        assert "matplotlib is not installed" in path.read_text()
+
+
+def test_a_report_that_fails_leaves_the_old_one_and_files_of_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "index.html").write_text("old")
+
+    def broken(*_: object) -> str:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "draw", lambda _: [])
+        patch.setattr(report, "page", broken)
+        with pytest.raises(RuntimeError, match="broken"):
+            report.write(run, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "notes.txt"]
+    monkeypatch.setattr(plots, "draw", lambda _: [])
+    report.write(run, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "index.html").read_text() != "old"
+
+
+def test_a_disk_that_fills_up_leaves_the_old_report(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bench.json").write_text("old")
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name == "index.html":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(plots, "draw", lambda _: [])
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OptionError, match="No space left on device"):
+        report.write(run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    assert (tmp_path / "bench.json").read_text() == "old"
+
+
+def test_a_report_into_a_file_is_refused_before_anything_is_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(OptionError, match="is a file, and a report is a folder"):
+        report.write(run, tmp_path / "taken")
+    with pytest.raises(OptionError, match="cannot be written"):
+        report.write(run, tmp_path / "taken" / "below")
+    assert (tmp_path / "taken").read_text() == "mine"
