@@ -204,46 +204,57 @@ def test_markdown_takes_awkward_words_for_words(run: Run) -> None:
 def test_exponents_are_those_of_the_laws_the_times_follow(run: Run) -> None:
     found = {(law.framework, law.name): law for law in scaling.exponents(run)}
     loop, scan = found["torch", "torch loop"], found["jax", "jax.lax.associative_scan"]
-    assert loop.exponent == pytest.approx(1, abs=1e-9)
-    assert scan.exponent == pytest.approx(1.2, abs=1e-9)
-    assert loop.error == pytest.approx(0, abs=1e-9)
-    assert loop.lengths == tuple(2**k for k in range(14, 23))
+    assert loop.exponent == pytest.approx(1, abs=1e-3)
+    assert scan.exponent == pytest.approx(1.2, abs=1e-3)
+    assert loop.error == pytest.approx(0, abs=1e-3)
+    assert loop.lengths == tuple(2**k for k in range(8, 23))
     assert loop.each == pytest.approx(3e-7)
 
 
-def test_overhead_at_short_lengths_does_not_flatten_an_exponent(run: Run) -> None:
+def test_the_cost_of_a_call_does_not_flatten_an_exponent(run: Run) -> None:
     (law,) = (law for law in scaling.exponents(run) if (law.framework, law.name) == ("torch", "seqpar"))
-    rows = [row for row in run.rows if row.sweep and (row.framework, row.name) == ("torch", "seqpar")]
-    slope, _ = scaling.fit(
-        [math.log(row.length) for row in rows], [math.log(row.median or 0) for row in rows]
-    )
     assert law.exponent == pytest.approx(1, abs=0.01)
-    assert abs(slope - 1) > 10 * abs(law.exponent - 1)
+    shortest = next(row for row in run.rows if row.sweep and (row.framework, row.name) == ("torch", "seqpar"))
+    assert shortest.median is not None
+    assert 0.5 * shortest.median < law.call < shortest.median
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.2, 2.0])
+@pytest.mark.parametrize("call", [0.0, 1e-5, 1e-3])
+def test_a_law_with_a_cost_of_each_call_is_found_whatever_its_power(power: float, call: float) -> None:
+    lengths = [2**k for k in range(8, 23)]
+    exponent, error, found = scaling.fit(lengths, [call + 1e-7 * n**power for n in lengths])
+    assert exponent == pytest.approx(power, abs=1e-3)
+    assert error < 1e-3
+    assert found == pytest.approx(call, rel=1e-2, abs=1e-7)
 
 
 def test_one_outlier_does_not_tilt_an_exponent() -> None:
-    x = [math.log(2.0**k) for k in range(9)]
-    y = [1.5 * value for value in x]
-    y[-1] += math.log(10)
-    slope, error = scaling.fit(x, y)
-    assert slope == pytest.approx(1.5)
+    lengths = [2**k for k in range(8, 23)]
+    seconds = [1e-9 * n**1.5 for n in lengths]
+    seconds[9] *= 10
+    exponent, error, _ = scaling.fit(lengths, seconds)
+    assert exponent == pytest.approx(1.5, abs=0.02)
     assert 0 <= error < 0.2
 
 
 def test_noise_shows_in_the_error_of_an_exponent() -> None:
-    x = [math.log(2.0**k) for k in range(9)]
+    lengths = [2**k for k in range(8, 17)]
     noise = [0.1, -0.1, 0.05, 0.1, -0.05, 0.0, -0.1, 0.1, 0.05]
-    _, small = scaling.fit(x, [value + 0.1 * dy for value, dy in zip(x, noise, strict=True)])
-    _, large = scaling.fit(x, [value + dy for value, dy in zip(x, noise, strict=True)])
-    assert 0 < small < large
-    assert large == pytest.approx(10 * small, rel=1e-6)
+
+    def error(size: float) -> float:
+        return scaling.fit(
+            lengths, [1e-9 * n * math.exp(size * x) for n, x in zip(lengths, noise, strict=True)]
+        )[1]
+
+    assert 0 < error(0.01) < error(0.1) < error(1.0)
 
 
-def test_two_lengths_have_no_exponent() -> None:
+def test_three_lengths_have_no_exponent() -> None:
     row = bench_runs.made_up_row
-    rows = [row(1e-6 * n, sweep="lengths", length=n) for n in (1000, 2000)]
+    rows = [row(1e-6 * n, sweep="lengths", length=n) for n in (1000, 2000, 3000)]
     assert scaling.exponents(Run(date="", rows=rows)) == []
-    rows.append(row(3e-3, sweep="lengths", length=3000))
+    rows.append(row(4e-3, sweep="lengths", length=4000))
     assert len(scaling.exponents(Run(date="", rows=rows))) == 1
 
 

@@ -62,6 +62,7 @@ class Bench:
             default=True,
             help="time against length as well",
         )
+        what.add_argument("--only-sweeps", action="store_true", help="time against length alone")
         what.add_argument(
             "--minutes", type=_positive, help="leave out what does not fit into this time (quick: 3)"
         )
@@ -103,7 +104,8 @@ def measure(args: argparse.Namespace) -> int:
         args.shape,
         args.dtype,
         _passes(getattr(args, "pass")),
-        args.sweeps and not args.shape,
+        sweeps=args.sweeps and not args.shape,
+        only_sweeps=args.only_sweeps,
     )
     for name in args.framework:
         if name not in FRAMEWORKS:

@@ -43,6 +43,7 @@ class Choice:
     dtype: str = ""
     passes: tuple[Pass, ...] = ()
     sweeps: bool = True
+    only_sweeps: bool = False
 
     def __post_init__(self) -> None:
         for name in self.operations:
@@ -88,7 +89,9 @@ def of_operation(operation: str, choice: Choice, device: str) -> list[Problem]:
     found = [p for p in presets if GRADES.index(p.grade) <= limit and device in p.devices]
     if choice.dtype:
         found = _unique(p.of_dtype(choice.dtype) for p in found)
-    if choice.sweeps:
+    if choice.only_sweeps:
+        found = []
+    if choice.sweeps or choice.only_sweeps:
         found += sweeps(module.SWEEPS, operation, choice, device)
     return found
 

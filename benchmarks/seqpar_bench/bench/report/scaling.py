@@ -1,30 +1,46 @@
-"""How times grow with length: the exponent p of t = c n^p for each contestant of each sweep.
+"""How times grow with length: the exponent p of t = t0 + c n^p for each contestant of each sweep.
 
-At short lengths the overhead of a call hides the law, so a fit looks at lengths from a 256th of the longest up; and one round of
-bad luck must not tilt it, so the slope is the median of those between all pairs of points (Theil and Sen), in logarithms.
-The summary, the page and the pictures call `exponents`.
+t0 is what a call costs whatever its length; without it short lengths would flatten the law. The fit is of logarithms, so that
+every length counts alike, and with a loss that one round of bad luck does not tilt (soft L1). The summary, the page and the
+pictures call `exponents`.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
 
 from seqpar_bench.bench.report.amounts import duration
 from seqpar_bench.bench.row import Row, Run
 
-REACH = 256
-"""The longest over the shortest length of a fit."""
-FEWEST = 3
-"""Two points lie on a line whatever the law is."""
+FEWEST = 4
+"""As many points as unknowns lie on the curve whatever the law is."""
+STARTS, STEEPEST = (0.01, 0.5, 0.99), 5.0
+"""Parts of the shortest time that a call may cost, to start with, and the largest exponent."""
+USUAL = 0.05
+"""Relative errors of times beyond which a point counts less."""
 MEANING = (
-    "Time grows as the length to the power of the exponent. It is fitted to the longest lengths, as at short ones the overhead "
-    "of a call hides it; where it is well below 1, or its error large, even the longest are too short."
+    "Time grows as the length to the power of the exponent, once the time that a call of no length costs is taken off; both are "
+    "fitted together. Where the error is large, even the longest lengths are too short to tell."
 )
-COLUMNS = ("sweep", "dtype", "pass", "framework", "who", "exponent", "lengths", "at the longest", "each step")
+COLUMNS = (
+    "sweep",
+    "dtype",
+    "pass",
+    "framework",
+    "who",
+    "exponent",
+    "lengths",
+    "a call",
+    "at the longest",
+    "each step",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,8 @@ class Exponent:
     """That the fit is over."""
     seconds: float
     """At the longest."""
+    call: float
+    """Seconds that a call costs without any length."""
 
     @property
     def each(self) -> float:
@@ -59,7 +77,7 @@ class Exponent:
 
 
 def exponents(run: Run, operation: str | None = None) -> list[Exponent]:
-    """Of every contestant with at least three lengths, in the order of the run; of one operation or all."""
+    """Of every contestant with at least four lengths, in the order of the run; of one operation or all."""
     series: dict[tuple[object, ...], list[Row]] = {}
     for row in run.rows:
         if (
@@ -74,14 +92,29 @@ def exponents(run: Run, operation: str | None = None) -> list[Exponent]:
     return [law for rows in series.values() if (law := _law(rows)) is not None]
 
 
-def fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """The slope and its standard error: half the interval that holds two thirds, by Kendall's count of pairs (Sen, 1968)."""
-    points = list(zip(x, y, strict=True))
-    slopes = sorted((d - b) / (c - a) for (a, b), (c, d) in itertools.combinations(points, 2))
-    n, pairs = len(points), len(slopes)
-    around = math.sqrt(n * (n - 1) * (2 * n + 5) / 18) / pairs
-    low, high = (_quantile(slopes, (1 + sign * around) / 2) for sign in (-1, 1))
-    return statistics.median(slopes), (high - low) / 2
+def fit(lengths: Sequence[int], seconds: Sequence[float]) -> tuple[float, float, float]:
+    """The exponent, its standard error, and what a call costs without any length."""
+    n, t = np.log(np.asarray(lengths, float)), np.log(np.asarray(seconds, float))
+
+    def off(unknown: Any) -> Any:
+        call, factor, power = unknown
+        return np.logaddexp(call, factor + power * n) - t
+
+    least, most = [-np.inf, -np.inf, 0.0], [float(t.min()) + 1e-9, np.inf, STEEPEST]
+
+    def from_start(part: float) -> Any:
+        """A call costs this part of the shortest; the rest is the law of the first and the last length."""
+        call = float(t.min()) + math.log(part)
+        grown = np.log(np.maximum(np.exp(t) - math.exp(call), 1e-3 * np.exp(t)))
+        slope = min(max(float((grown[-1] - grown[0]) / (n[-1] - n[0])), 0.05), 0.9 * STEEPEST)
+        start = [call, float(grown[-1]) - slope * n[-1], slope]
+        return least_squares(off, start, bounds=(least, most), loss="soft_l1", f_scale=USUAL)
+
+    found = min(map(from_start, STARTS), key=lambda one: one.cost)
+    scale = 1.4826 * float(np.median(np.abs(off(found.x)))) * math.sqrt(len(t) / (len(t) - 3))
+    # Where the cost of a call is nothing it cannot be told, and the inverse does without it.
+    covariance = np.linalg.pinv(found.jac.T @ found.jac) * scale**2
+    return float(found.x[2]), math.sqrt(max(float(covariance[2, 2]), 0.0)), math.exp(float(found.x[0]))
 
 
 def table(found: Iterable[Exponent]) -> list[tuple[str, ...]]:
@@ -95,6 +128,7 @@ def table(found: Iterable[Exponent]) -> list[tuple[str, ...]]:
             law.name,
             law.text,
             f"{law.lengths[0]:,} to {law.lengths[-1]:,}",
+            duration(law.call),
             duration(law.seconds),
             duration(law.each),
         )
@@ -106,11 +140,11 @@ def _law(rows: Sequence[Row]) -> Exponent | None:
     times: dict[int, list[float]] = {}
     for row in rows:
         times.setdefault(row.length, []).extend(row.seconds)
-    lengths = tuple(n for n in sorted(times) if n * REACH >= max(times))
+    lengths = tuple(sorted(times))
     if len(lengths) < FEWEST:
         return None
     seconds = [statistics.median(times[n]) for n in lengths]
-    slope, error = fit([math.log(n) for n in lengths], [math.log(t) for t in seconds])
+    exponent, error, call = fit(lengths, seconds)
     row = rows[0]
     return Exponent(
         sweep=row.sweep,
@@ -121,14 +155,9 @@ def _law(rows: Sequence[Row]) -> Exponent | None:
         device=row.device,
         name=row.name,
         kind=row.kind,
-        exponent=slope,
+        exponent=exponent,
         error=error,
         lengths=lengths,
         seconds=seconds[-1],
+        call=min(call, seconds[0]),
     )
-
-
-def _quantile(ordered: Sequence[float], part: float) -> float:
-    place = min(max(part, 0.0), 1.0) * (len(ordered) - 1)
-    low = min(int(place), len(ordered) - 2)
-    return ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
