@@ -6,6 +6,7 @@ An entry point names a `Command`. Only the one that was asked for is imported, s
 import argparse
 import difflib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -66,9 +67,16 @@ def _run(
     command.arguments(parser)
     args = parser.parse_args(words)
     try:
-        return command.run(args)
+        status = command.run(args)
+        sys.stdout.flush()
+        return status
     except SeqparError as error:
-        print(f"{program} {name}: {error}", file=sys.stderr)
+        # Messages of a command may begin with its name.
+        print(f"{program} {name}: {str(error).removeprefix(f'{name}: ')}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read has enough, and Python would complain once more when it closes the output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

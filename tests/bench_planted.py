@@ -64,7 +64,7 @@ class Planted(Problem):
     def peers(self, frame: Frame) -> Iterator[Contestant]:
         for name in self.who:
             if name in WAYS:
-                kind = "own" if name == "own" else "peer"
+                kind = "own" if name.endswith("own") else "peer"
                 yield Contestant(name=name, kind=kind, make=partial(WAYS[name], self.arrays(frame)))  # type: ignore[arg-type]
         if "missing" in self.who:
             yield Contestant(
@@ -88,6 +88,29 @@ def _slow(given: tuple[Any, ...]) -> Call:
         return (np.cumsum(given[1]),)
 
     return call
+
+
+def _once(given: tuple[Any, ...]) -> Call:
+    """Right for the first call."""
+    right = iter((1.0,))
+
+    def call() -> tuple[Any, ...]:
+        return (np.cumsum(given[1]) * np.float32(next(right, 0.0)),)
+
+    return call
+
+
+def _writes(given: tuple[Any, ...]) -> Call:
+    def call() -> tuple[Any, ...]:
+        found = np.cumsum(given[1])
+        given[1][0] += 1
+        return (found,)
+
+    return call
+
+
+def _wide(given: tuple[Any, ...]) -> Call:
+    return lambda: (np.cumsum(given[1].astype(np.float64)),)
 
 
 def _wrong(given: tuple[Any, ...]) -> Call:
@@ -133,6 +156,10 @@ def _dies_later(given: tuple[Any, ...]) -> Call:
 WAYS: dict[str, Callable[[tuple[Any, ...]], Call]] = {
     "own": _sum,
     "slow": _slow,
+    "slow own": _slow,
+    "once": _once,
+    "writes": _writes,
+    "wide": _wide,
     "wrong": _wrong,
     "nan": _nan,
     "raises": _raises,

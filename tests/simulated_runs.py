@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from seqpar_bench.bench.row import Kind, Row, Run
@@ -44,15 +45,19 @@ def simulated(
     *,
     noise: float = 0.05,
     between: float = 0.0,
+    places: float = 0.0,
     outliers: float = 0.05,
     rounds: int = 15,
 ) -> Run:
-    """Times of every row as a machine would give them: rounds scatter by `noise`, runs by `between`, and now and then
-    something else runs."""
+    """Times of every row as a machine would give them: rounds scatter by `noise`, runs by `between` for each row and by
+    `places` for each problem, and now and then something else runs."""
     draw = random.Random(str(seed))
+    # Of their own, so that the other numbers stay as they are.
+    disturbed = random.Random(f"{seed} places")
+    common = {operation: disturbed.lognormvariate(0, places) for operation in OPERATIONS}
     rows = []
     for number, row in enumerate(problems()):
-        typical = 1e-4 * 1.3**number * factor(row) * draw.lognormvariate(0, between)
+        typical = 1e-4 * 1.3**number * factor(row) * common[row.operation] * draw.lognormvariate(0, between)
         seconds = tuple(
             typical
             * draw.lognormvariate(0, noise)
@@ -70,4 +75,16 @@ def ours(row: Row) -> bool:
 def with_row(run: Run, index: int, **changed: object) -> Run:
     rows = list(run.rows)
     rows[index] = dataclasses.replace(rows[index], **changed)  # type: ignore[arg-type]
+    return dataclasses.replace(run, rows=rows)
+
+
+def with_yardsticks(run: Run, most: int) -> Run:
+    """The same with so many rows, of each problem, of code that is not ours."""
+    left = Counter({row.place: most for row in run.rows})
+    rows = []
+    for row in run.rows:
+        if not ours(row):
+            left[row.place] -= 1
+        if ours(row) or left[row.place] >= 0:
+            rows.append(row)
     return dataclasses.replace(run, rows=rows)

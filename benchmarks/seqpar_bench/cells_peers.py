@@ -1,4 +1,4 @@
-"""What one would write for a GRU or an LSTM without `seqpar.cells`: a loop in NumPy, and `jax.lax.scan`.
+"""What one would write for a GRU, an LSTM or an Elman network without `seqpar.cells`: a loop in NumPy, and `jax.lax.scan`.
 
 x (batch, steps, inputs), params as cells have them; the outputs (batch, steps, hidden), from a state of zeros. torch.nn needs no
 writing. For `lax.scan` the products of the inputs are best left inside the step: taken together before the loop they make it
@@ -65,6 +65,20 @@ def numpy_lstm(params: Parameters, x: Array) -> Array:
     return np.moveaxis(states, 0, 1)
 
 
+def numpy_elman(params: Parameters, x: Array) -> Array:
+    """As `numpy_gru`."""
+    u, n = params["u"], params["u"].shape[0]
+    given = np.moveaxis(x @ params["w"] + params["b"], 1, 0)
+    states = np.empty((x.shape[1], x.shape[0], n), x.dtype)
+    h = np.zeros((x.shape[0], n), x.dtype)
+    for t in range(len(states)):
+        here = states[t]
+        np.dot(h, u, out=here)
+        here += given[t]
+        h = np.tanh(here, out=here)
+    return np.moveaxis(states, 0, 1)
+
+
 def _sigmoid(a: Array) -> None:
     """In place."""
     np.negative(a, out=a)
@@ -73,7 +87,7 @@ def _sigmoid(a: Array) -> None:
     np.reciprocal(a, out=a)
 
 
-NUMPY = {"gru": numpy_gru, "lstm": numpy_lstm}
+NUMPY = {"gru": numpy_gru, "lstm": numpy_lstm, "elman": numpy_elman}
 
 
 def scan(name: str, params: Parameters, x: Array, *, together: bool = False) -> Array:
@@ -117,4 +131,10 @@ def jax_lstm(params: Parameters, state: tuple[Array, Array], given: Array) -> tu
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-JAX: dict[str, Callable[..., Any]] = {"gru": jax_gru, "lstm": jax_lstm}
+def jax_elman(params: Parameters, state: tuple[Array], given: Array) -> tuple[Array]:
+    import jax.numpy as jnp
+
+    return (jnp.tanh(given + state[0] @ params["u"]),)
+
+
+JAX: dict[str, Callable[..., Any]] = {"gru": jax_gru, "lstm": jax_lstm, "elman": jax_elman}

@@ -10,10 +10,10 @@ import numpy as np
 Array = Any
 
 
-def numpy_loop(A: Array, b: Array) -> Array:
-    """One batched matrix product per step."""
-    h = np.empty_like(b)
-    state = np.zeros((b.shape[0], b.shape[2], 1), b.dtype)
+def numpy_loop(A: Array, b: Array, xp: Any = np) -> Array:
+    """One batched matrix product per step. xp: NumPy, or CuPy."""
+    h = xp.empty_like(b)
+    state = xp.zeros((b.shape[0], b.shape[2], 1), b.dtype)
     for t in range(b.shape[1]):
         state = A[:, t] @ state + b[:, t, :, None]
         h[:, t] = state[..., 0]

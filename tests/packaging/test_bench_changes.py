@@ -2,16 +2,17 @@
 
 import dataclasses
 import random
+import re
 
 import pytest
 
 from seqpar.errors import OptionError
 from seqpar_bench.bench.changes.comparison import text
 from seqpar_bench.bench.changes.differences import unchanged
-from seqpar_bench.bench.changes.noise import spread
-from seqpar_bench.bench.changes.verdicts import Change, Changes, changes
+from seqpar_bench.bench.changes.judgement import Change, Changes, changes
+from seqpar_bench.bench.changes.noise import deviation
 from seqpar_bench.bench.row import Run
-from simulated_runs import ours, problems, simulated, with_row
+from simulated_runs import ours, problems, simulated, with_row, with_yardsticks
 
 
 def of(found: Changes, what: str) -> list[Change]:
@@ -51,6 +52,76 @@ def test_no_false_alarm_where_runs_differ_more_than_rounds_show() -> None:
         assert of(changes(before, after), "slower") == []
 
 
+@pytest.mark.parametrize("rounds", [3, 15])
+@pytest.mark.parametrize("yardsticks", [2, 6])
+def test_a_neighbour_that_disturbs_one_problem_is_not_blamed_on_our_code(
+    yardsticks: int, rounds: int
+) -> None:
+    disturbed = lambda row: 1.5 if row.operation == "qr" else 1.0
+    unclear = 0
+    for seed in range(40):
+        few = {"rounds": rounds, "outliers": 0.02}
+        before = with_yardsticks(simulated(f"{seed} before", **few), yardsticks)
+        found = changes(before, with_yardsticks(simulated(f"{seed} after", disturbed, **few), yardsticks))
+        assert [change for change in found.rows if change.what == "slower" and change.ours] == []
+        assert {change.row.operation for change in of(found, "unclear")} <= {"qr"}
+        unclear += len(of(found, "unclear"))
+        assert found.regressions() == []
+    assert unclear > 100
+    assert re.search(r"slower, but (0\.9|1)\S* beside code of this problem that did not change", text(found))
+
+
+def test_a_problem_that_was_disturbed_in_the_first_run_does_not_make_ours_faster() -> None:
+    found = changes(
+        simulated("before", lambda row: 1.5 if row.operation == "qr" else 1.0), simulated("after")
+    )
+    assert of(found, "faster") == []
+    assert {change.why for change in of(found, "unclear")} == {"problem"}
+
+
+def test_no_false_alarm_where_every_problem_is_disturbed_by_as_much_as_runs_differ() -> None:
+    for seed in range(60):
+        before = simulated(f"{seed} before", noise=0.02, between=0.02, places=0.2)
+        found = changes(before, simulated(f"{seed} after", noise=0.02, between=0.02, places=0.2))
+        assert [change for change in found.rows if change.what in ("slower", "faster")] == []
+
+
+def test_what_became_slower_in_a_disturbed_problem_is_found_and_by_how_much_beside_the_others() -> None:
+    disturbed = lambda row: 1.5 if row.operation == "qr" else 1.0
+    slow = lambda row: disturbed(row) * (1.4 if row.name == "host.chunked" else 1.0)
+    found = changes(simulated("before"), simulated("after", slow))
+    assert {change.row.name for change in of(found, "slower")} == {"host.chunked"}
+    (change,) = (c for c in of(found, "slower") if (c.row.operation, c.row.framework) == ("qr", "torch"))
+    assert change.ratio == pytest.approx(2.1, rel=0.1)
+    assert change.beside == pytest.approx(1.4, rel=0.1)
+    assert change.size == change.beside
+
+
+def test_one_yardstick_of_a_problem_is_too_few_to_take_its_word() -> None:
+    disturbed = lambda row: 1.5 if row.operation == "qr" else 1.0
+    runs = (simulated("before"), simulated("after", disturbed))
+    found = changes(*(with_yardsticks(run, 1) for run in runs))
+    assert {change.row.operation for change in of(found, "slower")} == {"qr"}
+    assert all(change.beside is None for change in found.rows)
+
+
+@pytest.mark.parametrize(
+    ("factor", "rounds", "yardsticks", "least"),
+    [(1.5, 3, 2, 25), (1.5, 3, 6, 34), (1.3, 7, 2, 26), (1.3, 7, 6, 36), (1.3, 15, 2, 36), (1.3, 15, 6, 39)],
+)
+def test_how_often_a_slower_kernel_is_found(factor: float, rounds: int, yardsticks: int, least: int) -> None:
+    slow = lambda row: (
+        factor if (row.operation, row.framework, row.name) == ("qr", "torch", "host.chunked") else 1.0
+    )
+    found = 0
+    for seed in range(40):
+        few = {"rounds": rounds, "outliers": 0.02}
+        before = with_yardsticks(simulated(f"{seed} before", **few), yardsticks)
+        after = with_yardsticks(simulated(f"{seed} after", slow, **few), yardsticks)
+        found += len(changes(before, after).regressions())
+    assert least <= found <= 40
+
+
 def test_a_kernel_that_became_a_fifth_slower_is_found_and_nothing_else() -> None:
     slow = lambda row: (
         1.2 if (row.operation, row.framework, row.name) == ("qr", "torch", "host.chunked") else 1.0
@@ -59,14 +130,16 @@ def test_a_kernel_that_became_a_fifth_slower_is_found_and_nothing_else() -> None
     for seed in range(40):
         found = changes(simulated(f"{seed} before"), simulated(f"{seed} after", slow))
         for change in changed(found):
-            assert (change.what, change.row.operation, change.row.framework) == ("slower", "qr", "torch")
+            assert (change.row.operation, change.row.framework) == ("qr", "torch")
             assert change.row.name == "host.chunked"
-            assert 1.1 < change.size < 1.3
-            assert change.interval is not None
-            assert change.interval[0] > 1
-            hits += 1
-    # 15 rounds that scatter by 5 %: a margin of about 13 %, which chance adds to or takes from.
-    assert hits >= 36
+            assert change.what in ("slower", "unclear")
+            if change.what == "slower":
+                assert 1.1 < change.size < 1.3
+                assert change.interval is not None
+                assert change.interval[0] > 1
+                hits += 1
+    # 15 rounds that scatter by 5 %: a margin of about 14 %, which chance adds to or takes from.
+    assert hits >= 35
 
 
 def test_a_kernel_that_became_slower_is_found_on_a_machine_that_is_slower_as_well() -> None:
@@ -77,7 +150,7 @@ def test_a_kernel_that_became_slower_is_found_on_a_machine_that_is_slower_as_wel
 
 
 def test_a_slow_down_of_all_our_rows_at_once_is_not_taken_for_a_drift() -> None:
-    found = changes(simulated("before"), simulated("after", lambda row: 1.25 if ours(row) else 1.0))
+    found = changes(simulated("before"), simulated("after", lambda row: 1.3 if ours(row) else 1.0))
     assert len(of(found, "slower")) == sum(map(ours, problems()))
     assert len(found.regressions(10)) == len(of(found, "slower"))
 
@@ -273,10 +346,10 @@ def test_times_that_are_no_times_are_called_damage(bad: object) -> None:
         changes(simulated("before"), with_row(simulated("after"), 0, seconds=(1.0, bad)))
 
 
-def test_spread_is_that_of_the_middle_of_the_numbers() -> None:
+def test_the_deviation_is_that_of_the_middle_of_the_numbers() -> None:
     draw = random.Random(0)
     numbers = [draw.gauss(0, 2) for _ in range(2000)]
-    assert spread(numbers) == pytest.approx(2, rel=0.1)
-    assert spread([*numbers, *[1e6] * 200]) == pytest.approx(2, rel=0.25)
-    few = [spread([draw.gauss(0, 2) for _ in range(5)]) for _ in range(500)]
+    assert deviation(numbers) == pytest.approx(2, rel=0.1)
+    assert deviation([*numbers, *[1e6] * 200]) == pytest.approx(2, rel=0.25)
+    few = [deviation([draw.gauss(0, 2) for _ in range(5)]) for _ in range(500)]
     assert sum(few) / len(few) == pytest.approx(2, rel=0.15)

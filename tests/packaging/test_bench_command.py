@@ -1,6 +1,8 @@
 """`seqpar bench` as it is typed, with a planted operation in place of the real ones."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from seqpar_bench.bench import command, problems, session
 from seqpar_bench.bench.contest import Effort, Wanted
 from seqpar_bench.bench.hardware import begun
 from seqpar_bench.bench.problems import OPERATIONS, Choice, chosen
-from seqpar_bench.bench.row import read
+from seqpar_bench.bench.row import Run, read
 from seqpar_bench.bench.session import Session
 from seqpar_bench.bench.watching import Display
 
@@ -52,7 +54,7 @@ def test_it_measures_shows_tables_and_writes_a_report(
         "slow",
     }
     assert set(run.limits["cpu"]) == {"copy", "float32"}
-    assert run.problems == [] and not run.interrupted and run.elapsed > 0
+    assert run.troubles == run.left_out == [] and not run.interrupted and run.elapsed > 0
     assert (tmp_path / "report" / "index.html").exists()
 
 
@@ -77,7 +79,10 @@ def test_a_shape_and_a_dtype_replace_those_of_the_problems(capsys: pytest.Captur
     (["--shape", "4"], "--shape is of one operation"),
     (["--op", "planted", "--shape", "4,5"], "--shape 4,5 is no shape of planted, which takes one size"),
     (["--dtype", "float31"], "float32"),
-    (["--framework", "tensorflow"], "none of numpy, torch, jax, cupy"),
+    (["--framework", "tensorflow"], "not one of 'cupy', 'jax', 'numpy', 'torch'"),
+    (["--backend", "hosts"], "--backend='hosts' is not one of"),
+    (["--only-sweeps", "--no-sweeps"], "Give one of them"),
+    (["--compare", "a", "b", "--quick"], "measures nothing"),
     (["--device", "tpu"], "none of cpu and cuda"),
     (["--pass", "sideways"], "neither forward nor gradient"),
     (["--pass", "gradient"], "there is no problem of that kind"),
@@ -129,7 +134,11 @@ def test_what_is_left_out_for_want_of_time_is_named() -> None:
     one = Session(run, "quick", Wanted(frameworks=("numpy",)), seconds=5.0, clock=lambda: float(next(ticks)))
     one.measure([Planted(), Planted(shape=(9,))], "cpu")
     assert run.rows == []
-    assert run.problems == ["out of time, so left out: planted a sum 4096 float32, planted a sum 9 float32"]
+    assert run.left_out == [
+        "planted a sum 4096 float32: no time was left",
+        "planted a sum 9 float32: no time was left",
+    ]
+    assert run.troubles == []
 
 
 def test_what_does_not_fit_into_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +146,9 @@ def test_what_does_not_fit_into_memory_is_left_out(monkeypatch: pytest.MonkeyPat
     run = begun("seqpar bench")
     Session(run, "quick", Wanted(frameworks=("numpy",))).measure([Planted()], "cpu")
     assert run.rows == []
-    assert "left out, since it takes" in run.problems[0]
+    assert run.troubles == []
+    (why,) = run.left_out
+    assert why.startswith("planted a sum 4096 float32: takes ")
 
 
 def test_a_sweep_goes_on_without_those_that_were_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +172,56 @@ def test_one_of_ours_that_fails_is_a_problem_and_the_exit_status(
     monkeypatch.setattr(bench_planted, "PROBLEMS", (Planted(grade="quick", dtype="float16", shape=(4096,)),))
     assert bench(*QUICK, "--no-sweeps") == 1
     assert "seqpar: wrong" in capsys.readouterr().out
+
+
+def test_a_run_in_which_nothing_of_ours_was_timed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    # The planted problem has no kernel of that name, so that peers alone take part.
+    assert bench(*QUICK, "--no-sweeps", "--backend", "reference") == 1
+    assert (
+        "nothing of seqpar was timed with --framework numpy and --backend reference"
+        in capsys.readouterr().out
+    )
+
+
+def test_whoever_is_killed_later_has_the_rows_of_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Display):
+        def problem(self, problem: object, number: int) -> None:
+            if number == 1:
+                found.append(read(tmp_path / "bench.json"))
+
+    found: list[Run] = []
+    monkeypatch.setattr(command, "display_for", Killed)
+    assert bench(*QUICK, "--out", str(tmp_path)) == 0
+    assert {row.length for row in found[0].rows} == {4096}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX's signals")
+def test_a_signal_that_ends_the_process_leaves_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(Display):
+        def problem(self, problem: object, number: int) -> None:
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, "display_for", Ended)
+    assert bench(*QUICK, "--out", str(tmp_path)) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert read(tmp_path / "bench.json").interrupted
+    assert (tmp_path / "index.html").exists()
+
+
+def test_folders_of_reports_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(*QUICK, "--no-sweeps", "--out", str(tmp_path)) == 0
+    capsys.readouterr()
+    assert bench("--compare", str(tmp_path), str(tmp_path)) == 0
+    assert "the same" in capsys.readouterr().out
+
+
+def test_a_part_of_a_name_chooses_problems(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("--problem", "A SUM", "--quick", "--no-sweeps", "--list") == 0
+    assert capsys.readouterr().out == "planted a sum 4096 float32\n"
+    assert bench("--problem", "a product", "--quick") == 1

@@ -8,7 +8,7 @@ import pytest
 
 from seqpar.errors import OptionError
 from seqpar_bench.bench.changes.comparison import percentage, summary, text
-from seqpar_bench.bench.changes.verdicts import changes
+from seqpar_bench.bench.changes.judgement import changes
 from seqpar_bench.bench.row import Run, read
 from simulated_runs import simulated, with_row
 
@@ -55,12 +55,21 @@ def test_the_text_has_what_changed_then_the_counts() -> None:
     assert str(found) == text(found)
 
 
+def test_times_are_written_as_in_every_other_table() -> None:
+    before, after = (with_row(simulated(name), 0, seconds=(9.997e-4,) * 15) for name in ("before", "after"))
+    found = changes(with_row(before, 0, seconds=(4e-4,) * 15), after)
+    (line,) = (line for line in text(found).splitlines() if line.startswith("slower"))
+    assert "  400 us " in line
+    assert "  1.00 ms " in line
+
+
 def test_changes_survive_json() -> None:
     after = with_row(simulated("after"), 1, verdict="wrong", seconds=())
     told = json.loads(json.dumps(changes(simulated("before"), after).to_dict(), allow_nan=False))
     assert told["counts"] == {"broken": 1, "same": 59}
     assert told["changes"][0]["after"]["verdict"] == "wrong"
     assert told["changes"][1]["ratio"] == pytest.approx(1, abs=0.2)
+    assert told["changes"][1]["beside"] == pytest.approx(1, abs=0.2)
     assert told["drift"]["cpu"]["rows"] == 30
 
 

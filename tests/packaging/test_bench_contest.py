@@ -1,13 +1,15 @@
 """A contest of `seqpar bench`: who is timed, who is not and why, whatever a contestant does to the process it runs in."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bench_planted import Planted
 from seqpar_autotune.worker import Worker
-from seqpar_bench.bench.contest import Contest, Effort, Wanted, spread
+from seqpar_bench.bench.contest import Contest, Effort, Wanted, spread, without_places
 from seqpar_bench.bench.problem import Problem
 from seqpar_bench.bench.row import Row
 
@@ -50,6 +52,13 @@ def test_speedups_are_over_the_own_way(worker: Worker) -> None:
     assert slow.speedup < 0.1
 
 
+def test_of_several_own_ways_the_fastest_counts(worker: Worker) -> None:
+    found = rows(worker, "slow own", "own")
+    assert found["own"].speedup == pytest.approx(1.0)
+    slow = found["slow own"].speedup
+    assert slow is not None and slow < 0.1
+
+
 def test_without_an_own_way_there_is_no_speedup(worker: Worker) -> None:
     assert rows(worker, "slow")["slow"].speedup is None
 
@@ -59,6 +68,35 @@ def test_a_wrong_answer_has_no_times_and_says_how_wrong_it_is(worker: Worker, na
     row = rows(worker, "own", name)[name]
     assert (row.verdict, row.seconds) == ("wrong", ())
     assert "allowed" in row.note
+
+
+def test_what_is_right_once_and_wrong_later_is_found(worker: Worker) -> None:
+    row = rows(worker, "own", "once")["once"]
+    assert row.verdict == "wrong"
+    assert row.note.startswith("after many calls ")
+
+
+def test_what_writes_into_its_operands_is_wrong_and_others_keep_theirs(worker: Worker) -> None:
+    found = rows(worker, "writes", "own", "slow")
+    assert (found["writes"].verdict, found["writes"].note) == ("wrong", "writes into its operand 2")
+    assert found["own"].verdict == found["slow"].verdict == "ok"
+
+
+def test_an_answer_of_another_dtype_is_wrong(worker: Worker) -> None:
+    row = rows(worker, "own", "wide")["wide"]
+    assert (row.verdict, row.note) == ("wrong", "gives float64, not float32")
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_limits_are_measured_whatever_frameworks_take_part(worker: Worker, framework: str) -> None:
+    pytest.importorskip(framework)
+    found = rows(worker, wanted=replace(NUMPY, frameworks=(framework,)))
+    assert {name: (row.framework, row.verdict) for name, row in found.items()} == {
+        "copy": ("numpy", "ok"),
+        "matrix product": ("numpy", "ok"),
+        "seqpar": (framework, "ok"),
+    }
+    assert found["seqpar"].limit is not None
 
 
 def test_what_raises_shows_its_error(worker: Worker) -> None:
@@ -80,6 +118,12 @@ def test_what_ends_the_process_costs_nobody_else_its_times(
     assert {n: row.verdict for n, row in found.items() if n != name} == dict.fromkeys(
         ("copy", "matrix product", "seqpar", "own", "slow"), "ok"
     )
+
+
+def test_errors_are_shown_without_the_places_of_the_machine() -> None:
+    home, here = Path.home(), Path(sys.prefix)
+    told = without_places(f"OSError: {here}/lib/x.so: cannot open {home}/secret")
+    assert told == "OSError: <python>/lib/x.so: cannot open ~/secret"
 
 
 def test_what_is_not_installed_says_how_to_install_it(worker: Worker) -> None:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from seqpar.errors import OptionError
+from seqpar_bench import peers
 from seqpar_bench.bench import problems
 from seqpar_bench.bench.frames import Frame, frames
-from seqpar_bench.bench.operations import exact, linear, matrices, operands, scans
+from seqpar_bench.bench.operations import (
+    exact,
+    linear,
+    matrices,
+    operands,
+    recurrence,
+    scan_peers,
+    scans,
+    torch_scan,
+)
 from seqpar_bench.bench.operations.exact import partials, states
-from seqpar_bench.bench.operations.gpu_peers import cupy_loop, cupy_matrix_loop, gpu_scans, refused_by_scan
+from seqpar_bench.bench.operations.gpu_peers import GPU_SCANS, GpuScan, gpu_scans
 from seqpar_bench.bench.operations.linear import Linear
 from seqpar_bench.bench.operations.matrices import Matrices
+from seqpar_bench.bench.operations.monoids import MONOIDS
 from seqpar_bench.bench.operations.scans import Scan
+from seqpar_bench.bench.operations.torch_scan import COMPILED, EAGER
 from seqpar_bench.bench.problem import Problem, WrongAnswerError
 from seqpar_bench.bench.work import BenchWork
 
@@ -33,6 +48,7 @@ EVERY = (
 FEATURES = Linear(name="features last", shape=(2, 24, 3))
 MATRICES = Matrices(name="matrices", shape=(2, 24, 3))
 PAIRS = Scan(name="pairs", monoid="affine", shape=(2, 24, 3))
+SUMS = Scan(name="sums", monoid="add", shape=(2, 24, 3))
 
 
 def gradient(problem: Problem) -> Problem:
@@ -92,6 +108,7 @@ def test_every_contestant_of_numpy_solves_every_preset(problem: Problem) -> None
     [
         gradient(replace(FEATURES, name="gates", gated=True)),
         replace(FEATURES, name="filter", constant=True, dtype="float64"),
+        replace(FEATURES, name="filter", constant=True, axis=-1),
         gradient(replace(FEATURES, name="time last", axis=-1)),
         gradient(FEATURES.of_dtype("bfloat16")),
         FEATURES.of_dtype("float16"),
@@ -109,7 +126,9 @@ def test_every_contestant_of_numpy_solves_every_preset(problem: Problem) -> None
 )
 def test_every_contestant_of_torch_is_right(problem: Problem) -> None:
     pytest.importorskip("torch")
-    assert not not_ok(verdicts(problem, "torch"))
+    wrong = not_ok(verdicts(problem, "torch"))
+    wrong.pop(f"torch {COMPILED}", None)
+    assert not wrong
 
 
 @pytest.mark.parametrize(
@@ -127,12 +146,91 @@ def test_every_contestant_of_jax_is_right(problem: Problem) -> None:
     assert not not_ok(verdicts(problem, "jax"))
 
 
-def test_the_frameworks_own_way_comes_first_and_is_one() -> None:
-    for problem in (FEATURES, MATRICES, PAIRS, Scan(name="sums", monoid="add", shape=(2, 24, 3))):
+def kinds(problem: Problem, frame: Frame) -> dict[str, str]:
+    return {contestant.name: contestant.kind for contestant in problem.peers(frame)}
+
+
+@pytest.mark.parametrize(
+    ("problem", "framework", "own", "others"),
+    [
+        (FEATURES, "numpy", {"NumPy loop"}, set()),
+        (
+            replace(FEATURES, name="filter", constant=True),
+            "numpy",
+            {"NumPy loop"},
+            {"scipy.signal.lfilter"},
+        ),
+        (FEATURES, "torch", {"torch loop, addcmul", "torch loop"}, {EAGER, COMPILED}),
+        (FEATURES, "jax", {"jax.lax.scan"}, {"jax.lax.associative_scan"}),
+        (MATRICES, "numpy", {"NumPy loop", "NumPy loop, einsum"}, set()),
+        (MATRICES, "torch", {"torch loop, baddbmm", "torch loop"}, {EAGER}),
+        (PAIRS, "numpy", {"NumPy loop"}, set()),
+        (PAIRS, "torch", {EAGER, COMPILED}, set()),
+        (SUMS, "numpy", {"np.cumsum", "NumPy loop"}, set()),
+        (SUMS, "torch", {"torch.cumsum"}, {EAGER, COMPILED}),
+        (SUMS, "jax", {"jnp.cumsum"}, {"jax.lax.associative_scan"}),
+        # PyTorch compiles functions of numbers one by one alone.
+        (replace(PAIRS, monoid="quaternion_product"), "torch", {EAGER}, set()),
+        (replace(PAIRS, monoid="logaddexp"), "torch", {"torch.logcumsumexp"}, {EAGER}),
+    ],
+    ids=str,
+)
+def test_every_plain_way_of_a_framework_is_its_own_and_libraries_are_peers(
+    problem: Problem, framework: str, own: set[str], others: set[str]
+) -> None:
+    pytest.importorskip(framework)
+    found = kinds(problem, frame_of(framework))
+    assert found == {**dict.fromkeys(own, "own"), **dict.fromkeys(others, "peer")}
+
+
+def test_a_frameworks_own_way_comes_first() -> None:
+    for problem in (FEATURES, MATRICES, PAIRS, SUMS):
         for frame in frames("cpu"):
             if not frame.missing():
-                assert [c.kind for c in problem.peers(frame)].count("own") == 1
                 assert next(problem.peers(frame)).kind == "own"
+
+
+@pytest.mark.parametrize("axis", [-1, 2, -2])
+def test_own_loops_of_numpy_walk_over_copies_where_time_is_last(
+    axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, right = [], peers.time_first
+    monkeypatch.setattr(peers, "time_first", lambda *given: seen.append(right(*given)) or seen[-1])
+    problem = replace(FEATURES, axis=-2 if axis == -2 else -1)
+    h = peers.numpy_loop(*problem.given, axis)
+    # The numbers of one step lie side by side.
+    assert [x[0].flags.c_contiguous for x in seen] == [axis != -2] * 2
+    assert problem.check([exact.wide(h)]) < 1e-6
+
+
+@pytest.mark.parametrize("loop", [peers.torch_loop, peers.torch_addcmul_loop])
+@pytest.mark.parametrize("axis", [-1, 2, -2])
+def test_own_loops_of_torch_do_so_too(loop: Any, axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    seen, right = [], torch.Tensor.unbind
+    monkeypatch.setattr(torch.Tensor, "unbind", lambda x, dim: seen.append(right(x, dim)) or seen[-1])
+    problem = replace(FEATURES, axis=-2 if axis == -2 else -1)
+    h = loop(*(torch.from_numpy(x) for x in problem.given), axis)
+    assert [steps[0].is_contiguous() for steps in seen] == [axis != -2] * 2
+    assert problem.check([exact.wide(h.numpy())]) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(5, 24), (2, 24, 3)])
+def test_loops_of_scans_do_so_too(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, right = [], scan_peers.time_first
+    monkeypatch.setattr(scan_peers, "time_first", lambda *given: seen.append(right(*given)) or seen[-1])
+    problem = PAIRS.of_shape(shape)
+    found = scan_peers.loop(np, problem.of.combine, 1, *problem.given)
+    assert [x[0].flags.c_contiguous for x in seen] == [len(shape) == 2] * 2
+    assert problem.check([exact.wide(x) for x in found]) < 1e-6
+
+
+def test_one_coefficient_for_all_steps_is_not_copied() -> None:
+    x = np.broadcast_to(np.full(1, 0.5), (3, 7))
+    assert peers.time_first(x, -1).strides == (0, 0)
+    b = np.ones((3, 7))
+    assert peers.time_first(b, -1).flags.c_contiguous
+    assert peers.time_first(b[..., None], -2).base is b
 
 
 # --- wrong answers -----------------------------------------------------------------------------------------------------------
@@ -221,6 +319,18 @@ def test_a_gradient_is_the_derivative_that_differences_find() -> None:
             moved.append(np.sum(h * at.cotangents[0]))
         slope = sum(np.sum(g * d) for g, d in zip(at.exact, directions, strict=True))
         assert slope == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("problem", [FEATURES, gradient(MATRICES), PAIRS], ids=str)
+def test_answers_in_float64_are_made_before_the_first_check(
+    problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = replace(problem)
+    fresh.solve()
+    answer = [rounded(x, fresh.dtype) for x in fresh.exact]
+    for module, name in ((recurrence, "states"), (scans, "partials")):
+        monkeypatch.setattr(module, name, None)  # which nobody can call
+    assert fresh.check(answer) < 0.01
 
 
 # --- the definition in float64 -----------------------------------------------------------------------------------------------
@@ -378,15 +488,87 @@ def test_peers_of_a_gpu_take_no_part_on_a_cpu() -> None:
     ],
 )
 def test_what_accelerated_scan_refuses(name: str, steps: int, dtype: str, refused: bool) -> None:
-    assert bool(refused_by_scan(name, steps, dtype)) is refused
+    scan = next(scan for scan in GPU_SCANS if scan.name == name)
+    assert bool(scan.refused(steps, dtype)) is refused
 
 
-def test_loops_of_cupy_are_right_with_numpy_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", np)
-    for problem, loop in ((FEATURES, cupy_loop), (MATRICES, cupy_matrix_loop)):
-        h = loop(*problem.given)
-        assert h.dtype == "float32"
-        assert problem.check([exact.wide(h)]) < 1e-6
+@pytest.mark.parametrize("problem", [FEATURES, replace(FEATURES, axis=-1), MATRICES, PAIRS], ids=str)
+def test_the_loop_of_cupy_is_that_of_numpy_in_its_memory(
+    problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    class Elsewhere(SimpleNamespace):
+        def __getattribute__(self, name: str) -> Any:
+            used.append(name)
+            return getattr(np, name)
+
+    monkeypatch.setitem(sys.modules, "cupy", Elsewhere())
+    frame = next(frame for frame in frames("cuda") if frame.name == "cupy")
+    monkeypatch.setattr(type(frame), "arrays", lambda self, given, dtype="": tuple(given))
+    (loop,) = [c for c in problem.peers(frame) if c.name == "CuPy loop"]
+    found = loop.make()()
+    assert loop.kind == "own"
+    assert {"empty", "empty_like"} & set(used)
+    assert all(h.dtype == "float32" for h in found)
+    assert problem.check([exact.wide(h) for h in found]) < 1e-6
+
+
+def test_a_compiled_scan_is_for_gpus_and_says_why_it_is_none_elsewhere() -> None:
+    cpu, cuda = (next(f for f in frames(device) if f.name == "torch") for device in ("cpu", "cuda"))
+    for problem in (FEATURES, PAIRS):
+        assert "GPUs alone" in torch_scan.not_compiled(problem, cpu)
+        assert not torch_scan.not_compiled(problem, cuda)
+        assert "complex" in torch_scan.not_compiled(problem.of_dtype("complex64"), cuda)
+        assert "all pairs of steps" in torch_scan.not_compiled(gradient(problem), cuda)
+
+
+@pytest.mark.parametrize("name", [name for name, monoid in MONOIDS.items() if monoid.pointwise])
+def test_pytorch_traces_what_is_said_to_be_pointwise(name: str) -> None:
+    """On a CPU up to the kernel itself, which needs a GPU."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch._higher_order_ops.associative_scan")
+    if not torch._dynamo.is_dynamo_supported():
+        pytest.skip("PyTorch compiles nothing here")
+    # The module: the package has a function of that name.
+    prototype: Any = importlib.import_module("torch._higher_order_ops.associative_scan")
+    problem = Scan(name="x", monoid=name, shape=(1, 24))
+    leaves = tuple(torch.from_numpy(x[0]) for x in problem.given)
+    several = len(leaves) > 1
+    combine = partial(
+        prototype.wrap_combine_fn_flat,
+        combine_fn=problem.of.combine,
+        spec=torch.utils._pytree.tree_structure(leaves if several else leaves[0]),
+        num_leaves=len(leaves),
+    )
+
+    def scan(*leaves: Array) -> Any:
+        return prototype.associative_scan_op(combine, list(leaves), additional_inputs=())
+
+    found = torch.compile(scan, fullgraph=True, dynamic=False, backend="eager")(*leaves)
+    assert problem.check([exact.wide(x.numpy())[None] for x in (found if several else [found])]) < 1e-5
+
+
+def test_a_compiled_scan_is_compiled_once_and_asks_for_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    prototype = pytest.importorskip("torch._higher_order_ops.associative_scan")
+    right, seen = prototype.associative_scan, []
+
+    def scan(combine: Any, leaves: Any, axis: int, combine_mode: str) -> Any:
+        seen.append(combine_mode)
+        return right(combine, leaves, axis, combine_mode="generic")
+
+    def compiler(function: Any, **options: Any) -> Any:
+        seen.append(options)
+        return function
+
+    monkeypatch.setattr(prototype, "associative_scan", scan)
+    monkeypatch.setattr(torch, "compile", compiler)
+    pairs = tuple(torch.from_numpy(x) for x in PAIRS.given)
+    call = torch_scan.compiled(PAIRS.of.combine, 1)
+    for _ in range(2):
+        assert PAIRS.check([exact.wide(x.numpy()) for x in call(*pairs)]) < 1e-5
+    assert seen == [{"fullgraph": True, "dynamic": False}, "pointwise", "pointwise"]
 
 
 @pytest.mark.parametrize("time_last", [False, True])
@@ -395,18 +577,15 @@ def test_scans_of_others_are_given_their_layout_and_give_back_ours(
     time_last: bool, which: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch")
-    from seqpar_bench.bench.operations import gpu_peers
-    from seqpar_bench.peers import torch_loop
 
-    def stand_in(time: int, logarithmic: bool) -> Any:
+    def stand_in(self: GpuScan) -> Any:
         def scan(a: Array, b: Array) -> Array:
             assert a.is_contiguous()
-            return torch_loop(a.exp() if logarithmic else a, b, time)
+            return peers.torch_loop(a.exp() if self.logarithmic else a, b, -1 if self.time_last else -2)
 
-        return lambda name: scan
+        return scan
 
-    monkeypatch.setattr(gpu_peers, "accelerated_scan", stand_in(-1, False))
-    monkeypatch.setattr(gpu_peers, "hgrn", stand_in(-2, True))
+    monkeypatch.setattr(GpuScan, "function", stand_in)
     problem = Linear(name="x", shape=(2, 32, 5), which=which, axis=-1 if time_last else -2)
     frame = frame_of("torch")
     assert torch.zeros(1).device.type == "cpu"

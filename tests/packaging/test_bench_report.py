@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import random
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from seqpar.errors import MissingExtraError, OptionError
 from seqpar_bench.bench.report import amounts, plots, scaling, tables, terminal
 from seqpar_bench.bench.report import folder as report
 from seqpar_bench.bench.report.headline import headlines
+from seqpar_bench.bench.report.page import page
+from seqpar_bench.bench.report.plot_lengths import draw_lengths
+from seqpar_bench.bench.report.plot_style import COLOURS, PAPER
 from seqpar_bench.bench.report.summary import summary
 from seqpar_bench.bench.row import Run, read
 
@@ -48,6 +52,14 @@ def lines_of(*rows: object, limits: dict[str, dict[str, float]] | None = None) -
 )
 def test_durations_have_three_digits_and_the_unit_that_fits(seconds: float, text: str) -> None:
     assert amounts.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1e-8, "10 ns"), (1e-6, "1 us"), (2.5e-4, "250 us"), (9.997e-4, "1 ms"), (1e3, "1,000 s")],
+)
+def test_marks_of_an_axis_have_no_noughts_that_say_nothing(seconds: float, text: str) -> None:
+    assert amounts.tick(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -179,7 +191,7 @@ def test_places_with_fewer_contestants_than_words_keep_all_words() -> None:
     assert [line[0] for line in cells] == ["problem 0", *words, "problem 1", *words]
 
 
-def test_a_run_on_the_terminal_tells_exponents_headlines_and_problems(
+def test_a_run_on_the_terminal_tells_exponents_headlines_troubles_and_what_was_left_out(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal.show(run)
@@ -187,7 +199,9 @@ def test_a_run_on_the_terminal_tells_exponents_headlines_and_problems(
     for needed in (
         "1.20 ± 0.00",
         "25.6x to 25.6x, 4 problems",
-        "problem: torch: the worker was started again",
+        "went wrong: torch: the worker was started again",
+        "left out: qr 4,000,000 x 32 float32: takes 12.0 GiB of memory",
+        "Lengths of a sweep count only where",
     ):
         assert needed in shown
     assert "(4194304 x 64)" not in shown  # every length of a sweep is not
@@ -225,8 +239,24 @@ def test_a_law_with_a_cost_of_each_call_is_found_whatever_its_power(power: float
     lengths = [2**k for k in range(8, 23)]
     exponent, error, found = scaling.fit(lengths, [call + 1e-7 * n**power for n in lengths])
     assert exponent == pytest.approx(power, abs=1e-3)
+    assert error is not None
     assert error < 1e-3
     assert found == pytest.approx(call, rel=1e-2, abs=1e-7)
+
+
+def test_beyond_caches_the_longest_lengths_have_an_exponent_of_their_own() -> None:
+    row = bench_runs.made_up_row
+    # Three times slower per step from 2^16 on.
+    rows = [
+        row(1e-5 + 1e-9 * n * (3 if k > 15 else 1), sweep="lengths", length=n)
+        for k in range(8, 23)
+        if (n := 2**k)
+    ]
+    (law,) = scaling.exponents(Run(date="", rows=rows))
+    assert law.exponent > 1.05
+    assert law.beyond == pytest.approx(1, abs=0.02)
+    (short,) = scaling.exponents(Run(date="", rows=rows[::5] + rows[:2]))
+    assert short.beyond is None
 
 
 def test_one_outlier_does_not_tilt_an_exponent() -> None:
@@ -235,6 +265,7 @@ def test_one_outlier_does_not_tilt_an_exponent() -> None:
     seconds[9] *= 10
     exponent, error, _ = scaling.fit(lengths, seconds)
     assert exponent == pytest.approx(1.5, abs=0.02)
+    assert error is not None
     assert 0 <= error < 0.2
 
 
@@ -243,11 +274,66 @@ def test_noise_shows_in_the_error_of_an_exponent() -> None:
     noise = [0.1, -0.1, 0.05, 0.1, -0.05, 0.0, -0.1, 0.1, 0.05]
 
     def error(size: float) -> float:
-        return scaling.fit(
+        found = scaling.fit(
             lengths, [1e-9 * n * math.exp(size * x) for n, x in zip(lengths, noise, strict=True)]
         )[1]
+        assert found is not None
+        return found
 
     assert 0 < error(0.01) < error(0.1) < error(1.0)
+
+
+def test_the_error_of_an_exponent_covers_the_truth_as_often_as_a_standard_error_does() -> None:
+    # The lengths of --quick. Three unknowns leave two degrees of freedom: one error covers 58 of 100, three cover 90.
+    lengths = [2**k for k in range(8, 17, 2)]
+    draw = random.Random(0)
+    off = []
+    for _ in range(100):
+        seconds = [(1e-5 + 1e-8 * n) * draw.lognormvariate(0, 0.2) for n in lengths]
+        exponent, error, _ = scaling.fit(lengths, seconds)
+        assert error is not None
+        off.append(abs(exponent - 1) / error)
+    assert 45 <= sum(x < 1 for x in off) <= 80
+    assert sum(x < 3 for x in off) >= 85
+    assert max(off) < 50
+
+
+def test_a_curve_through_three_of_five_lengths_has_an_error_of_the_other_two() -> None:
+    lengths = [2**k for k in range(8, 17, 2)]
+    seconds = [1e-8 * n for n in lengths]
+    seconds[1] *= 1.5
+    seconds[3] /= 1.5
+    _, error, _ = scaling.fit(lengths, seconds)
+    assert error is not None
+    assert error > 0.05
+
+
+@pytest.mark.parametrize(("power", "bound"), [(-0.5, 0.0), (7.0, 5.0)])
+def test_an_exponent_at_its_bound_has_no_error_and_says_so(power: float, bound: float) -> None:
+    row = bench_runs.made_up_row
+    rows = [row(1e-20 * n**power, sweep="lengths", length=n) for n in (256, 512, 1024, 2048, 4096)]
+    (law,) = scaling.exponents(Run(date="", rows=rows))
+    assert law.exponent == pytest.approx(bound, abs=2e-3)
+    assert law.error is None
+    assert law.text == f"{bound:.2f}, at the bound"
+    assert law.text in scaling.table([law])[0]
+
+
+def test_marks_are_hollow_where_lengths_are_too_few_for_a_fit() -> None:
+    from matplotlib.colors import to_hex
+    from matplotlib.figure import Figure
+
+    def inside(count: int) -> str:
+        rows = [
+            bench_runs.made_up_row(1e-6 * n, sweep="lengths", length=n)
+            for n in (256, 512, 1024, 2048, 4096)[:count]
+        ]
+        drawn = draw_lengths(Figure, Run(date="", rows=rows), "linear_recurrence")
+        assert drawn is not None
+        return to_hex(drawn.axes[0].lines[0].get_markerfacecolor())
+
+    assert inside(3) == PAPER
+    assert inside(5) == COLOURS["seqpar"]
 
 
 def test_three_lengths_have_no_exponent() -> None:
@@ -256,6 +342,15 @@ def test_three_lengths_have_no_exponent() -> None:
     assert scaling.exponents(Run(date="", rows=rows)) == []
     rows.append(row(4e-3, sweep="lengths", length=4000))
     assert len(scaling.exponents(Run(date="", rows=rows))) == 1
+
+
+def test_lengths_of_a_sweep_make_a_headline_only_where_there_is_nothing_else() -> None:
+    row = bench_runs.made_up_row
+    swept = [row(1e-3, speedup=0.5, sweep="lengths", length=n) for n in (256, 512)]
+    (alone,) = headlines(Run(date="", rows=swept))
+    (both,) = headlines(Run(date="", rows=[*swept, row(1e-3, speedup=4.0)]))
+    assert (alone.mean, alone.problems) == (pytest.approx(0.5), 2)
+    assert (both.mean, both.problems) == (pytest.approx(4.0), 1)
 
 
 def test_headlines_are_geometric_means_with_the_worst_and_the_best() -> None:
@@ -333,9 +428,23 @@ def test_the_summary_has_hardware_headline_tables_exponents_problems_and_picture
         "7.85x: features last (4 x 4096 x 256), float32, forward",
         "![linear_recurrence: time against length](linear_recurrence_lengths.png)",
         "1.20 ± 0.00",
-        r"* torch: the worker was started again \<twice\> &amp; went on",
+        "## What went wrong\n\n" + r"* torch: the worker was started again \<twice\> &amp; went on",
+        "## Left out\n\n" + r"* qr 4,000,000 x 32 float32: takes 12.0 GiB of memory &amp; \<more\>",
+        "Lengths of a sweep count only where",
     ):
         assert needed in text
+
+
+def test_the_summary_of_a_run_that_lacks_nothing_has_no_empty_lists(run: Run) -> None:
+    text = summary(Run(date="", rows=run.rows[:3]))
+    assert "What went wrong" not in text
+    assert "Left out" not in text
+
+
+def test_the_page_lists_what_went_wrong_and_what_was_left_out(run: Run) -> None:
+    text = page(Run(date="", rows=run.rows[:3], troubles=run.troubles, left_out=run.left_out))
+    assert "<li>torch: the worker was started again &lt;twice&gt; &amp; went on</li>" in text
+    assert "<li>left out: qr 4,000,000 x 32 float32: takes 12.0 GiB of memory &amp; &lt;more&gt;</li>" in text
 
 
 def test_the_summary_of_a_busy_machine_warns(run: Run) -> None:
@@ -370,7 +479,7 @@ def test_a_report_without_matplotlib_has_everything_else(
         assert "matplotlib is not installed" in path.read_text()
 
 
-def test_a_report_that_fails_leaves_the_old_one_and_files_of_others(
+def test_a_report_that_fails_has_the_numbers_and_leaves_files_of_others(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
@@ -384,17 +493,31 @@ def test_a_report_that_fails_leaves_the_old_one_and_files_of_others(
         patch.setattr(report, "page", broken)
         with pytest.raises(RuntimeError, match="broken"):
             report.write(run, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "index.html", "notes.txt"]
+    assert (tmp_path / "index.html").read_text() == "old"
+    assert [row.key for row in read(tmp_path / "bench.json").rows] == [row.key for row in run.rows]
     monkeypatch.setattr(plots, "draw", lambda _: [])
     report.write(run, tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert (tmp_path / "index.html").read_text() != "old"
 
 
-def test_a_disk_that_fills_up_leaves_the_old_report(
+def test_pictures_that_cannot_be_drawn_cost_nothing_else(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "bench.json").write_text("old")
+    def broken(_: Run) -> list[plots.Picture]:
+        raise ValueError("the axis <breaks>")
+
+    monkeypatch.setattr(plots, "draw", broken)
+    report.write(run, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "index.html", "summary.md"]
+    assert "no pictures: ValueError: the axis &lt;breaks&gt;" in (tmp_path / "index.html").read_text()
+
+
+def test_a_disk_that_fills_up_leaves_the_old_page(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "summary.md").write_text("old")
     write = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:
@@ -406,8 +529,8 @@ def test_a_disk_that_fills_up_leaves_the_old_report(
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OptionError, match="No space left on device"):
         report.write(run, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
-    assert (tmp_path / "bench.json").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "summary.md"]
+    assert (tmp_path / "summary.md").read_text() == "old"
 
 
 def test_a_report_into_a_file_is_refused_before_anything_is_made(run: Run, tmp_path: Path) -> None:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from seqpar.dispatch import registry
 from seqpar.dispatch.preset import Grade
-from seqpar.errors import OptionError
+from seqpar.errors import OptionError, unknown_name
+from seqpar.solving.wish import METHODS
 from seqpar_bench.bench.changes.comparison import percentage, text
 from seqpar_bench.bench.contest import Wanted
 from seqpar_bench.bench.hardware import begun, devices
 from seqpar_bench.bench.problems import OPERATIONS, Choice, chosen
-from seqpar_bench.bench.report.folder import prepare, write
+from seqpar_bench.bench.report.folder import JSON, keep, prepare, write
+from seqpar_bench.bench.report.summary import BUSY
 from seqpar_bench.bench.report.terminal import show as show_tables
 from seqpar_bench.bench.row import Run, read
 from seqpar_bench.bench.session import EFFORTS, Session
-from seqpar_bench.bench.watching import Display, display_for
+from seqpar_bench.bench.watching import display_for
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
-QUICK_SECONDS = 170.0
+QUICK_MINUTES = 3.0
 FRAMEWORKS = ("numpy", "torch", "jax", "cupy")
 
 
@@ -38,7 +45,7 @@ class Bench:
         what = parser.add_argument_group("what is measured")
         grade = what.add_mutually_exclusive_group()
         grade.add_argument(
-            "--quick", action="store_true", help="under three minutes: few problems, few rounds"
+            "--quick", action="store_true", help="three minutes at most: few problems, few rounds"
         )
         grade.add_argument(
             "--exhaustive", action="store_true", help="many problems, up to 4M steps, many rounds"
@@ -61,6 +68,9 @@ class Bench:
             action=argparse.BooleanOptionalAction,
             default=True,
             help="time against length as well",
+        )
+        what.add_argument(
+            "--problem", default="", metavar="TEXT", help="with this in its name, as --list has it: LSTM"
         )
         what.add_argument("--only-sweeps", action="store_true", help="time against length alone")
         what.add_argument(
@@ -98,18 +108,27 @@ class Bench:
 def measure(args: argparse.Namespace) -> int:
     """Measure, show, write; 1 where one of ours was wrong or failed."""
     grade: Grade = "quick" if args.quick else "exhaustive" if args.exhaustive else "default"
+    if args.only_sweeps and (args.shape or not args.sweeps):
+        raise OptionError(
+            "bench: --only-sweeps, and neither --shape nor --no-sweeps has any. Give one of them."
+        )
     choice = Choice(
         grade,
         tuple(args.op),
         args.shape,
         args.dtype,
         _passes(getattr(args, "pass")),
+        args.problem,
         sweeps=args.sweeps and not args.shape,
         only_sweeps=args.only_sweeps,
     )
-    for name in args.framework:
-        if name not in FRAMEWORKS:
-            raise OptionError(f"bench: --framework {name} is none of {', '.join(FRAMEWORKS)}.")
+    for flag, known in (
+        ("framework", set(FRAMEWORKS)),
+        *_kernel_names(choice.operations or tuple(OPERATIONS)),
+    ):
+        for name in getattr(args, flag):
+            if name not in known:
+                raise unknown_name("bench", f"--{flag}", name, known)
     wanted = Wanted(
         tuple(args.backend),
         tuple(args.method),
@@ -127,39 +146,110 @@ def measure(args: argparse.Namespace) -> int:
     if args.out is not None:
         prepare(args.out)
     run = begun(_typed(sys.argv))
-    seconds = 60 * args.minutes if args.minutes else QUICK_SECONDS if args.quick else None
-    display: Display = display_for()
-    session = Session(run, grade, wanted, EFFORTS[grade], seconds, display)
-    with suppress(KeyboardInterrupt):
+    if run.load_before > BUSY:
+        print(f"{run.load_before} threads want a core already: do not trust the times", file=sys.stderr)
+    minutes = args.minutes or (QUICK_MINUTES if args.quick else None)
+    session = Session(run, grade, wanted, EFFORTS[grade], minutes and 60 * minutes, display_for())
+    if args.out is not None:
+        session.keep = partial(keep, run, args.out)
+    with suppress(KeyboardInterrupt), _ended_by_signals():
         run.interrupted = True
         for device, problems in given.items():
             session.measure(problems, device)
         run.interrupted = False
-    display.end()
-    show(run, args.json)
+    session.display.end()
+    if run.interrupted:
+        print("interrupted: what follows is what was measured until then", file=sys.stderr)
+    else:
+        _complain(run, args)
     if args.out is not None:
+        # Before anything is shown: a pipe may be closed by now.
         for path in write(run, args.out):
             print(f"written: {path}", file=sys.stderr)
+    show(run, args.json)
     if run.interrupted:
         return INTERRUPTED
-    return 1 if run.problems and any(not text.startswith("out of time") for text in run.problems) else 0
+    return 1 if run.troubles else 0
+
+
+def _complain(run: Run, args: argparse.Namespace) -> None:
+    """Of a run in which nothing of ours was timed, which is not what anybody asks for."""
+    if (
+        any(row.timed and row.kind in ("seqpar", "kernel") for row in run.rows)
+        or run.left_out
+        or run.troubles
+    ):
+        return
+    asked = [
+        f"--{flag} {','.join(given)}"
+        for flag in ("framework", "backend", "method")
+        if (given := getattr(args, flag))
+    ]
+    why = f" with {' and '.join(asked)}" if asked else ""
+    run.troubles.append(f"nothing of seqpar was timed{why}: leave that out, and the tables say what there is")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """What ends a process from outside ends the run as Ctrl-C does, with what it has found."""
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        with suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
+            before[getattr(signal, name)] = signal.signal(getattr(signal, name), _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def show(run: Run, as_json: bool) -> None:
     """Tables, or JSON, on the standard output."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Not every terminal has every sign.
+        sys.stdout.reconfigure(errors="replace")
     if as_json:
         print(json.dumps(run.to_dict(), indent=1))
-        return
-    show_tables(run)
+    else:
+        show_tables(run)
 
 
 def compare(args: argparse.Namespace) -> int:
-    from seqpar_bench.bench.changes.verdicts import changes
+    from seqpar_bench.bench.changes.judgement import changes
 
-    before, after = (read(path) for path in args.compare)
+    if args.out is not None or args.op or args.quick or args.exhaustive:
+        raise OptionError(
+            "bench: --compare reads two runs and measures nothing. Leave --out, --op, --quick and --exhaustive out."
+        )
+    before, after = (read(path / JSON if path.is_dir() else path) for path in args.compare)
     found = changes(before, after)
     print(json.dumps(found.to_dict(), indent=1) if args.json else text(found, args.fail_above))
     return 1 if args.fail_above is not None and found.regressions(args.fail_above) else 0
+
+
+def _kernel_names(operations: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
+    """Backends and methods that there are for these operations, whether or not they can run here."""
+    within = {
+        "recurrence": ("cell",),
+        "lstsq": ("r_factor", "qr"),
+        "qr": ("qr", "r_factor"),
+        "solve_recurrence": (),
+    }
+    kernels = {
+        (kernel.backend, kernel.method)
+        for name in operations
+        for operation in within.get(name, (name,))
+        for framework in FRAMEWORKS
+        for kernel in registry.kernels(operation, framework)
+    }
+    if "solve_recurrence" in operations:
+        kernels |= {("solve", method) for method in METHODS}
+    yield "backend", {"reference", *(backend for backend, _ in kernels)}
+    yield "method", {method for _, method in kernels}
 
 
 def _several(group: Any, flag: str, metavar: str, text: str) -> None:

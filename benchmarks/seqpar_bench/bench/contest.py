@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from seqpar_autotune.candidates import Candidate
@@ -145,11 +148,6 @@ class Contest:
         return replace(row, ran=found.message if row.kind == "seqpar" else "", error=found.error)
 
     def _time(self, rows: dict[Point, Row], ready: Sequence[Point]) -> None:
-        own = {
-            row.framework: point
-            for point, row in reversed(rows.items())
-            if row.kind == "own" and row.verdict == "ok"
-        }
         default = next((p for p in ready if rows[p].kind == "seqpar"), ready[0])
 
         def evaluate(points: Sequence[Point]) -> list[Reading]:
@@ -167,7 +165,15 @@ class Contest:
             ]
             if not among or (count >= FEWEST and self.clock() > end):
                 break
+            if rounds.default not in among:
+                # It takes part in every round, and is slow, or has failed.
+                rounds.default = among[0]
             rounds.run(among)
+        # A framework may have several ways of its own: speed-ups are over the fastest.
+        own: dict[str, Point] = {}
+        for point in sorted(rounds.working, key=rounds.ratio, reverse=True):
+            if rows[point].kind == "own":
+                own[rows[point].framework] = point
         for point in ready:
             if point in rounds.failures:
                 failure = rounds.failures[point]
@@ -175,7 +181,7 @@ class Contest:
                 continue
             row = replace(rows[point], seconds=tuple(rounds.seconds[point]))
             over = own.get(row.framework)
-            if over is not None and over not in rounds.failures and row.kind != "limit":
+            if over is not None and row.kind != "limit":
                 row = replace(row, speedup=rounds.ratio(over) / rounds.ratio(point))
             rows[point] = replace(row, spread=spread(row.seconds))
         self._bound(rows, rounds)
@@ -239,7 +245,15 @@ def _candidate(row: Row) -> Candidate:
 
 
 def _failed(row: Row, found: Checked | Failure) -> Row:
-    return replace(row, verdict=cast("Verdict", str(found.verdict)), note=found.message)
+    return replace(row, verdict=cast("Verdict", str(found.verdict)), note=without_places(found.message))
+
+
+def without_places(text: str) -> str:
+    """An error without where things lie on the machine at hand: rows are there to be shown to others."""
+    for place, name in ((sys.prefix, "<python>"), (tempfile.gettempdir(), "<tmp>"), (str(Path.home()), "~")):
+        if len(place) > 1:
+            text = text.replace(place, name)
+    return text
 
 
 def _slow(rounds: Rounds, point: Point) -> bool:

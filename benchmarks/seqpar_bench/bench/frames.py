@@ -170,11 +170,13 @@ class JAX(Frame):
     ) -> Call:
         jax = self.module
 
-        def step(given: tuple[Array, ...], g: tuple[Array, ...]) -> tuple[Array, ...]:
-            return tuple(jax.vjp(lambda *x: _tuple(function(*x)), *given)[1](g))
+        def step(given: tuple[Array, ...], g: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+            results, pull_back = jax.vjp(lambda *x: _tuple(function(*x)), *given)
+            # With the results, or XLA leaves the forward pass out where no gradient needs it.
+            return results, tuple(pull_back(g))
 
         compiled = jax.jit(step)
-        return lambda: compiled(tuple(arrays), tuple(cotangents))
+        return lambda: compiled(tuple(arrays), tuple(cotangents))[1]
 
 
 FRAMES: tuple[type[Frame], ...] = (NumPy, Torch, JAX, CuPy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
-from typing import Any
 
 from seqpar.dispatch.gpu_profile import gpus
 from seqpar.dispatch.profile import host_profile
@@ -85,8 +84,3 @@ def memory_left() -> int:
     except OSError:
         pass
     return 4 << 30
-
-
-def facts(run: Run) -> dict[str, Any]:
-    """What a reader wants to see first."""
-    return {"hardware": run.title, "python": run.machine.get("python"), **run.versions}

@@ -52,6 +52,8 @@ class Contestant:
     """Steps from which on it takes too long, or fails as everybody knows."""
     left_out: str = ""
     """Why it takes no part here, if it does not."""
+    loose: bool = False
+    """Is it right to a tolerance only, and says so? Then `check` is told."""
     ran: Callable[[], str] = str
     """What the public call chose, once it has run."""
 
@@ -63,6 +65,9 @@ class Problem(ABC):
     operation: ClassVar[str]
     function: ClassVar[Any]
     """The public function."""
+
+    frameworks: ClassVar[tuple[str, ...]] = ()
+    """Those that it has anything to do with; all, if none is named."""
 
     name: str
     shape: tuple[int, ...]
@@ -92,6 +97,10 @@ class Problem(ABC):
     @abstractmethod
     def numbers(self) -> tuple[Array, ...]:
         """The operands in NumPy: the same whenever they are made."""
+
+    def solve(self) -> None:
+        """Make what `check` compares with, so that nobody's time limit pays for it; where nothing is said, the numbers alone."""
+        _ = self.given
 
     @abstractmethod
     def check(self, answer: Sequence[Array]) -> float:

@@ -42,6 +42,8 @@ class Choice:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     passes: tuple[Pass, ...] = ()
+    named: str = ""
+    """A part of the problem's name, in any case of letters."""
     sweeps: bool = True
     only_sweeps: bool = False
 
@@ -49,10 +51,15 @@ class Choice:
         for name in self.operations:
             if name not in OPERATIONS:
                 raise unknown_name("bench", "--op", name, OPERATIONS)
-        if self.dtype and self.dtype not in SIZES:
-            raise unknown_name("bench", "--dtype", self.dtype, SIZES)
+        if self.dtype and self.dtype not in (*SIZES, "int64"):
+            raise unknown_name("bench", "--dtype", self.dtype, (*SIZES, "int64"))
         if self.shape and len(self.operations) != 1:
             raise OptionError("bench: --shape is of one operation. Give one --op.")
+
+    def takes(self, problem: Problem) -> bool:
+        """By pass and name."""
+        named = self.named.lower() in problem.name.lower()
+        return named and (not self.passes or problem.which in self.passes)
 
 
 def chosen(choice: Choice, device: str) -> list[Problem]:
@@ -70,11 +77,7 @@ def chosen(choice: Choice, device: str) -> list[Problem]:
 
 def of_operation(operation: str, choice: Choice, device: str) -> list[Problem]:
     module = importlib.import_module(OPERATIONS[operation])
-    presets = [
-        p
-        for p in module.PROBLEMS
-        if p.operation == operation and (not choice.passes or p.which in choice.passes)
-    ]
+    presets = [p for p in module.PROBLEMS if p.operation == operation and choice.takes(p)]
     if choice.shape:
         # One of each name and pass: those of other sizes and dtypes would be the same again.
         first: dict[tuple[str, str], Problem] = {}
@@ -84,11 +87,10 @@ def of_operation(operation: str, choice: Choice, device: str) -> list[Problem]:
         found = list(first.values())
         if not found and presets:
             presets[0].of_shape(choice.shape)  # says what a shape has to be
-        return [p.of_dtype(choice.dtype or p.dtype) for p in found]
+        return _of_dtype(found, choice.dtype) if choice.dtype else found
     limit = GRADES.index(choice.grade)
     found = [p for p in presets if GRADES.index(p.grade) <= limit and device in p.devices]
-    if choice.dtype:
-        found = _unique(p.of_dtype(choice.dtype) for p in found)
+    found = _unique(_of_dtype(found, choice.dtype)) if choice.dtype else found
     if choice.only_sweeps:
         found = []
     if choice.sweeps or choice.only_sweeps:
@@ -98,15 +100,29 @@ def of_operation(operation: str, choice: Choice, device: str) -> list[Problem]:
 
 def sweeps(given: Sequence[Problem], operation: str, choice: Choice, device: str) -> list[Problem]:
     """Every sweep of an operation at every length, shortest first."""
-    return [
-        (p.of_dtype(choice.dtype) if choice.dtype else p).of_length(length)
+    found = [
+        p
         for p in given
         if p.operation == operation
         and device in p.devices
-        and (not choice.passes or p.which in choice.passes)
+        and choice.takes(p)
         and GRADES.index(p.grade) <= GRADES.index(choice.grade)
-        for length in LENGTHS[choice.grade]
     ]
+    found = _of_dtype(found, choice.dtype) if choice.dtype else found
+    return [p.of_length(length) for p in found for length in LENGTHS[choice.grade]]
+
+
+def _of_dtype(problems: Iterable[Problem], dtype: str) -> list[Problem]:
+    """Those that can have it; an `OptionError` where none can."""
+    found, refused = [], None
+    for problem in problems:
+        try:
+            found.append(problem.of_dtype(dtype))
+        except OptionError as error:
+            refused = error
+    if refused is not None and not found:
+        raise refused
+    return found
 
 
 def _fitting(presets: Iterable[Problem], choice: Choice) -> list[Problem]:

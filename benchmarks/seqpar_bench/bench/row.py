@@ -1,7 +1,7 @@
 """What `seqpar bench` found, as data: a `Row` for each contestant of each problem and the `Run` they belong to, with their JSON.
 
-The only module that knows the file's schema. Whoever shows, draws or compares results reads rows, and nothing here imports more
-than the standard library.
+The only module that knows the file's schema. Whoever shows, draws or compares results reads rows. The types of the fields, with their
+ranges, are what `read` accepts.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 from seqpar.errors import OptionError
+from seqpar_bench.bench.stored import Between, Damage, fitted
 
 SCHEMA = 1
 
@@ -77,7 +79,7 @@ class Row:
     spread: float | None = None
     """Half of the range in which the middle half of the times lies, relative to the median."""
     speedup: float | None = None
-    """The time of the framework's own way over this one, from shared rounds; None without such a way, and for itself 1."""
+    """The time of the framework's fastest own way over this one, from shared rounds; None without such a way."""
     error: float | None = None
     """The largest difference to the answer in float64, relative to the largest number of that answer."""
     nbytes: int | None = None
@@ -165,8 +167,10 @@ class Run:
     limits: dict[str, dict[str, float]] = field(default_factory=dict)
     """For each device, what was measured of it: "copy" in bytes per second, "float32" and so on in operations per second."""
     rows: list[Row] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    """What went wrong that no row tells."""
+    troubles: list[str] = field(default_factory=list)
+    """What went wrong: contestants of ours that were wrong or failed, problems that could not be measured at all."""
+    left_out: list[str] = field(default_factory=list)
+    """Problems that time or memory did not suffice for, and which of the two."""
 
     @property
     def title(self) -> str:

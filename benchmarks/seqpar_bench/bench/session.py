@@ -42,34 +42,40 @@ class Session:
     wanted: Wanted = field(default_factory=Wanted)
     effort: Effort | None = None
     seconds: float | None = None
-    """For everything; problems that no time is left for are left out."""
+    """For everything, all devices together; problems that no time is left for are left out."""
     display: Display = field(default_factory=Display)
+    keep: Callable[[], None] = lambda: None
+    """Called after each problem: whoever is killed later has its rows."""
     _copied: dict[str, int] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
 
     def measure(self, problems: Sequence[Problem], device: str) -> None:
         """All problems on one device, in their order."""
-        start = self.clock()
+        start, before = self.clock(), self.run.elapsed
         self.display.begin(len(problems), device)
-        skip: dict[str, dict[tuple[str, str], str]] = {}
-        with Worker(device, limit=ANSWERING[self.grade]) as worker:
-            for number, problem in enumerate(problems):
-                left = None if self.seconds is None else self.seconds - (self.clock() - start)
-                if left is not None and left <= 0:
-                    names = ", ".join(str(p) for p in problems[number:])
-                    self.run.problems.append(f"out of time, so left out: {names}")
-                    break
-                if problem.memory > SHARE * memory_left():
-                    gib = problem.memory / 2**30
-                    self.run.problems.append(f"{problem}: left out, since it takes {gib:.1f} GiB of memory")
-                    continue
-                self.display.problem(problem, number)
-                rows = self._rows(
-                    problem, device, worker, skip, _effort(self._effort, left, len(problems) - number)
-                )
-                self.run.rows += rows
-                self.display.done(problem, rows)
-        self.run.elapsed += self.clock() - start
+        slow: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+        try:
+            with Worker(device, limit=ANSWERING[self.grade]) as worker:
+                for number, problem in enumerate(problems):
+                    left = None if self.seconds is None else self.seconds - before - (self.clock() - start)
+                    if left is not None and left <= 0:
+                        self.run.left_out += [f"{p}: no time was left" for p in problems[number:]]
+                        break
+                    if problem.memory > SHARE * memory_left():
+                        gib = problem.memory / 2**30
+                        self.run.left_out.append(f"{problem}: takes {gib:.1f} GiB of memory")
+                        continue
+                    self.display.problem(problem, number)
+                    effort = _effort(self._effort, left, len(problems) - number)
+                    # A sweep goes on to longer problems without those that were slow before.
+                    known = slow.setdefault((problem.operation, problem.sweep, problem.which), {})
+                    rows = self._rows(problem, device, worker, known, effort)
+                    self.run.rows += rows
+                    self.run.elapsed = before + self.clock() - start
+                    self.keep()
+                    self.display.done(problem, rows)
+        finally:
+            self.run.elapsed = before + self.clock() - start
 
     @property
     def _effort(self) -> Effort:
@@ -80,29 +86,25 @@ class Session:
         problem: Problem,
         device: str,
         worker: Worker,
-        skip: dict[str, dict[tuple[str, str], str]],
+        slow: dict[tuple[str, str], str],
         effort: Effort,
     ) -> list[Row]:
-        wanted = replace(self.wanted, peers=False, kernels=False) if problem.sweep else self.wanted
-        # A sweep goes on to longer problems without those that were slow before.
-        known = (
-            skip.setdefault(f"{problem.operation} {problem.sweep} {problem.which}", {})
-            if problem.sweep
-            else {}
-        )
+        wanted, skip = self.wanted, {}
+        if problem.sweep:
+            wanted, skip = replace(wanted, peers=False, kernels=False), slow
         contest = Contest(
-            problem, device, worker, wanted, effort, skip=known, clock=self.clock, watcher=self.display
+            problem, device, worker, wanted, effort, skip=skip, clock=self.clock, watcher=self.display
         )
         try:
             rows = contest.rows()
         except SeqparError as error:
-            self.run.problems.append(f"{problem}: {error}")
+            self.run.troubles.append(f"{problem}: {error}")
             return []
         for row in rows:
             if problem.sweep and row.kind != "limit" and (row.median or 0.0) > SWEPT[self.grade]:
-                known[row.framework, row.name] = f"took {row.median:.2g} s at {row.length:,}"
+                slow[row.framework, row.name] = f"took {row.median:.2g} s at {row.length:,}"
             if row.kind in ("seqpar", "kernel") and row.verdict in OURS_FAIL:
-                self.run.problems.append(f"{problem}, {row.framework} {row.name}: {row.verdict}: {row.note}")
+                self.run.troubles.append(f"{problem}, {row.framework} {row.name}: {row.verdict}: {row.note}")
         self._limits(problem, device, rows)
         return rows
 

@@ -42,7 +42,7 @@ class PlainLines(Display):
 
     def begin(self, count: int, device: str) -> None:
         self.count, self.number = count, 0
-        print(f"{count} problems on the {device}", file=self.file, flush=True)
+        print(f"{count} problem{'s' * (count != 1)} on the {device}", file=self.file, flush=True)
 
     def problem(self, problem: Problem, number: int) -> None:
         self.number, self.start = number, time.monotonic()

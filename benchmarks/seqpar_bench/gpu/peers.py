@@ -3,7 +3,6 @@
 Copies and cumulative sums move two thirds of the bytes of a forward pass and are there to compare bandwidths.
 """
 
-import functools
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,14 +10,7 @@ from functools import partial
 from typing import Any
 
 from seqpar_bench import matrix_peers, peers
-from seqpar_bench.bench.operations.gpu_peers import (
-    HGRNS,
-    SCANS,
-    accelerated_scan,
-    hgrn,
-    refused_by_hgrn,
-    refused_by_scan,
-)
+from seqpar_bench.bench.operations.gpu_peers import GPU_SCANS, GpuScan, Layouts
 from seqpar_bench.gpu.answers import Inputs
 from seqpar_bench.gpu.cases import Case
 from seqpar_bench.gpu.frameworks import Frame
@@ -61,36 +53,15 @@ def _of_torch(case: Case, frame: Frame, given: Inputs) -> Iterator[Found]:
     yield "cumsum", lambda: Peer(lambda a, b: cumsum(b), given, numbers=2)
     if case.matrices:
         return
-    time_last = case.axis == 2
-    swapped = functools.cache(lambda: Inputs(*(x.transpose(1, 2).contiguous() for x in given)))
-    for name in SCANS:
-        title = f"accelerated_scan.{name}"
-        if refusal := refused_by_scan(name, case.steps, case.dtype):
-            yield title, refusal
-            continue
+    layouts = Layouts(given, time_last=case.axis == 2)
+    for scan in GPU_SCANS:
+        yield str(scan), scan.refused(case.steps, case.dtype) or partial(_laid_out, scan, layouts, frame)
 
-        def scan(name: str = name) -> Peer:
-            moved = given if time_last else swapped()
-            function = accelerated_scan(name, partial(_there, frame))
-            return Peer(function, moved, _unswapped(time_last))
 
-        yield title, scan
-    for name in HGRNS:
-        title = f"fla {name}"
-        if refusal := refused_by_hgrn(case.dtype):
-            yield title, refusal
-            continue
-
-        def gated(name: str = name) -> Peer:
-            moved = swapped() if time_last else given
-            return Peer(
-                hgrn(name, partial(_there, frame)),
-                moved._replace(a=moved.a.log()),
-                _unswapped(not time_last),
-                logarithmic=True,
-            )
-
-        yield title, gated
+def _laid_out(scan: GpuScan, layouts: Layouts, frame: Frame) -> Peer:
+    function = scan.function(partial(_there, frame))
+    given = Inputs(*layouts.wanted_by(scan))
+    return Peer(function, given, partial(layouts.restored, scan), scan.logarithmic)
 
 
 def _of_jax(case: Case, given: Inputs) -> Iterator[Found]:
@@ -118,7 +89,3 @@ def _there(frame: Frame, module: str) -> Any:
     if not frame.gpu:
         raise ModuleNotFoundError("has no code for the CPU")
     return importlib.import_module(module)
-
-
-def _unswapped(not_at_all: bool) -> Callable[[Array], Array]:
-    return (lambda x: x) if not_at_all else (lambda x: x.transpose(1, 2))

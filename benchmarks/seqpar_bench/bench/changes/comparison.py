@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
-from seqpar_bench.bench.changes.noise import ENOUGH
-from seqpar_bench.bench.changes.verdicts import Change, Changes
+from seqpar_bench.bench.changes.judgement import Change, Changes, Why
+from seqpar_bench.bench.report.amounts import duration
 from seqpar_bench.tables import plain
 
 HEADER = (
@@ -14,6 +14,11 @@ HEADER = (
     *("before", "after", "ratio", "without drift", "note"),
 )
 SHOWN = ("broken", "slower", "unclear", "faster", "mended", "still failing", "new", "gone")
+UNCLEAR: dict[Why, str] = {
+    "few rounds": "{rounds}: too few to tell",
+    "clock": "{way} than the machine explains, and not so on the clock",
+    "problem": "{way}, but {beside} beside code of this problem that did not change, which may be chance",
+}
 WORDS = {"same": "the same", "broken": "broken (newly wrong or failing)"}
 
 
@@ -38,7 +43,7 @@ def cells(change: Change) -> tuple[str, ...]:
         part for part in (row.problem, str(row.shape), row.which if row.which != "forward" else "") if part
     )
     sides = (
-        _time(side.median) if side is not None and side.timed else ""
+        duration(side.median) if side is not None and side.timed and side.median is not None else ""
         for side in (change.before, change.after)
     )
     ratios = (_times(change.ratio), _interval(change))
@@ -74,12 +79,11 @@ def percentage(given: str) -> float:
 
 
 def _note(change: Change) -> str:
-    if change.what == "unclear" and change.before is not None and change.after is not None:
-        rounds = min(len(change.before.seconds), len(change.after.seconds))
-        if rounds < ENOUGH:
-            return f"{rounds} round{'s' * (rounds > 1)}: too few to tell"
-        slower = (change.corrected or 1.0) > 1
-        return f"{'slower' if slower else 'faster'} than the machine explains, and not so on the clock"
+    if change.why:
+        rounds = min(len(side.seconds) for side in (change.before, change.after) if side is not None)
+        way = "slower" if (change.corrected or 1.0) > 1 else "faster"
+        words = {"rounds": f"{rounds} round{'s' * (rounds > 1)}", "way": way, "beside": _times(change.beside)}
+        return UNCLEAR[change.why].format(**words)
     for side in (change.after, change.before):
         if side is not None and side.verdict != "ok":
             said = f"{side.verdict}: {side.note}" if side.note else side.verdict
@@ -96,12 +100,3 @@ def _interval(change: Change) -> str:
 
 def _times(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.3g}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"

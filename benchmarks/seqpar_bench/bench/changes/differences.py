@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from seqpar_bench.bench.report.summary import BUSY
 from seqpar_bench.bench.row import Row, Run
 
-BUSY = 0.5
-"""Load before a run from which its times are not to be trusted."""
 PARTS = {"jax": ("jax", "jaxlib"), "cupy": ("cupy-cuda12x", "cupy-cuda13x"), "fla": ("fla-core",)}
 """Distributions that a framework or a peer consists of, where it is not the one of its name."""
 

@@ -20,7 +20,7 @@ ENOUGH = 3
 """Rounds from which a spread is taken from a row itself."""
 
 
-def spread(numbers: Sequence[float]) -> float:
+def deviation(numbers: Sequence[float]) -> float:
     """Their standard deviation, from the median of absolute deviations: few rounds beside a busy neighbour do not count."""
     centre = statistics.median(numbers)
     n = len(numbers)
@@ -28,9 +28,9 @@ def spread(numbers: Sequence[float]) -> float:
     return NORMAL * n / max(n - 0.8, 0.2) * statistics.median(abs(x - centre) for x in numbers)
 
 
-def usual_spread(samples: Iterable[Sequence[float]]) -> float:
+def usual_deviation(samples: Iterable[Sequence[float]]) -> float:
     """Of the rounds of a row, in a run: the median over rows with enough of them."""
-    found = [spread(logs) for logs in samples if len(logs) >= ENOUGH]
+    found = [deviation(logs) for logs in samples if len(logs) >= ENOUGH]
     return statistics.median(found) if found else UNKNOWN
 
 
@@ -48,9 +48,18 @@ class Estimate:
     def of(cls, logs: Sequence[float], usual: float) -> Estimate:
         """The median of the rounds, which scatter as is `usual` in the run: few rounds agree or disagree by chance. Where they
         disagree by more than that, their own spread counts."""
-        own = spread(logs) / (1 + 1.5 / math.sqrt(len(logs))) if len(logs) >= ENOUGH else 0.0
+        own = deviation(logs) / (1 + 1.5 / math.sqrt(len(logs))) if len(logs) >= ENOUGH else 0.0
         fast = sorted(logs)[(len(logs) - 1) // 4]
         return cls(statistics.median(logs), OF_MEDIAN * max(own, usual) / math.sqrt(len(logs)), fast)
+
+    @classmethod
+    def middle(cls, several: Sequence[Estimate]) -> Estimate:
+        """Their median. How far they disagree does not count: two or three disagree by chance."""
+        error = statistics.median(one.error for one in several) / math.sqrt(len(several))
+        # Of two the median is the mean.
+        error *= OF_MEDIAN if len(several) > 2 else 1.0
+        value, fast = (statistics.median(getattr(one, of) for one in several) for of in ("value", "fast"))
+        return cls(value, error, fast)
 
     def minus(self, other: Estimate) -> Estimate:
         return Estimate(self.value - other.value, math.hypot(self.error, other.error), self.fast - other.fast)
@@ -80,9 +89,9 @@ class Drift:
     @classmethod
     def of(cls, ratios: Sequence[Estimate]) -> Drift:
         values = [ratio.value for ratio in ratios]
-        centre, around = statistics.median(values), spread(values)
+        centre, around = statistics.median(values), deviation(values)
         explained = statistics.median(ratio.error for ratio in ratios)
         error = OF_MEDIAN * max(around, explained) / math.sqrt(len(values))
-        # The spread of k rows is itself known to about one part in sqrt(k): what is within that, rounds explain.
+        # The deviation of k rows is itself known to about one part in sqrt(k): what is within that, rounds explain.
         scatter = math.sqrt(max(around**2 - (1 + 1 / math.sqrt(len(values))) * explained**2, 0.0))
         return cls(Estimate(centre, error, centre), scatter, len(values))

@@ -22,6 +22,7 @@ from seqpar_bench.bench.operations import cells_exact
 from seqpar_bench.bench.operations import cells_peers as others
 from seqpar_bench.bench.operations.walked import Walked
 from seqpar_bench.bench.problem import Call, Contestant, Problem, itemsize
+from seqpar_bench.cells_peers import NUMPY
 
 Array = Any
 
@@ -63,7 +64,6 @@ class Network(Walked):
 
     operation: ClassVar[str] = "recurrence"
     function: ClassVar[Any] = staticmethod(seqpar.recurrence)
-    allowed: ClassVar[tuple[int, int]] = (100, 1000)
 
     cell: Literal["gru", "lstm", "elman"] = "gru"
 
@@ -128,7 +128,7 @@ class Network(Walked):
     def peers(self, frame: Frame) -> Iterator[Contestant]:
         names = tuple(self.params)
         if frame.name == "numpy":
-            loop = others.by_name(names, others.numpy_loop, self.cell)
+            loop = others.by_name(names, NUMPY[self.cell])
             none = "" if self.which == "forward" else "NumPy has no gradients of its own"
             make = partial(self.posed, frame, loop)
             yield Contestant(name="NumPy loop", kind="own", make=make, longest=1 << 18, left_out=none)
@@ -160,16 +160,6 @@ class Network(Walked):
         if self.which == "forward":
             return {"outputs": cells_exact.states(self.cell, params, x)[..., : self.shape[2]]}
         return cells_exact.gradients(self.cell, params, x, np.asarray(self.cotangents[0], np.float64))
-
-    def again(self) -> tuple[Callable[[Array, Array], Array], Array]:
-        _, *leaves = self.wide
-        params = dict(zip(self.params, leaves, strict=True))
-        return partial(cells_exact.step, self.cell, params), np.zeros(self.shape[2])
-
-    @property
-    def shows_states(self) -> bool:
-        # Of an LSTM's [h | c] outputs are h alone.
-        return self.which == "forward" and self.cell != "lstm"
 
 
 def _both(name: str, cell: Any, shape: tuple[int, ...], **given: Any) -> tuple[Problem, Problem]:

@@ -6,9 +6,12 @@ What answers of cells are held against, on any machine that has NumPy. Sums of p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from seqpar_bench.bench.operations.stepwise import walk
 
 Array = Any
 Parameters = Mapping[str, Array]
@@ -28,14 +31,9 @@ def step(name: str, params: Parameters, h: Array, x: Array) -> Array:
 
 
 def states(name: str, params: Parameters, x: Array) -> Array:
-    """Step by step from zeros: (batch, steps, n), or 2 n for an LSTM."""
-    batch, steps, _ = x.shape
+    """From zeros: (batch, steps, n), or 2 n for an LSTM."""
     size = params["u"].shape[0] * (2 if name == "lstm" else 1)
-    found = np.empty((steps, batch, size))
-    h = np.zeros((batch, size))
-    for t in range(steps):
-        h = found[t] = step(name, params, h, x[:, t])
-    return np.moveaxis(found, 0, 1)
+    return walk(partial(step, name, params), x, np.zeros((x.shape[0], size)))
 
 
 def gradients(name: str, params: Parameters, x: Array, g: Array) -> dict[str, Array]:

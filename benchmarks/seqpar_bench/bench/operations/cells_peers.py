@@ -22,44 +22,12 @@ Parameters = dict[str, Array]
 MODULES = {"gru": "GRU", "lstm": "LSTM", "elman": "RNN"}
 
 
-def numpy_loop(name: str, params: Parameters, x: Array) -> Array:
-    """Step by step; the inputs' products in one call."""
-    if name != "elman":
-        return written.NUMPY[name](params, x)
-    given = np.moveaxis(x @ params["w"] + params["b"], 1, 0)
-    found, h = np.empty(given.shape, given.dtype), np.zeros(given[0].shape, given.dtype)
-    for t in range(len(given)):
-        here = found[t]
-        np.dot(h, params["u"], out=here)
-        here += given[t]
-        h = np.tanh(here, out=here)
-    return np.moveaxis(found, 0, 1)
-
-
 def jax_scan(name: str, params: Parameters, x: Array, *, together: bool = False) -> Array:
     """`jax.lax.scan`; `together`: the inputs' products in one call before it. Products in full precision on a GPU too."""
     import jax
 
     with jax.default_matmul_precision("highest"):
-        if name != "elman":
-            return written.scan(name, params, x, together=together)
-        return _elman_scan(params, x, together)
-
-
-def _elman_scan(params: Parameters, x: Array, together: bool) -> Array:
-    import jax
-    import jax.numpy as jnp
-
-    def product(x: Array) -> Array:
-        return x @ params["w"] + params["b"]
-
-    def body(h: Array, here: Array) -> tuple[Array, Array]:
-        h = jnp.tanh((here if together else product(here)) + h @ params["u"])
-        return h, h
-
-    inputs = jnp.moveaxis(product(x) if together else x, 1, 0)
-    start = jnp.zeros((x.shape[0], params["u"].shape[0]), x.dtype)
-    return jnp.moveaxis(jax.lax.scan(body, start, inputs)[1], 0, 1)
+        return written.scan(name, params, x, together=together)
 
 
 class TorchModule:

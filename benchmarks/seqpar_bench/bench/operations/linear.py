@@ -10,6 +10,7 @@ import numpy as np
 
 import seqpar
 from seqpar.dispatch.preset import CPU, CUDA
+from seqpar.errors import OptionError
 from seqpar_bench.bench.frames import Frame
 from seqpar_bench.bench.operations.exact import wide
 from seqpar_bench.bench.operations.linear_peers import peers_of
@@ -86,6 +87,11 @@ class Linear(Recurrence):
             raise self.wrong_shape(shape, f"at least {where[self.axis]}")
         # Names that tell of sizes are true of presets alone.
         return replace(self, shape=shape, name=self._layout)
+
+    def of_dtype(self, dtype: str) -> Self:
+        if self.gated and dtype in COMPLEX:
+            raise OptionError(f"bench: --dtype {dtype}: gates are real numbers. Give a real dtype.")
+        return super().of_dtype(dtype)
 
     @property
     def _layout(self) -> str:

@@ -1,4 +1,4 @@
-"""Everybody else who computes h[t] = a[t] * h[t-1] + b[t], by framework: its own way first. Called by `linear`.
+"""Everybody else who computes h[t] = a[t] * h[t-1] + b[t], by framework: its own ways first. Called by `linear`.
 
 A loop in half precision loses its state, so each works in float32 there, and casts are part of its time. So is whatever else
 seqpar does in its kernel: gates formed from logits, one coefficient repeated.
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from seqpar_bench import peers
 from seqpar_bench.bench.frames import Frame
-from seqpar_bench.bench.operations.gpu_peers import cupy_loop, gpu_scans
+from seqpar_bench.bench.operations import torch_scan
+from seqpar_bench.bench.operations.gpu_peers import gpu_scans
 from seqpar_bench.bench.operations.operands import HALF
 from seqpar_bench.bench.problem import Contestant, Problem
 
@@ -29,37 +30,37 @@ LONGEST_ON_GPU = {"torch": 1 << 16, "jax": 20_000, "cupy": 1 << 15}
 
 
 def peers_of(problem: Linear, frame: Frame) -> Iterator[Contestant]:
-    for name, function, looping in _known(problem, frame):
-        yield problem.contestant(
-            frame,
-            name,
-            formed(problem, frame, function, gated=problem.gated, constant=problem.constant),
-            own=name in OWN,
-            longest=longest_loop(frame) if looping else None,
-        )
+    for name, function, facts in _known(problem, frame):
+        form = formed(problem, frame, function, gated=problem.gated, constant=problem.constant)
+        yield Contestant(name=name, make=partial(problem.posed, frame, form), **facts)
     if frame.name == "torch" and frame.device == "cuda" and not (problem.gated or problem.constant):
         yield from gpu_scans(problem, frame)
 
 
-OWN = ("NumPy loop", "torch loop, addcmul", "jax.lax.scan", "CuPy loop")
-
-
-def _known(problem: Linear, frame: Frame) -> Iterator[tuple[str, Function, bool]]:
-    """Name, function, and whether it walks step by step."""
-    axis = problem.axis
+def _known(problem: Linear, frame: Frame) -> Iterator[tuple[str, Function, dict[str, Any]]]:
+    """Name, function, and what else a contestant is to know."""
+    axis, own = problem.axis, own_loop(frame)
     if frame.name == "numpy" and problem.which == "forward":
-        yield "NumPy loop", partial(peers.numpy_loop, axis=axis), True
+        yield "NumPy loop", partial(peers.numpy_loop, axis=axis), own
         if problem.constant:
-            yield "scipy.signal.lfilter", lambda a, b: peers.scipy_lfilter(a[0], b, axis), False
+            yield "scipy.signal.lfilter", lambda a, b: peers.scipy_lfilter(a[0], b, axis), {}
     if frame.name == "torch":
-        yield "torch loop, addcmul", partial(peers.torch_addcmul_loop, axis=axis), True
-        yield "torch loop", partial(peers.torch_loop, axis=axis), True
-        yield "torch.associative_scan", partial(torch_associative_scan, axis=axis), False
+        yield "torch loop, addcmul", partial(peers.torch_addcmul_loop, axis=axis), own
+        yield "torch loop", partial(peers.torch_loop, axis=axis), own
+        where = axis % len(problem.shape)
+        yield torch_scan.EAGER, _second(partial(torch_scan.eager, _joined, where)), {}
+        why = torch_scan.not_compiled(problem, frame)
+        yield torch_scan.COMPILED, _second(torch_scan.compiled(_joined, where)), {"left_out": why}
     if frame.name == "jax":
-        yield "jax.lax.scan", partial(peers.jax_scan, axis=axis), True
-        yield "jax.lax.associative_scan", partial(peers.jax_associative_scan, axis=axis), False
+        yield "jax.lax.scan", partial(peers.jax_scan, axis=axis), own
+        yield "jax.lax.associative_scan", partial(peers.jax_associative_scan, axis=axis), {}
     if frame.name == "cupy" and problem.which == "forward":
-        yield "CuPy loop", partial(cupy_loop, axis=axis), True
+        yield "CuPy loop", partial(peers.numpy_loop, axis=axis, xp=frame.module), own
+
+
+def own_loop(frame: Frame) -> dict[str, Any]:
+    """What is said of every plain loop over time: it is an own way of its framework, up to so many steps."""
+    return {"kind": "own", "longest": longest_loop(frame)}
 
 
 def longest_loop(frame: Frame) -> int:
@@ -67,16 +68,13 @@ def longest_loop(frame: Frame) -> int:
     return (LONGEST if frame.device == "cpu" else LONGEST_ON_GPU)[frame.name]
 
 
-def torch_associative_scan(a: Array, b: Array, axis: int) -> Array:
-    """PyTorch's prototype over pairs (a, b), as it runs without a compiler, on any device. Differentiable."""
-    from torch._higher_order_ops.associative_scan import associative_scan
-
-    h: Array = associative_scan(_joined, (a, b), axis % b.ndim, combine_mode="generic")[1]
-    return h
-
-
 def _joined(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
     return left[0] * right[0], left[1] * right[0] + right[1]
+
+
+def _second(scan: Callable[..., Any]) -> Function:
+    """The states, of pairs whose other part are products of coefficients."""
+    return lambda a, b: scan(a, b)[1]
 
 
 def formed(

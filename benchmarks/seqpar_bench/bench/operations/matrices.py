@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,8 +13,8 @@ import seqpar
 from seqpar.dispatch.preset import CPU, CUDA
 from seqpar_bench import matrix_peers
 from seqpar_bench.bench.frames import Frame
-from seqpar_bench.bench.operations.gpu_peers import cupy_matrix_loop
-from seqpar_bench.bench.operations.linear_peers import formed, longest_loop
+from seqpar_bench.bench.operations import torch_scan
+from seqpar_bench.bench.operations.linear_peers import formed, own_loop
 from seqpar_bench.bench.operations.operands import COMPLEX, normal
 from seqpar_bench.bench.operations.recurrence import Recurrence
 from seqpar_bench.bench.problem import Contestant, Problem
@@ -70,38 +71,32 @@ class Matrices(Recurrence):
         return replace(self, shape=shape, name=f"n = {shape[-1]}")
 
     def peers(self, frame: Frame) -> Iterator[Contestant]:
-        for position, (name, function, looping) in enumerate(_known(frame, self.which == "forward")):
-            yield self.contestant(
-                frame,
-                name,
-                formed(self, frame, function),
-                own=position == 0,
-                longest=longest_loop(frame) if looping else None,
-            )
+        for name, function, facts in _known(frame, self.which == "forward"):
+            make = partial(self.posed, frame, formed(self, frame, function))
+            yield Contestant(name=name, make=make, **facts)
 
 
-def _known(frame: Frame, forward: bool) -> Iterator[tuple[str, Function, bool]]:
-    """Name, function, and whether it walks step by step: the framework's own way first."""
+def _known(frame: Frame, forward: bool) -> Iterator[tuple[str, Function, dict[str, Any]]]:
+    """Name, function, and what else a contestant is to know: the framework's own ways, which are all plain loops, first."""
+    own = own_loop(frame)
     if frame.name == "numpy" and forward:
-        yield "NumPy loop", matrix_peers.numpy_loop, True
-        yield "NumPy loop, einsum", matrix_peers.numpy_einsum_loop, True
+        yield "NumPy loop", matrix_peers.numpy_loop, own
+        yield "NumPy loop, einsum", matrix_peers.numpy_einsum_loop, own
     if frame.name == "torch":
-        yield "torch loop, baddbmm", matrix_peers.torch_baddbmm_loop, True
-        yield "torch loop", matrix_peers.torch_loop, True
-        yield "torch.associative_scan", torch_associative_scan, False
+        yield "torch loop, baddbmm", matrix_peers.torch_baddbmm_loop, own
+        yield "torch loop", matrix_peers.torch_loop, own
+        # Its other mode, which is compiled, knows no matrix products.
+        yield torch_scan.EAGER, _eager_scan, {}
     if frame.name == "jax":
-        yield "jax.lax.scan", matrix_peers.jax_scan, True
-        yield "jax.lax.associative_scan", matrix_peers.jax_associative_scan, False
+        yield "jax.lax.scan", matrix_peers.jax_scan, own
+        yield "jax.lax.associative_scan", matrix_peers.jax_associative_scan, {}
     if frame.name == "cupy" and forward:
-        yield "CuPy loop", cupy_matrix_loop, True
+        yield "CuPy loop", partial(matrix_peers.numpy_loop, xp=frame.module), own
 
 
-def torch_associative_scan(A: Array, b: Array) -> Array:
-    """PyTorch's prototype over affine pairs (A, b), as it runs without a compiler, on any device. Differentiable."""
-    from torch._higher_order_ops.associative_scan import associative_scan
-
-    found = associative_scan(_joined, (A, b[..., None]), 1, combine_mode="generic")[1]
-    return found[..., 0]
+def _eager_scan(A: Array, b: Array) -> Array:
+    """Over affine pairs (A, b)."""
+    return torch_scan.eager(_joined, 1, A, b[..., None])[1][..., 0]
 
 
 def _joined(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:

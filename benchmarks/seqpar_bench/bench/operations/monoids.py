@@ -25,15 +25,15 @@ class Monoid:
     """Axes behind those of a problem's shape."""
     ufunc: Any = None
     """Of NumPy, if it has one."""
-    remembers: bool = True
-    """Do errors at the start stay until the end?"""
     real: bool = False
     """Of real numbers alone?"""
+    pointwise: bool = False
+    """Is it arithmetic of numbers one by one, as PyTorch's compiler sees it (2.13)? It does not see it in `logaddexp`."""
 
 
 MONOIDS = {
-    "affine": Monoid(title="affine pairs", combine=monoids.affine, flops=3, leaves=2, remembers=False),
-    "add": Monoid(title="sums", combine=monoids.add, flops=1, ufunc=np.add),
+    "affine": Monoid(title="affine pairs", combine=monoids.affine, flops=3, leaves=2, pointwise=True),
+    "add": Monoid(title="sums", combine=monoids.add, flops=1, ufunc=np.add, pointwise=True),
     "logaddexp": Monoid(
         title="log-domain sums", combine=monoids.logaddexp, flops=0, ufunc=np.logaddexp, real=True
     ),

@@ -36,6 +36,7 @@ class Planning(Problem):
 
     operation: ClassVar[str] = "plan_buckets"
     function: ClassVar[Any] = staticmethod(seqpar.plan_buckets)
+    frameworks: ClassVar[tuple[str, ...]] = ("numpy",)
 
     dtype: str = "int64"
     devices: tuple[str, ...] = CPU
@@ -72,7 +73,7 @@ class Planning(Problem):
     def public(self, **forced: Any) -> Callable[..., Any]:
         def call(lengths: Array, counts: Array) -> tuple[Array, Array]:
             plan = seqpar.plan_buckets((lengths, counts), self.buckets, **forced)
-            return np.asarray(plan.boundaries), np.asarray(plan.predicted_cost)
+            return np.asarray(plan.boundaries), _whole(plan.predicted_cost)
 
         return call
 
@@ -92,12 +93,13 @@ class Planning(Problem):
             yield replace(contestant, longest=PLAIN) if slow else contestant
 
     def peers(self, frame: Frame) -> Iterator[Contestant]:
-        # Speed-ups are over the quicker of two ways to write it in NumPy.
+        # Two ways to write it in NumPy: speed-ups are over the quicker one.
         make = partial(self._made, halving)
         yield Contestant(name="NumPy, divide and conquer", kind="own", make=make, longest=OPTIMA)
         table = self.length**2 * self.buckets
         yield Contestant(
             name="NumPy, table of all pairs",
+            kind="own",
             make=partial(self._made, numpy_dp),
             left_out=f"takes too long for {table:.1e} pairs of lengths and buckets" if table > PAIRS else "",
         )
@@ -107,7 +109,7 @@ class Planning(Problem):
 
         def call() -> tuple[Array, Array]:
             cost, boundaries = search(lengths, counts, self.buckets)
-            return boundaries, np.asarray(cost)
+            return boundaries, _whole(cost)
 
         return call
 
@@ -116,6 +118,10 @@ class Planning(Problem):
         """Padded steps of the best plan."""
         lengths, counts = self.given
         return halving(lengths, counts, self.buckets)[0]
+
+    def solve(self) -> None:
+        if self.length <= OPTIMA:
+            _ = self.optimum
 
     def cost(self, boundaries: Array) -> int:
         """Padded steps, from the definition: a sample goes to the smallest boundary that holds it."""
@@ -158,6 +164,11 @@ class Planning(Problem):
 
     def of_dtype(self, dtype: str) -> Self:
         return replace(self, dtype=one_of(dtype, ("int64",), self.operation))
+
+
+def _whole(cost: float) -> Array:
+    """A number of padded steps in the dtype of lengths, if it is one."""
+    return np.asarray(int(cost) if cost == int(cost) else cost)
 
 
 def _simple(lengths: Array, counts: Array, buckets: int) -> tuple[Array, Array]:

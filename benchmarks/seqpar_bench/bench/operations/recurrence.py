@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -14,7 +14,8 @@ import numpy as np
 from seqpar_bench.bench.frames import Frame
 from seqpar_bench.bench.operations.exact import before, costates, held_against, states, wide
 from seqpar_bench.bench.operations.operands import COMPLEX, as_dtype, normal
-from seqpar_bench.bench.problem import Contestant, Problem, itemsize
+from seqpar_bench.bench.operations.walked import one_of
+from seqpar_bench.bench.problem import SIZES, Contestant, Problem, itemsize
 
 Array = Any
 
@@ -119,30 +120,19 @@ class Recurrence(Problem):
             for name, x, exact in zip(names, answer, self.exact, strict=True)
         )
 
+    def solve(self) -> None:
+        _ = self.exact
+
     def contestants(self, frame: Frame) -> Iterator[Contestant]:
         conjugated = frame.name == "torch" and self.which == "gradient" and self.dtype in COMPLEX
         for each in super().contestants(frame):
             yield replace(each, read=_conjugated) if conjugated else each
 
+    def of_dtype(self, dtype: str) -> Self:
+        return replace(self, dtype=one_of(dtype, tuple(SIZES), self.operation))
+
     def of_length(self, length: int) -> Self:
         return replace(self, shape=(*self.shape[: self.time], length, *self.shape[self.time + 1 :]))
-
-    def contestant(
-        self,
-        frame: Frame,
-        name: str,
-        function: Callable[[Array, Array], Array],
-        *,
-        own: bool = False,
-        longest: int | None = None,
-    ) -> Contestant:
-        """A function of the operands, as somebody else's."""
-        return Contestant(
-            name=name,
-            kind="own" if own else "peer",
-            make=lambda: self.posed(frame, function),
-            longest=longest,
-        )
 
 
 def _conjugated(results: tuple[Array, ...]) -> tuple[Array, ...]:

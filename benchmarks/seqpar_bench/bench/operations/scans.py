@@ -17,7 +17,8 @@ from seqpar_bench.bench.operations.exact import held_against, partials, wide
 from seqpar_bench.bench.operations.monoids import MONOIDS, Monoid
 from seqpar_bench.bench.operations.operands import COMPLEX, HALF, as_dtype, normal, uniform
 from seqpar_bench.bench.operations.scan_peers import peers_of
-from seqpar_bench.bench.problem import Contestant, Problem, epsilon, itemsize
+from seqpar_bench.bench.operations.walked import one_of
+from seqpar_bench.bench.problem import SIZES, Contestant, Problem, epsilon, itemsize
 
 Array = Any
 LONGEST_GRADIENT = 1 << 10
@@ -65,7 +66,7 @@ class Scan(Problem):
 
     def numbers(self) -> tuple[Array, ...]:
         shape = (*self.shape, *self.of.element)
-        return tuple(as_dtype(x, self.dtype) for x in _drawn(self.monoid, shape, self.dtype))
+        return tuple(as_dtype(x, self.dtype) for x in _drawn(self.monoid, shape, self.axis, self.dtype))
 
     @cached_property
     def cotangents(self) -> tuple[Array, ...]:
@@ -93,14 +94,17 @@ class Scan(Problem):
     def roundings(self) -> float:
         """Of the largest number, that an answer may be off by.
 
-        Sums and products of rotations forget nothing, so each of T roundings stays, and as they are random they grow like the
-        root of T. A scan in half precision rounds in it at every step, for the function combines numbers of that dtype.
+        Nothing is forgotten, in sums and in products of size one, so each of T roundings stays, and as they are random they
+        grow like the root of T. A scan in half precision rounds in it at every step, for the function combines numbers of that dtype.
         """
-        kept = 2 * math.sqrt(self.length) if self.of.remembers else 0.0
+        kept = 2 * math.sqrt(self.length)
         if self.dtype not in HALF:
             return 64 + kept
         # A quarter of the largest number: nothing beyond that is an answer.
         return min(16 + kept, 0.25 / epsilon(self.dtype)) * epsilon(self.dtype) / epsilon("float32")
+
+    def solve(self) -> None:
+        _ = self.exact
 
     def check(self, answer: Sequence[Array]) -> float:
         what = "the gradient" if self.which == "gradient" else "y"
@@ -152,22 +156,45 @@ class Scan(Problem):
             )
         return replace(self, shape=shape, name=self.of.title)
 
+    def of_dtype(self, dtype: str) -> Self:
+        return replace(self, dtype=one_of(dtype, tuple(SIZES), self.operation))
+
     def of_length(self, length: int) -> Self:
         return replace(self, shape=(*self.shape[: self.axis], length, *self.shape[self.axis + 1 :]))
 
 
-def _drawn(monoid: str, shape: tuple[int, ...], dtype: str) -> tuple[Array, ...]:
-    """Elements whose partial results neither grow nor vanish where that can be."""
+def _drawn(monoid: str, shape: tuple[int, ...], axis: int, dtype: str) -> tuple[Array, ...]:
+    """Elements whose partial results neither vanish nor grow faster than sums."""
     x = normal(0, shape, dtype)
     if dtype in COMPLEX:
         x = x + 1j * normal(1, shape, dtype)
     if monoid == "affine":
-        return (uniform(2, shape, 0.5, 1.0, dtype) * np.where(normal(3, shape, dtype) < 0, -1, 1), x)
+        return _factors(shape, axis, dtype), x
     if monoid == "quaternion_product":
         return (x / np.linalg.norm(x, axis=-1, keepdims=True),)
     if monoid == "matmul":
         return (_rotations(normal(0, shape[:-1], dtype)),)
     return (x,)
+
+
+def _factors(shape: tuple[int, ...], axis: int, dtype: str) -> Array:
+    """Factors whose products up to any step are of size 1/2 to 1, of either sign or any direction.
+
+    The products are what is drawn, for a check sees an error in them only where they have not vanished beside the largest.
+    """
+    if dtype in HALF:
+        # Powers of two: a factor that is rounded once is wrong in all products after it.
+        products = np.where(uniform(2, shape, 0.0, 1.0, dtype) < 0.5, np.float32(0.5), np.float32(1.0))
+    else:
+        products = uniform(2, shape, 0.5, 1.0, dtype)
+    if dtype in COMPLEX:
+        products = products * np.exp(1j * uniform(3, shape, 0.0, 6.0, dtype))
+    else:
+        products[normal(3, shape, dtype) < 0] *= -1
+    ahead = np.moveaxis(products, axis, 0)
+    factors = products.copy()
+    np.moveaxis(factors, axis, 0)[1:] /= ahead[:-1]
+    return factors
 
 
 def _rotations(q: Array) -> Array:

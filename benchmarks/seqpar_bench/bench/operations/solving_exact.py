@@ -7,22 +7,21 @@ It acts on any leading axes, and sums those of parameters over them: once per st
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from seqpar_bench.bench.operations.stepwise import walk
 
 Array = Any
 Pulled = tuple[Array, Array, tuple[Array, ...]]
 
 
 def states(step: Callable[[Any, Array, Array], Array], params: Any, x: Array, h0: Array) -> Array:
-    """Step by step: (batch, steps, n)."""
-    batch, steps, _ = x.shape
-    found = np.empty((steps, batch, h0.shape[-1]))
-    h = np.broadcast_to(h0, found.shape[1:])
-    for t in range(steps):
-        h = found[t] = step(params, h, x[:, t])
-    return np.moveaxis(found, 0, 1)
+    """From h0 (n,): (batch, steps, n)."""
+    start = np.broadcast_to(h0, (x.shape[0], h0.shape[-1]))
+    return walk(partial(step, params), x, start)
 
 
 def gradients(name: str, params: Any, x: Array, h0: Array, g: Array) -> tuple[Array, ...]:

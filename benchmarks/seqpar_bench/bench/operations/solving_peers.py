@@ -56,6 +56,7 @@ def peers(problem: Solving, frame: Frame) -> Iterator[Contestant]:
                 make=partial(problem.posed, frame, partial(_iterated, problem, method)),
                 read=_converged,
                 longest=longest,
+                loose=True,
                 left_out=why or (SINGLE if problem.dtype != "float32" else ""),
             )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -61,6 +61,11 @@ class Tall(Problem):
             found += 1j * rng.standard_normal(shape, np.float32)
         return found
 
+    @cached_property
+    def products(self) -> Array:
+        """a^H a in float64."""
+        return tall_exact.gram(self.given[0])
+
     def ours(self, frame: Frame) -> Iterator[Contestant]:
         in_xla = ("framework.tsqr", "reference.tsqr") if repr(frame) == "jax:cpu" else ()
         for contestant in super().ours(frame):
@@ -110,7 +115,14 @@ class QR(Tall):
 
     def check(self, answer: Sequence[Array]) -> float:
         (a,) = self.given
-        return tall_exact.factors_error(a, answer, self.mode == "reduced", self.allowed)
+        if self.mode == "reduced":
+            return tall_exact.factors_error(a, answer, self.allowed)
+        return tall_exact.r_error(a, self.products, answer, self.allowed)
+
+    def solve(self) -> None:
+        super().solve()
+        if self.mode == "r":  # Q and R are held against the matrix itself
+            _ = self.products
 
     def of_shape(self, shape: tuple[int, ...]) -> Self:
         if len(shape) < 2 or 0 in shape:
@@ -155,7 +167,16 @@ class LeastSquares(Tall):
 
     def check(self, answer: Sequence[Array]) -> float:
         a, b = self.given
-        return tall_exact.solution_error(a, b, answer[0], self.allowed)
+        return tall_exact.solution_error(a, b, self.products, self.exact, answer, self.allowed)
+
+    @cached_property
+    def exact(self) -> Array:
+        """x in float64."""
+        a, b = self.given
+        return tall_exact.solution(a, b, self.products)
+
+    def solve(self) -> None:
+        _ = self.exact
 
     def of_shape(self, shape: tuple[int, ...]) -> Self:
         if len(shape) != 2 or not 1 <= shape[1] <= shape[0]:

@@ -5,7 +5,7 @@ Nothing is asked about signs, which are a matter of convention. Errors are relat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,62 +18,85 @@ BLOCK = 1 << 22
 """Numbers that are widened to float64 at a time."""
 
 
-def factors_error(a: Array, answer: Sequence[Array], reduced: bool, allowed: float) -> float:
-    """Of Q and R, or of R alone, where a is (..., m, n)."""
+def factors_error(a: Array, answer: Sequence[Array], allowed: float) -> float:
+    """Of Q and R, where a is (..., m, n)."""
     *lead, m, n = a.shape
     p = min(m, n)
-    shapes = [(*lead, m, p), (*lead, p, n)] if reduced else [(*lead, p, n)]
-    if [x.shape for x in answer] != shapes:
+    _shaped(answer, [(*lead, m, p), (*lead, p, n)])
+    return _both(a.reshape(-1, m, n), answer[0].reshape(-1, m, p), _upper(answer[1]), allowed)
+
+
+def r_error(a: Array, products: Array, answer: Sequence[Array], allowed: float) -> float:
+    """Of R alone: R^H R is a^H a, which says all about R but signs. `products` are the `gram` of a."""
+    *lead, m, n = a.shape
+    _shaped(answer, [(*lead, min(m, n), n)])
+    r = _upper(answer[0])
+    # Relative to each matrix: its largest number is on the diagonal.
+    size = np.abs(products).max(axis=(-2, -1), keepdims=True)
+    error = float((np.abs(_adjoint(r) @ r - products) / size).max())
+    return within(error, allowed, "R^H R against a^H a")
+
+
+def solution_error(
+    a: Array, b: Array, products: Array, exact: Array, answer: Sequence[Array], allowed: float
+) -> float:
+    """How far a step of Newton's method would move x, which is how far it is from the solution: a is well conditioned.
+
+    `products` are the `gram` of a, and `exact` is what `solution` makes of them.
+    """
+    _shaped(answer[:1], [a.shape[1:]])
+    x = answer[0]
+    slope = _projected(a, lambda rows, part: b[part] - rows @ x)
+    apart = np.linalg.solve(products[0], slope)
+    return within(float(np.abs(apart).max() / np.abs(exact).max()), allowed, "x")
+
+
+def gram(a: Array) -> Array:
+    """a^H a of every matrix, (matrices, n, n)."""
+    rows = a.reshape(-1, *a.shape[-2:])
+    found: Array = np.zeros((len(rows), rows.shape[-1], rows.shape[-1]), _wide(a))
+    for some, part in _blocks(rows):
+        here = rows[some, part].astype(found.dtype)
+        found[some] += _adjoint(here) @ here
+    return found
+
+
+def solution(a: Array, b: Array, products: Array) -> Array:
+    """Of the normal equations, which are as good as any in float64: a is well conditioned."""
+    return np.linalg.solve(products[0], _projected(a, lambda rows, part: b[part]))
+
+
+def _projected(a: Array, column: Callable[[Array, slice], Array]) -> Array:
+    """a^H y, where `column` gives y for some rows."""
+    found: Array = np.zeros(a.shape[1], _wide(a))
+    for _, part in _blocks(a[None]):
+        rows = a[part].astype(found.dtype)
+        found += rows.conj().T @ column(rows, part)
+    return found
+
+
+def _shaped(answer: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> None:
+    if [x.shape for x in answer] != [tuple(shape) for shape in shapes]:
         raise WrongAnswerError(f"shapes are {[x.shape for x in answer]} and have to be {shapes}")
-    rows, r = a.reshape(-1, m, n), answer[-1].reshape(-1, p, n)
+
+
+def _upper(r: Array) -> Array:
+    """R of each matrix, (matrices, p, n)."""
     if not np.isfinite(r).all() or np.tril(r, -1).any():
         raise WrongAnswerError("R is not finite, or not zero below its diagonal")
-    if reduced:
-        return _both(rows, answer[0].reshape(-1, m, p), r, allowed)
-    return _r_alone(rows, r, allowed)
-
-
-def solution_error(a: Array, b: Array, x: Array, allowed: float) -> float:
-    """How far a step of Newton's method would move x, which is how far it is from the solution: a is well conditioned."""
-    m, n = a.shape
-    if x.shape != (n,):
-        raise WrongAnswerError(f"x has the shape {x.shape}, and has to have {(n,)}")
-    wide = _wide(a)
-    gram: Array = np.zeros((n, n), wide)
-    right, slope = gram[0].copy(), gram[0].copy()
-    for start in range(0, m, BLOCK // n):
-        rows = a[start : start + BLOCK // n].astype(wide)
-        part = b[start : start + len(rows)]
-        gram += rows.conj().T @ rows
-        right += rows.conj().T @ part
-        slope += rows.conj().T @ (part - rows @ x)
-    exact, apart = np.linalg.solve(gram, np.stack([right, slope], -1)).T
-    return within(float(np.abs(apart).max() / np.abs(exact).max()), allowed, "x")
+    return r.reshape(-1, *r.shape[-2:])
 
 
 def _both(rows: Array, q: Array, r: Array, allowed: float) -> float:
     """Columns of Q are orthonormal, and every number of a is that of Q R."""
     p, worst, largest = q.shape[-1], 0.0, float(np.abs(rows).max())
-    gram: Array = np.zeros((len(r), p, p), _wide(rows))
+    ones: Array = np.zeros((len(r), p, p), _wide(rows))
     for some, part in _blocks(rows):
         mine = q[some, part]
-        gram[some] += _adjoint(mine) @ mine
+        ones[some] += _adjoint(mine) @ mine
         difference = float(np.abs(mine @ r[some] - rows[some, part]).max())
         worst = max(worst, within(difference / largest, allowed, "Q R against a"))
-    return max(worst, within(float(np.abs(gram - np.eye(p)).max()), allowed, "Q^H Q against 1"))
-
-
-def _r_alone(rows: Array, r: Array, allowed: float) -> float:
-    """R^H R is a^H a, which says all about R but signs."""
-    wide = _wide(rows)
-    gram: Array = np.zeros((len(r), r.shape[-1], r.shape[-1]), wide)
-    for some, part in _blocks(rows):
-        here = rows[some, part].astype(wide)
-        gram[some] += _adjoint(here) @ here
-    # Relative to each matrix: its largest number is on the diagonal.
-    size = np.abs(gram).max(axis=(-2, -1), keepdims=True)
-    error = float((np.abs(_adjoint(r) @ r - gram) / size).max())
-    return within(error, allowed, "R^H R against a^H a")
+    return max(worst, within(float(np.abs(ones - np.eye(p)).max()), allowed, "Q^H Q against 1"))
 
 
 def _blocks(rows: Array) -> Iterator[tuple[slice, slice]]:

@@ -5,8 +5,11 @@ Each is a name, a kind, a function of the arrays, and what else a `Contestant` i
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -33,7 +36,9 @@ def qr(frame: Frame, mode: str, shape: tuple[int, ...], dtype: str) -> Iterator[
         real = "" if not dtype.startswith("complex") else "is written for real matrices"
         yield "Cholesky QR twice, NumPy", "peer", written.cholesky_twice, {"left_out": batch or tall or real}
     facts = {"requires": ("dask", "dask.array"), "install": "'dask[array]'", "left_out": batch or tall}
-    yield "dask.array.linalg.tsqr", "peer", partial(_dask_tsqr, mode=mode), facts
+    # Dask's threads each call LAPACK: where its own threads cannot be held back, all get in each other's way.
+    name = "dask.array.linalg.tsqr" + ("" if _limits_threads() else ", BLAS threads not limited")
+    yield name, "peer", partial(_dask_tsqr, mode=mode), facts
 
 
 def lstsq(frame: Frame, dtype: str) -> Iterator[Peer]:
@@ -73,14 +78,32 @@ def _scipy_qr(a: Array, *, mode: str) -> Any:
 
 
 def _dask_tsqr(a: Array, *, mode: str) -> Any:
-    """Four blocks of rows for each core, in threads."""
+    """Four blocks of rows for each core, in threads, each with one thread of BLAS."""
     dask: Any = importlib.import_module("dask")
     blocked: Any = importlib.import_module("dask.array")
     rows, columns = a.shape
     height = max(columns, -(-rows // (4 * usable_cores())))
     q, r = blocked.linalg.tsqr(blocked.from_array(a, chunks=(height, columns)))
     wanted = (q, r) if mode == "reduced" else (r,)
-    return dask.compute(*wanted, scheduler="threads")
+    with _one_blas_thread():
+        return dask.compute(*wanted, scheduler="threads")
+
+
+def _limits_threads() -> bool:
+    return importlib.util.find_spec("threadpoolctl") is not None
+
+
+def _one_blas_thread() -> AbstractContextManager[Any]:
+    if not _limits_threads():
+        return nullcontext()
+    limit: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limit
+
+
+@functools.cache
+def _blas() -> Any:
+    """Looking for the libraries that have threads takes milliseconds, which nobody has to spend in every call."""
+    return importlib.import_module("threadpoolctl").ThreadpoolController()
 
 
 def _torch_lstsq(a: Array, b: Array) -> Array:

@@ -7,11 +7,14 @@ import math
 
 def duration(seconds: float) -> str:
     """With three digits and the unit that fits."""
-    for factor, unit in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
-        # Rounding comes first: 999.7 us is 1 ms.
-        if float(f"{seconds / factor:.3g}") < 1000:
-            return f"{digits(seconds / factor)} {unit}"
-    return f"{digits(seconds)} s"
+    value, unit = _of_unit(seconds)
+    return f"{digits(value)} {unit}"
+
+
+def tick(seconds: float) -> str:
+    """The same beside an axis, where noughts behind the point say nothing: 10 us."""
+    value, unit = _of_unit(seconds)
+    return f"{value:,g} {unit}"
 
 
 def digits(value: float) -> str:
@@ -39,3 +42,12 @@ def share(value: float) -> str:
 def error(value: float) -> str:
     """A relative one, whose power of ten is what counts."""
     return f"{value:.1e}" if value else "0"
+
+
+def _of_unit(seconds: float) -> tuple[float, str]:
+    for factor, unit in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
+        # Rounding comes first: 999.7 us is 1 ms.
+        value = float(f"{seconds / factor:.3g}")
+        if value < 1000:
+            return value, unit
+    return float(f"{seconds:.3g}"), "s"

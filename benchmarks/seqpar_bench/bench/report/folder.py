@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from seqpar.errors import MissingExtraError, OptionError
@@ -19,33 +21,48 @@ JSON, SUMMARY, PAGE = "bench.json", "summary.md", "index.html"
 def write(run: Run, folder: Path) -> list[Path]:
     """Write the report of a run, and say which files it is. Files of others in the folder stay.
 
-    Everything is made before anything is written, and each file takes the place of an older one at once: what fails on the way
-    leaves the old report. Without matplotlib there are no pictures, and the page and the summary say what brings them.
+    The numbers come first, and each file takes the place of an older one at once. Without matplotlib, and where drawing fails,
+    there are no pictures, and the page and the summary say why.
     """
-    prepare(folder)
+    keep(run, folder)
     pictures: list[plots.Picture] = []
     without = ""
     try:
         pictures = plots.draw(run)
     except MissingExtraError as error:
         without = str(error)
+    except Exception as error:  # whatever a drawing library makes of odd numbers: the rest is worth having
+        without = f"no pictures: {type(error).__name__}: {error}"
     files: dict[str, bytes] = {
-        SUMMARY: summary(run, pictures, without).encode(),
+        SUMMARY: _bytes(summary(run, pictures, without)),
         **{f"{picture.name}.png": picture.png for picture in pictures},
-        PAGE: page(run, pictures, without).encode(),
+        PAGE: _bytes(page(run, pictures, without)),
     }
+    _replace(folder, files)
+    return [folder / name for name in (JSON, *files)]
+
+
+def keep(run: Run, folder: Path) -> None:
+    """The numbers alone: the command calls it after each problem, so that whoever kills it loses one at most."""
+    prepare(folder)
+    _replace(folder, {JSON: _bytes(json.dumps(run.to_dict(), indent=1) + "\n")})
+
+
+def _bytes(text: str) -> bytes:
+    # Errors may name files whose names are no text.
+    return text.encode(errors="backslashreplace")
+
+
+def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Each file at once, and none before all could be written."""
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".bench-") as made:
-            # What others read comes first and is written by its own schema's module.
-            run.write(Path(made) / JSON)
             for name, content in files.items():
                 (Path(made) / name).write_bytes(content)
-            names = [JSON, *files]
-            for name in names:
+            for name in files:
                 os.replace(Path(made) / name, folder / name)
     except OSError as error:
         raise _cannot(folder, error) from error
-    return [folder / name for name in names]
 
 
 def prepare(folder: Path) -> None:

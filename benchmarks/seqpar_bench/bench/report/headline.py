@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from seqpar_bench.bench.report import amounts, tables
 from seqpar_bench.bench.row import Row, Run
 
+MEANING = (
+    "How many times faster the public call is than the framework's own way: geometric mean, worst and best over the problems. "
+    "Lengths of a sweep count only where an operation has nothing else."
+)
+
 
 @dataclass(frozen=True)
 class Headline:
-    """The public call on one framework, over all problems on which there is a framework's own way."""
+    """The public call on one framework, over problems on which there is a framework's own way."""
 
     operation: str
     framework: str
@@ -27,7 +32,7 @@ class Headline:
     best: float
     best_problem: str
     problems: int
-    """Every dtype and pass counts as one."""
+    """That it is over; every dtype and pass counts as one."""
 
     @property
     def text(self) -> str:

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from string import Template
 
 from seqpar_bench.bench.report import amounts, scaling, tables
-from seqpar_bench.bench.report.headline import headlines
+from seqpar_bench.bench.report.headline import MEANING, headlines
 from seqpar_bench.bench.report.plot_style import COLOURS, WORDS
 from seqpar_bench.bench.report.plots import Picture
 from seqpar_bench.bench.report.summary import BUSY, limits, system
 from seqpar_bench.bench.row import Run
 
 NUMBERS = ("time", "spread", "speed", "of limit", "error", "speed-up")
-SCALED = ("exponent", "at the longest", "each step")
+SCALED = ("exponent", "beyond", "at the longest", "each step")
 LABELLED = {*NUMBERS, *SCALED, "lengths"} - {"time", "exponent"}
 PAGE = Template("""\
 <!DOCTYPE html>
@@ -116,8 +116,8 @@ def _tiles(run: Run) -> str:
         f'<a class="tile" href="#{_slug(name)}"><h3>{_words(name)}</h3><ul>{"".join(lines)}</ul></a>'
         for name, lines in tiles.items()
     )
-    meaning = "How many times faster the public call is than the framework's own way: geometric mean, worst and best."
-    return f'<section id="headline"><h2>Speed-up</h2><p class="lead">{meaning}</p><div class="tiles">{shown}</div></section>'
+    lead = f'<p class="lead">{_words(MEANING)}</p>'
+    return f'<section id="headline"><h2>Speed-up</h2>{lead}<div class="tiles">{shown}</div></section>'
 
 
 def _legend(run: Run) -> str:
@@ -136,7 +136,8 @@ def _warnings(run: Run, without: str) -> str:
         )
     if run.interrupted:
         found.append("The run was interrupted: not everything was measured.")
-    items = "".join(f"<li>{_words(words)}</li>" for words in [*found, *run.problems])
+    found += [*run.troubles, *(f"left out: {problem}" for problem in run.left_out)]
+    items = "".join(f"<li>{_words(words)}</li>" for words in found)
     return f'<ul class="warnings" role="note">{items}</ul>' if items else ""
 
 

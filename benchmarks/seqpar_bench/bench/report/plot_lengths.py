@@ -1,6 +1,6 @@
 """The picture of an operation's sweeps: time over length on logarithmic axes, with the exponent of each contestant.
 
-A grey line of slope 1 tells what is linear. Marks are hollow at lengths too short for the fit.
+A grey line of slope 1 tells what is linear. Marks are hollow where lengths are too few for a fit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from seqpar_bench.bench.report import scaling, tables
+from seqpar_bench.bench.report import amounts, scaling, tables
 from seqpar_bench.bench.report.plot_style import COLOURS, GRID, MARKS, PAPER, plain
 from seqpar_bench.bench.row import Row, Run
 
@@ -70,10 +70,8 @@ def _panel(
         above = 3 if kind == "seqpar" else 2
         style = {"color": COLOURS[kind], "marker": MARKS[kind], "markersize": 4.5, "zorder": above}
         stroke = STROKES[frameworks.index(who[0]) % len(STROKES)]
-        axes.plot(x, y, label=label, linewidth=1.5, linestyle=stroke, **style)
-        hidden = [(n, t) for n, t in zip(x, y, strict=True) if law is None or n not in law.lengths]
-        if hidden:
-            axes.plot(*zip(*hidden, strict=True), linestyle="", markerfacecolor=PAPER, **style)
+        inside = COLOURS[kind] if law else PAPER
+        axes.plot(x, y, label=label, linewidth=1.5, linestyle=stroke, markerfacecolor=inside, **style)
         last.append((y[-1], len(last)))
     every = [(row.length, row.median or 0.0) for row in itertools.chain(*lines.values())]
     first, longest = min(n for n, _ in every), max(n for n, _ in every)
@@ -91,7 +89,7 @@ def _panel(
     axes.set(xscale="log", yscale="log", ylim=(low / 2, high * 2), xlabel="length n", ylabel="time of a call")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=10))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _short(seconds)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: amounts.tick(seconds)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major")
     shown, labels = axes.get_legend_handles_labels()
@@ -104,10 +102,3 @@ def _panel(
         bbox_to_anchor=(1.0, 0.5),
         handlelength=3,
     )
-
-
-def _short(seconds: float) -> str:
-    for factor, unit in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
-        if seconds < 999.5 * factor:
-            return f"{seconds / factor:g} {unit}"
-    return f"{seconds:g} s"

@@ -1,12 +1,13 @@
 """How times grow with length: the exponent p of t = t0 + c n^p for each contestant of each sweep.
 
-t0 is what a call costs whatever its length; without it short lengths would flatten the law. The fit is of logarithms, so that
-every length counts alike, and with a loss that one round of bad luck does not tilt (soft L1). The summary, the page and the
-pictures call `exponents`.
+t0 is what a call costs whatever its length; without it short lengths would flatten the law. The fit is over all lengths, of
+logarithms, so that every length counts alike, and with a loss that one round of bad luck does not tilt (soft L1). The summary,
+the page and the pictures call `exponents`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -22,12 +23,18 @@ from seqpar_bench.bench.row import Row, Run
 FEWEST = 4
 """As many points as unknowns lie on the curve whatever the law is."""
 STARTS, STEEPEST = (0.01, 0.5, 0.99), 5.0
-"""Parts of the shortest time that a call may cost, to start with, and the largest exponent."""
+"""Parts of the shortest time that a call may cost, to start with, and the largest exponent; the smallest is 0."""
+LONGEST = 16
+"""The longest length over the shortest that `Exponent.beyond` looks at."""
+AT_BOUND = 1e-3
+"""So near, an exponent stands where it was stopped."""
 USUAL = 0.05
 """Relative errors of times beyond which a point counts less."""
 MEANING = (
     "Time grows as the length to the power of the exponent, once the time that a call of no length costs is taken off; both are "
-    "fitted together. Where the error is large, even the longest lengths are too short to tell."
+    "fitted together, over all lengths. The error is a standard error: where it is large, or the exponent stands at a bound of "
+    f"what is tried (0 and {STEEPEST:g}), these times do not tell the two apart. Over all lengths arrays leave one cache after "
+    "the other, which looks like growth; beyond them is the exponent of the longest sixteenth, less the same cost of a call."
 )
 COLUMNS = (
     "sweep",
@@ -36,6 +43,7 @@ COLUMNS = (
     "framework",
     "who",
     "exponent",
+    "beyond",
     "lengths",
     "a call",
     "at the longest",
@@ -56,14 +64,16 @@ class Exponent:
     name: str
     kind: str
     exponent: float
-    error: float
-    """Standard error of the exponent."""
+    error: float | None
+    """Standard error of the exponent; None where it stands at a bound, and nothing tells how far beyond it would have gone."""
     lengths: tuple[int, ...]
     """That the fit is over."""
     seconds: float
     """At the longest."""
     call: float
     """Seconds that a call costs without any length."""
+    beyond: float | None
+    """The exponent over the longest sixteenth alone, where arrays are beyond caches; None with fewer than three lengths there."""
 
     @property
     def each(self) -> float:
@@ -72,6 +82,8 @@ class Exponent:
 
     @property
     def text(self) -> str:
+        if self.error is None:
+            return f"{self.exponent:.2f}, at the bound"
         # Times come with noise that the error does not know of: a third digit would promise too much.
         return f"{self.exponent:.2f} \N{PLUS-MINUS SIGN} {self.error:.2f}"
 
@@ -92,8 +104,8 @@ def exponents(run: Run, operation: str | None = None) -> list[Exponent]:
     return [law for rows in series.values() if (law := _law(rows)) is not None]
 
 
-def fit(lengths: Sequence[int], seconds: Sequence[float]) -> tuple[float, float, float]:
-    """The exponent, its standard error, and what a call costs without any length."""
+def fit(lengths: Sequence[int], seconds: Sequence[float]) -> tuple[float, float | None, float]:
+    """The exponent, its standard error (None at a bound), and what a call costs without any length."""
     n, t = np.log(np.asarray(lengths, float)), np.log(np.asarray(seconds, float))
 
     def off(unknown: Any) -> Any:
@@ -111,10 +123,15 @@ def fit(lengths: Sequence[int], seconds: Sequence[float]) -> tuple[float, float,
         return least_squares(off, start, bounds=(least, most), loss="soft_l1", f_scale=USUAL)
 
     found = min(map(from_start, STARTS), key=lambda one: one.cost)
-    scale = 1.4826 * float(np.median(np.abs(off(found.x)))) * math.sqrt(len(t) / (len(t) - 3))
+    power, call = float(found.x[2]), math.exp(float(found.x[0]))
+    if not AT_BOUND < power < STEEPEST - AT_BOUND:
+        return power, None, call
+    # The loss can pass through three of five points, so that most residuals are nothing however noisy the times are. The cost
+    # has those of the others, and belongs to the Jacobian, which SciPy scales by the slope of the loss.
+    variance = 2 * float(found.cost) / (len(t) - 3)
     # Where the cost of a call is nothing it cannot be told, and the inverse does without it.
-    covariance = np.linalg.pinv(found.jac.T @ found.jac) * scale**2
-    return float(found.x[2]), math.sqrt(max(float(covariance[2, 2]), 0.0)), math.exp(float(found.x[0]))
+    covariance = np.linalg.pinv(found.jac.T @ found.jac) * variance
+    return power, math.sqrt(max(float(covariance[2, 2]), 0.0)), call
 
 
 def table(found: Iterable[Exponent]) -> list[tuple[str, ...]]:
@@ -127,6 +144,7 @@ def table(found: Iterable[Exponent]) -> list[tuple[str, ...]]:
             law.framework if law.device == "cpu" else f"{law.framework}, {law.device}",
             law.name,
             law.text,
+            "" if law.beyond is None else f"{law.beyond:.2f}",
             f"{law.lengths[0]:,} to {law.lengths[-1]:,}",
             duration(law.call),
             duration(law.seconds),
@@ -160,4 +178,17 @@ def _law(rows: Sequence[Row]) -> Exponent | None:
         lengths=lengths,
         seconds=seconds[-1],
         call=min(call, seconds[0]),
+        beyond=_slope(lengths, seconds, min(call, seconds[0])),
     )
+
+
+def _slope(lengths: Sequence[int], seconds: Sequence[float], call: float) -> float | None:
+    points = [
+        (math.log(n), math.log(t - call))
+        for n, t in zip(lengths, seconds, strict=True)
+        if n * LONGEST >= lengths[-1] and t > call
+    ]
+    if len(points) < 3:
+        return None
+    # The median of the slopes between all pairs (Theil and Sen), which one point does not tilt.
+    return statistics.median((d - b) / (c - a) for (a, b), (c, d) in itertools.combinations(points, 2))

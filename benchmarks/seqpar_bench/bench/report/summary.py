@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from seqpar_bench.bench.report import amounts, scaling, tables
-from seqpar_bench.bench.report.headline import headlines
+from seqpar_bench.bench.report.headline import MEANING, headlines
 from seqpar_bench.bench.report.plots import Picture
 from seqpar_bench.bench.row import Run
 from seqpar_bench.tables import markdown
@@ -36,8 +36,9 @@ def summary(run: Run, pictures: Sequence[Picture] = (), without: str = "") -> st
                 f"<details><summary>Every length</summary>\n\n{tables.markdown(lines)}\n\n</details>"
             )
     parts += [_link(picture) for picture in pictures if not picture.operation]
-    if run.problems:
-        parts += ["## Problems", "\n".join(f"* {_words(problem)}" for problem in run.problems)]
+    for title, found in (("What went wrong", run.troubles), ("Left out", run.left_out)):
+        if found:
+            parts += [f"## {title}", "\n".join(f"* {_words(one)}" for one in found)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -92,8 +93,7 @@ def _headline(run: Run) -> list[str]:
     if not rows:
         return []
     header = ("operation", "framework", "speed-up", "worst", "best", "problems")
-    text = "How many times faster the public call is than the framework's own way: geometric mean over all problems and lengths."
-    return [text, markdown(header, rows)]
+    return [MEANING, markdown(header, rows)]
 
 
 def _link(picture: Picture) -> str:

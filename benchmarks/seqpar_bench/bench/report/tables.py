@@ -40,11 +40,6 @@ class Line:
         return self.cells[COLUMNS.index(column)].text
 
 
-def header() -> tuple[str, ...]:
-    """Names of the columns that all lines have."""
-    return COLUMNS
-
-
 def rows(run: Run, operation: str, *, sweeps: bool | None = None) -> list[Line]:
     """The lines of one operation, place by place, the quickest first; of sweeps alone, without them, or all."""
     found: list[Line] = []

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 
 from seqpar_bench.bench.report import scaling
 from seqpar_bench.bench.report.amounts import ratio
-from seqpar_bench.bench.report.headline import headlines
+from seqpar_bench.bench.report.headline import MEANING, headlines
 from seqpar_bench.bench.report.tables import COLUMNS, WHERE, Line, rows
 from seqpar_bench.bench.row import Run
 from seqpar_bench.tables import print_table
 
+SHARED = "Speed-ups are medians over shared rounds, so not quite the quotients of the times beside them."
 DROPPED = ("spread", "error", "speed", "of limit")
 """What a narrow terminal goes without, in this order."""
 
 
 def show(run: Run) -> None:
-    """Every operation's table, how it grows with length, and in the end what it all comes to."""
+    """Where it was, every operation's table, how it grows with length, and in the end what it all comes to."""
+    tools = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    print(f"{run.title}; {tools}")
     for operation in run.operations():
         laws = scaling.exponents(run, operation)
         print(f"\n{operation}\n")
@@ -31,15 +34,16 @@ def show(run: Run) -> None:
             print()
             print_table(scaling.COLUMNS, scaling.table(laws))
     if found := headlines(run):
-        print(
-            "\nHow many times faster the public call is than the framework's own way (geometric mean, worst and best):\n"
-        )
+        print(f"\n{SHARED}")
+        print(f"\n{textwrap.fill(MEANING, shutil.get_terminal_size((160, 24)).columns)}\n")
         print_table(
             ("operation", "framework", "speed-up", "over"),
             [(line.operation, line.framework, ratio(line.mean), line.text) for line in found],
         )
-    for problem in run.problems:
-        print(f"problem: {problem}")
+    for trouble in run.troubles:
+        print(f"went wrong: {trouble}")
+    for problem in run.left_out:
+        print(f"left out: {problem}")
 
 
 def print_operation(

@@ -10,18 +10,27 @@ stand between that ratio and the code:
   allows for one false alarm in a hundred comparisons of runs, however many rows they have. The faster rounds must say the same
   by three quarters of it: what disturbs a machine makes rounds longer, never shorter.
 * The machine, faster or slower as a whole from day to day. The median ratio of the yardsticks of a device says by how much.
+* A neighbour for a few seconds. A problem is measured in as many, all its contestants in turns, so that it slows every round of
+  all of them: neither the rounds nor the drift of the device, a median over all problems, show it. The yardsticks of the same
+  problem do.
 
-A row is slower if it is so BOTH on the clock and with the drift taken out, beyond the margin. A busy machine slows the yardsticks
-too: taken out, nothing is left, so the code is not blamed. A slow-down of all our rows at once leaves the yardsticks where they
-are: nothing is taken out, so it is not hidden. And yardsticks that alone became faster (the first run was disturbed while they
-ran) would by themselves make everything else look slower, hence the clock. Where the two disagree, the row is "unclear", and
-where there are one or two rounds only, of which nobody knows whether they were disturbed.
+A row is slower if it is so on the clock, with the drift taken out, AND beside the median of the other yardsticks of its problem
+if there are `BESIDE`, beyond the margin each time. A busy machine slows the yardsticks too: taken out, nothing is left, so the
+code is not blamed. A slow-down of all our rows at once leaves the yardsticks where they are: nothing is taken out, so it is not
+hidden. And yardsticks that alone became faster (the first run was disturbed while they ran) would by themselves make everything
+else look slower, hence the clock. Where the three disagree, the row is "unclear", and where there are one or two rounds only, of
+which nobody knows whether they were disturbed.
 
-What it cannot see: a slow-down of ours on a machine that became faster by as much is "unclear", never "slower". What slows
-several threads and leaves one alone, or memory and not arithmetic, tells ours from the yardsticks: it widens the margin where
-they disagree among themselves, and no more. What disturbs every round of one row is taken for its code. And nothing below the
-margin: rounds that scatter by 5 % leave one of a quarter with 3 of them, and of 13 % with 15. With fewer than `YARDSTICKS` the
-clock alone decides, with a wider margin, and a slower machine looks like slower code: a warning says so.
+What it cannot see: a slow-down of ours on a machine, or in the seconds of a problem, that became faster by as much is "unclear",
+never "slower"; so is one beside yardsticks that were disturbed as much. What slows several threads and leaves one alone, or
+memory and not arithmetic, tells ours from the yardsticks: it widens the margin where they disagree among themselves, and no more.
+What disturbs every round of one row, or of a problem with fewer than `BESIDE` yardsticks, is taken for its code. And nothing
+below the margin: rounds that scatter by 5 % leave one of a quarter with 3 of them, of a fifth with 7 and of 15 % with 15. Of
+simulated kernels 1.3 times as slow beside two yardsticks, 3 rounds find one in three, 7 find 85 of 100, and 15 find all; of those
+1.5 times as slow, 3 find 89. Where runs differ by 5 % without any reason, ten yardsticks tell that too roughly: 4 of 100
+comparisons of the same code blame a row, and none with thirty. With fewer than `YARDSTICKS` on a device there is no drift to
+take out: the margin is wider, and a slower machine looks like slower code where a problem has no two of them either. A warning
+says so.
 """
 
 from __future__ import annotations
@@ -29,14 +38,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from seqpar.errors import OptionError
 from seqpar_bench.bench.changes.differences import differences, unchanged
-from seqpar_bench.bench.changes.noise import ENOUGH, NOTHING, Drift, Estimate, usual_spread
-from seqpar_bench.bench.row import Row, Run
+from seqpar_bench.bench.changes.noise import ENOUGH, NOTHING, Drift, Estimate, usual_deviation
+from seqpar_bench.bench.row import Place, Row, Run
 
 FALSE_ALARM = 1e-2
 """Chance of a single wrong "slower" or "faster" in a whole comparison, as far as noise is normal."""
@@ -45,9 +54,14 @@ FLOOR = math.log(1.03)
 FLOOR_ALONE = math.log(1.10)
 """The same where no yardsticks say what the machine did."""
 YARDSTICKS = 5
+"""Rows of a device that it takes to tell a drift."""
+BESIDE = 2
+"""Yardsticks of a problem that it takes to tell whether something disturbed it."""
 
 What = Literal["broken", "slower", "unclear", "faster", "mended", "still failing", "new", "gone", "same"]
 """In the order of the table. "broken": had times, and is wrong or fails now. "gone": had times, and was not measured."""
+Why = Literal["", "few rounds", "clock", "problem"]
+"""A row is unclear: rounds are few; the clock does not say what is left without drift; yardsticks of the problem do not."""
 ABSENT = ("missing", "left out")
 
 
@@ -62,8 +76,11 @@ class Change:
     """Seconds after over seconds before, by the clock."""
     corrected: float | None = None
     """The same with the drift of the device taken out."""
+    beside: float | None = None
+    """The same over the median of the other yardsticks of the problem; None where there are too few."""
     interval: tuple[float, float] | None = None
     """Around `corrected`; of what changed beyond the noise, 1 lies outside."""
+    why: Why = ""
 
     @property
     def row(self) -> Row:
@@ -77,18 +94,19 @@ class Change:
 
     @property
     def size(self) -> float:
-        """By how much it changed: of the two ratios the one closer to 1, as both have to say so."""
+        """By how much it changed: of the ratios the one closest to 1, as all have to say so."""
         if self.ratio is None or self.corrected is None:
             return 1.0
         if self.what == "unclear":
             return self.corrected
-        return min(self.ratio, self.corrected, key=lambda x: abs(math.log(x)))
+        beside = self.corrected if self.beside is None else self.beside
+        return min(self.ratio, self.corrected, beside, key=lambda x: abs(math.log(x)))
 
     def to_dict(self) -> dict[str, Any]:
         row, sides = self.row, {"before": self.before, "after": self.after}
         told: dict[str, Any] = {**row.place._asdict(), "framework": row.framework, "name": row.name}
         told |= {"kind": row.kind, "what": self.what, "ratio": self.ratio, "corrected": self.corrected}
-        told["interval"] = self.interval
+        told |= {"beside": self.beside, "interval": self.interval, "why": self.why}
         for side, found in sides.items():
             if found is not None:
                 told[side] = {"verdict": found.verdict, "note": found.note, "seconds": found.median}
@@ -142,7 +160,7 @@ def changes(before: Run, after: Run) -> Changes:
     old, new = ({row.key: row for row in run.rows} for run in (before, after))
     logs = {id(row): _logs(row) for run in (before, after) for row in run.rows if row.timed}
     usual = {
-        id(run): usual_spread([logs[id(row)] for row in run.rows if row.timed]) for run in (before, after)
+        id(run): usual_deviation([logs[id(row)] for row in run.rows if row.timed]) for run in (before, after)
     }
     ratios: dict[tuple[Any, ...], Estimate] = {}
     for key in old.keys() & new.keys():
@@ -150,19 +168,22 @@ def changes(before: Run, after: Run) -> Changes:
             first = Estimate.of(logs[id(old[key])], usual[id(before)])
             ratios[key] = Estimate.of(logs[id(new[key])], usual[id(after)]).minus(first)
 
+    yardsticks = {key for key in ratios if unchanged(new[key], before, after)}
     drifts: dict[str, Drift | None] = {}
     for device in sorted({new[key].device for key in ratios}):
-        still = [
-            r for key, r in ratios.items() if new[key].device == device and unchanged(new[key], before, after)
-        ]
+        still = [ratios[key] for key in yardsticks if new[key].device == device]
         drifts[device] = Drift.of(still) if len(still) >= YARDSTICKS else None
+    beside: dict[Place, set[tuple[Any, ...]]] = {}
+    for key in yardsticks:
+        beside.setdefault(new[key].place, set()).add(key)
 
     # Bonferroni: both sides of every row.
     sigmas = statistics.NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * max(len(ratios), 1)))
     found, margins = [], []
     for key in [*new, *(key for key in old if key not in new)]:
         if key in ratios:
-            change, margin = _judged(old[key], new[key], ratios[key], drifts[new[key].device], sigmas)
+            others = [ratios[other] for other in beside.get(new[key].place, set()) - {key}]
+            change, margin = _judged(old[key], new[key], ratios[key], others, drifts[new[key].device], sigmas)
             found.append(change)
             margins.append(margin)
         elif what := _became(old.get(key), new.get(key)):
@@ -187,23 +208,39 @@ def _logs(row: Row) -> list[float]:
     return [math.log(x) for x in row.seconds]
 
 
-def _judged(old: Row, new: Row, ratio: Estimate, drift: Drift | None, sigmas: float) -> tuple[Change, float]:
-    """A pair with times, and the logarithm by which it had to differ."""
+def _judged(
+    old: Row, new: Row, ratio: Estimate, others: Sequence[Estimate], drift: Drift | None, sigmas: float
+) -> tuple[Change, float]:
+    """A pair with times, beside other yardsticks of its problem, and the logarithm by which it had to differ."""
     common, scatter = (NOTHING, 0.0) if drift is None else (drift.ratio, drift.scatter)
     floor = FLOOR_ALONE if drift is None else FLOOR
-    clock = replace(ratio, error=math.hypot(ratio.error, scatter))
+    clock, *near = (replace(one, error=math.hypot(one.error, scatter)) for one in (ratio, *others))
     corrected = clock.minus(common)
     margin = floor + sigmas * corrected.error
-    by_clock, without_drift = clock.beyond(floor + sigmas * clock.error), corrected.beyond(margin)
+    by_clock, without_drift = (one.beyond(floor + sigmas * one.error) for one in (clock, corrected))
+    beside = clock.minus(Estimate.middle(near)) if len(near) >= BESIDE else None
+    margin_beside = 0.0 if beside is None else floor + sigmas * beside.error
     what: What = "same"
-    if without_drift and (by_clock != without_drift or min(len(old.seconds), len(new.seconds)) < ENOUGH):
-        what = "unclear"
-    elif without_drift:
-        what = "slower" if without_drift > 0 else "faster"
-    interval = math.exp(corrected.value - margin), math.exp(corrected.value + margin)
-    ratios = math.exp(clock.value), math.exp(corrected.value)
-    change = Change(what=what, before=old, after=new, ratio=ratios[0], corrected=ratios[1], interval=interval)
-    return change, margin
+    why: Why = ""
+    if without_drift:
+        if min(len(old.seconds), len(new.seconds)) < ENOUGH:
+            why = "few rounds"
+        elif by_clock != without_drift:
+            why = "clock"
+        elif beside is not None and beside.beyond(margin_beside) != without_drift:
+            why = "problem"
+        what = "unclear" if why else "slower" if without_drift > 0 else "faster"
+    change = Change(
+        what=what,
+        before=old,
+        after=new,
+        ratio=math.exp(clock.value),
+        corrected=math.exp(corrected.value),
+        beside=None if beside is None else math.exp(beside.value),
+        interval=(math.exp(corrected.value - margin), math.exp(corrected.value + margin)),
+        why=why,
+    )
+    return change, max(margin, margin_beside)
 
 
 def _became(old: Row | None, new: Row | None) -> What | None:
