@@ -1,6 +1,7 @@
 """`seqpar bench --compare`: what changed beyond the noise, on simulated runs whose truth is known."""
 
 import dataclasses
+import json
 import random
 import re
 
@@ -306,6 +307,119 @@ def test_what_was_not_measured_this_time_is_gone_and_no_regression(verdict: str)
     assert f"{verdict}: pip install it" in text(found)
 
 
+TROUBLE = "qr features last 4x4096x256 float32"
+
+
+@pytest.mark.parametrize("said", [": Worker: the process crashed", ", torch host.chunked: crash: why"])
+def test_rows_of_ours_that_vanish_with_a_problem_in_trouble_are_regressions(said: str) -> None:
+    after = simulated("after")
+    after.rows = [row for row in after.rows if row.operation != "qr"]
+    after.troubles = [TROUBLE + said]
+    found = changes(simulated("before"), after)
+    assert {(change.row.operation, change.row.kind) for change in found.regressions(1000)} == {
+        ("qr", "seqpar"),
+        ("qr", "kernel"),
+    }
+    assert {change.what for change in found.regressions(1000)} == {"lost"}
+    assert found.fails(1000)
+    assert f"the second run went wrong: {TROUBLE}{said}" in found.warnings
+    (line, *_) = (line for line in text(found, 1000).splitlines() if line.startswith("lost"))
+    assert line.endswith(said.lstrip(":, "))
+    assert text(found, 1000).splitlines()[-1].startswith("6 of ours slower by more than 1000 %")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        f"{TROUBLE} gradient: Worker: the process crashed",
+        "qr features last 4x4096x25 float32: Worker: the process crashed",
+        "lstsq features last 4x4096x256 float32: Worker: the process crashed",
+    ],
+)
+def test_what_went_wrong_elsewhere_makes_no_regression_of_rows_that_are_gone(trouble: str) -> None:
+    after = simulated("after")
+    after.rows = [row for row in after.rows if row.operation != "qr"]
+    after.troubles = [trouble]
+    found = changes(simulated("before"), after)
+    assert len(of(found, "gone")) == 12
+    assert not found.fails()
+
+
+def test_what_time_did_not_suffice_for_is_gone_and_no_regression() -> None:
+    after = simulated("after")
+    after.rows = [row for row in after.rows if row.operation != "qr"]
+    after.left_out = [f"{TROUBLE}: no time was left"]
+    found = changes(simulated("before"), after)
+    assert len(of(found, "gone")) == 12
+    assert found.warnings == []
+    assert not found.fails()
+
+
+def test_what_failed_before_is_not_lost_with_its_problem() -> None:
+    before = with_row(simulated("before"), 0, verdict="crash", seconds=())
+    after = simulated("after")
+    gone = after.rows.pop(0)
+    after.troubles = [TROUBLE.replace("qr", gone.operation) + ": Worker: the process crashed"]
+    found = changes(before, after)
+    assert [change.what for change in changed(found)] == ["gone"]
+    assert not found.fails()
+
+
+def without_ours(run: Run) -> Run:
+    return dataclasses.replace(run, rows=[row for row in run.rows if not ours(row)])
+
+
+def test_a_comparison_of_nothing_of_ours_fails_and_names_what_is_gone() -> None:
+    found = changes(simulated("before"), without_ours(simulated("after")))
+    assert len(found.regressions(1000)) == sum(map(ours, problems()))
+    assert found.fails(1000)
+    assert "nothing of ours was compared" in text(found)
+    assert text(found, 1000).splitlines()[-1].endswith("which is a failure")
+
+
+def test_one_row_of_ours_is_enough_to_compare() -> None:
+    after = without_ours(simulated("after"))
+    after.rows.append(next(row for row in simulated("after").rows if ours(row)))
+    found = changes(simulated("before"), after)
+    assert found.compared == 1
+    assert not found.fails()
+    assert "nothing of ours" not in text(found, 10)
+
+
+@pytest.mark.parametrize("before", [Run(date=""), without_ours(simulated("before"))])
+def test_where_the_first_run_has_nothing_of_ours_there_is_nothing_to_pass(before: Run) -> None:
+    found = changes(before, simulated("after"))
+    assert found.compared == 0
+    assert found.fails()
+    assert changes(Run(date=""), Run(date="")).fails()
+
+
+def test_a_row_of_ours_that_failed_in_both_runs_was_not_compared() -> None:
+    runs = (
+        with_row(dataclasses.replace(run, rows=run.rows[:6]), 0, verdict="wrong", seconds=())
+        for run in (simulated("before"), simulated("after"))
+    )
+    found = changes(*(dataclasses.replace(run, rows=[run.rows[0], *run.rows[3:]]) for run in runs))
+    assert {change.what for change in found.rows if change.ours} == {"still failing"}
+    assert found.fails()
+
+
+def test_times_at_both_ends_of_what_is_read_have_ratios_that_are_numbers() -> None:
+    before = with_row(simulated("before"), 0, seconds=(2e-30, 1e-3, 9e8, 9e8))
+    found = changes(before, with_row(simulated("after"), 0, seconds=(9e8, 9e8, 9e8, 2e-30)))
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert text(found, 10)
+
+
+def test_what_a_terminal_would_obey_is_not_printed() -> None:
+    after = with_row(simulated("after"), 0, verdict="crash", seconds=(), note="\x1b[2J\ud800 bad")
+    after.troubles = ["\ud800\x1b[2J"]
+    shown = text(changes(simulated("before"), after), 10)
+    assert "\x1b" not in shown
+    assert "crash: ?[2J? bad" in shown
+    shown.encode()
+
+
 def test_what_is_missing_in_both_runs_is_not_listed() -> None:
     runs = (with_row(simulated(name), 0, verdict="missing", seconds=()) for name in ("before", "after"))
     found = changes(*runs)
@@ -326,9 +440,8 @@ def test_runs_over_different_problems_compare_what_they_share() -> None:
     failing = dataclasses.replace(
         after,
         rows=[
-            dataclasses.replace(row, verdict="wrong", seconds=())
+            dataclasses.replace(row, verdict="wrong", seconds=()) if row.operation == "qr" else row
             for row in after.rows
-            if row.operation == "qr"
         ],
     )
     assert changes(before, failing).regressions() == []

@@ -193,6 +193,15 @@ def test_awkward_words_are_escaped_everywhere(text: str) -> None:
     assert text.count("</script>") == text.count("<script>")
 
 
+def test_kinds_and_devices_are_escaped_too() -> None:
+    bad = '"><script>x</script>'
+    lengths = (256, 512, 1024, 2048)
+    rows = [bench_runs.made_up_row(1e-6 * n, kind=bad, sweep="s", length=n, device=bad) for n in lengths]
+    shown = page(Run(date="", rows=[*rows, bench_runs.made_up_row(1e-3, kind=bad)]))
+    assert bad not in shown
+    assert shown.count(f'<tr class="{html.escape(bad)}') == len(rows) + 2
+
+
 def test_every_deep_link_has_its_table_and_every_operation_its_section(text: str) -> None:
     for name in ("linear_recurrence", "matrix_recurrence", "plan_buckets", "solve_recurrence"):
         assert f'<section id="{name}"' in text

@@ -68,7 +68,8 @@ def verdicts(problem: Problem, *frameworks: str, device: str = "cpu") -> dict[st
     found = {}
     for each in facts["contestants"]:
         name = f"{each['framework']} {each['name']}"
-        if each["kind"] == "limit":
+        # Without a GPU Triton's kernels run in its interpreter alone, which has tests of its own.
+        if each["kind"] == "limit" or each["name"].startswith("triton."):
             continue
         if why := each.get("missing") or each.get("left out"):
             found[name] = ("out", why)
@@ -146,6 +147,35 @@ def test_every_contestant_of_jax_is_right(problem: Problem) -> None:
     assert not not_ok(verdicts(problem, "jax"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64", "complex128"])
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_a_filter_of_scipy_has_the_dtype_of_the_problem(dtype: str, axis: int) -> None:
+    pytest.importorskip("scipy")
+    problem = replace(FEATURES, constant=True, axis=axis, dtype=dtype)
+    (scipy,) = [c for c in problem.peers(frame_of("numpy")) if "scipy" in c.name]
+    (h,) = scipy.make()()
+    assert h.dtype == dtype
+    assert problem.check([exact.wide(h)]) < 0.01
+
+
+@pytest.mark.parametrize("dtype", ["float16", "complex64"])
+@pytest.mark.parametrize(
+    "problem",
+    [FEATURES, gradient(MATRICES.of_length(6)), PAIRS, SUMS, gradient(SUMS)],
+    ids=str,
+)
+def test_results_have_the_dtype_of_the_problem(problem: Problem, dtype: str) -> None:
+    for framework in ("numpy", "torch"):
+        frame = frame_of(framework)
+        if not frame.missing():
+            wrong = {
+                name: what
+                for name, what in verdicts(problem.of_dtype(dtype), framework).items()
+                if what[0] not in ("ok", "out")
+            }
+            assert not wrong
+
+
 def kinds(problem: Problem, frame: Frame) -> dict[str, str]:
     return {contestant.name: contestant.kind for contestant in problem.peers(frame)}
 
@@ -173,7 +203,8 @@ def kinds(problem: Problem, frame: Frame) -> dict[str, str]:
         (replace(PAIRS, monoid="quaternion_product"), "torch", {EAGER}, set()),
         (replace(PAIRS, monoid="logaddexp"), "torch", {"torch.logcumsumexp"}, {EAGER}),
     ],
-    ids=str,
+    # Sets print in another order in every process.
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_every_plain_way_of_a_framework_is_its_own_and_libraries_are_peers(
     problem: Problem, framework: str, own: set[str], others: set[str]
@@ -298,6 +329,43 @@ def test_a_defect_in_any_result_is_caught(problem: Any, how: str) -> None:
             problem.check(answer)
 
 
+def from_step_on(leaf: Array, by: float, first: int) -> Array:
+    leaf = leaf.copy()
+    leaf[:, first:] *= by
+    return leaf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64"])
+@pytest.mark.parametrize("length", [512, 2048])
+def test_leaves_of_pairs_are_held_to_the_last_step(dtype: str, length: int) -> None:
+    problem = PAIRS.of_length(length).of_dtype(dtype)
+    right = [rounded(x, dtype) for x in problem.exact]
+    assert problem.check(right) < 0.01
+    for i, leaf in enumerate(right):
+        for by, first in ((0.0, 60), (-3.0, 60), (-1.0, length - 1), (0.0, length - 1)):
+            wrong = [*right]
+            wrong[i] = from_step_on(leaf, by, first)
+            with pytest.raises(WrongAnswerError, match=f"leaf {i}"):
+                problem.check(wrong)
+
+
+@pytest.mark.parametrize("problem", [p for p in EVERY if p.name.startswith("affine pairs")], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_products_of_factors_neither_vanish_nor_grow_in_any_preset(problem: Any, dtype: str) -> None:
+    small = replace(problem.of_dtype(dtype), shape=(1, 2048, 2))
+    products = np.abs(small.exact[0])
+    assert products.min() > 0.49
+    assert products.max() < 1.01
+    assert (np.diff(np.sign(small.exact[0]), axis=1) != 0).any()
+
+
+def test_factors_stay_what_they_are_in_every_dtype() -> None:
+    # Rounded once, they would be wrong in all products after them.
+    for dtype in ("bfloat16", "float16"):
+        (factors, _) = PAIRS.of_dtype(dtype).given
+        assert set(np.unique(np.abs(factors))) == {0.5, 1.0, 2.0}
+
+
 def test_a_gradient_is_the_derivative_that_differences_find() -> None:
     rng = np.random.default_rng(0)
     for problem in (
@@ -388,6 +456,20 @@ def test_every_preset_has_other_lengths_and_dtypes(problem: Problem) -> None:
         == small.shape
     )
     assert small.of_length(48).nbytes == 2 * small.nbytes  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_gates_are_real_and_other_recurrences_complex_as_well(dtype: str) -> None:
+    with pytest.raises(OptionError, match=f"--dtype {dtype}: gates are real"):
+        replace(FEATURES, gated=True).of_dtype(dtype)
+    assert FEATURES.of_dtype(dtype).dtype == dtype
+    assert replace(FEATURES, gated=True).of_dtype("bfloat16").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("problem", [FEATURES, MATRICES, PAIRS], ids=str)
+def test_a_dtype_of_whole_numbers_is_refused(problem: Problem) -> None:
+    with pytest.raises(OptionError, match="--dtype int64: .* float32, float64"):
+        problem.of_dtype("int64")
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 0, 4), (2, 3, 4, 5)])
@@ -593,3 +675,24 @@ def test_scans_of_others_are_given_their_layout_and_give_back_ours(
         if not contestant.left_out:
             answer = tuple(frame.numpy(x) for x in contestant.read(contestant.make()()))
             assert problem.check(answer) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_of_others_have_the_dtype_of_the_problem(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+
+    def stand_in(self: GpuScan) -> Any:
+        def scan(a: Array, b: Array) -> Array:
+            a = a.float().exp() if self.logarithmic else a.float()
+            return peers.torch_loop(a, b.float(), -1 if self.time_last else -2).to(b.dtype)
+
+        return scan
+
+    monkeypatch.setattr(GpuScan, "function", stand_in)
+    problem = gradient(Linear(name="x", shape=(2, 32, 5), dtype=dtype))
+    for contestant in gpu_scans(problem, frame_of("torch")):
+        if not contestant.left_out:
+            found = contestant.read(contestant.make()())
+            assert {x.dtype for x in found} == {getattr(torch, dtype)}

@@ -1,5 +1,6 @@
 """What `seqpar bench` makes of a run: tables at any width, exponents, pictures, a summary, and a folder with all of them."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -415,6 +416,82 @@ def test_a_contestant_with_a_dollar_in_its_name_is_no_formula() -> None:
     rows = [bench_runs.made_up_row(1e-3, name="a$b_c$d", nbytes=1000)]
     (picture,) = plots.draw(Run(date="", rows=rows))
     assert "a$b_c$d</text>" in picture.svg
+
+
+@pytest.mark.parametrize("odd", [1e308, 5e-324, 0.0, -1.0, math.inf, math.nan])
+def test_odd_numbers_of_one_row_are_not_drawn_and_the_others_are(odd: float) -> None:
+    row = bench_runs.made_up_row
+    facts = {"nbytes": 1000, "flops": 1000}
+    rows = [
+        row(1e-3, **facts, limit=odd, speedup=odd, error=odd, spread=odd),
+        row(odd, name="odd", kind="own", **facts),
+        row(1e-3, name="odd bytes", nbytes=int(max(min(odd, 1e300), -1)) if odd == odd else 0),
+        *(row(1e-6 * n, sweep="s", length=n, **facts) for n in (256, 512, 1024, 2048, 4096)),
+        *(row(odd, sweep="s", name="odd", length=n, **facts) for n in (256, 512, 1024, 2048, 4096)),
+    ]
+    run = Run(date="", rows=rows, limits={"cpu": {"copy": odd, "float32": 1e9}}, elapsed=odd, load_before=odd)
+    pictures = plots.draw(run)
+    assert [picture.name for picture in pictures] == [
+        "linear_recurrence_speed",
+        "linear_recurrence_lengths",
+        "roofline",
+    ]
+    assert all("odd</text>" not in picture.svg for picture in pictures)
+    assert "numpy" in pictures[0].svg
+    shown = page(run, pictures)
+    assert not re.search("--share:(nan|-|inf)", shown)
+    assert "linear_recurrence" in summary(run, pictures)
+
+
+@pytest.mark.parametrize("seconds", [1e308, 5e-324, math.inf])
+def test_a_run_of_nothing_but_odd_times_has_a_page_without_pictures(run: Run, seconds: float) -> None:
+    odd = [dataclasses.replace(row, seconds=(seconds,) * len(row.seconds)) for row in run.rows]
+    assert plots.draw(Run(date="", rows=odd, limits=run.limits)) == []
+    assert "linear_recurrence" in page(Run(date="", rows=odd, limits=run.limits))
+
+
+@pytest.mark.parametrize("speedup", [-1.0, 0.0, math.nan, math.inf])
+def test_a_speedup_that_is_none_makes_no_headline(speedup: float) -> None:
+    row = bench_runs.made_up_row
+    assert headlines(Run(date="", rows=[row(1e-3, speedup=speedup)])) == []
+    (found,) = headlines(Run(date="", rows=[row(1e-3, speedup=speedup), row(1e-3, problem="b", speedup=2.0)]))
+    assert (found.mean, found.problems) == (pytest.approx(2.0), 1)
+
+
+def test_the_largest_speedup_there_is_has_a_mean() -> None:
+    (found,) = headlines(Run(date="", rows=[bench_runs.made_up_row(1e-3, speedup=sys.float_info.max)]))
+    assert math.isfinite(found.mean)
+
+
+def test_a_contestant_without_operations_is_no_bar_among_those_with() -> None:
+    row = bench_runs.made_up_row
+    rows = [row(1e-3, flops=1000), row(1e-3, name="uncounted", kind="peer")]
+    (picture,) = plots.draw(Run(date="", rows=rows))
+    assert "seqpar</text>" in picture.svg
+    assert "uncounted" not in picture.svg
+
+
+def test_names_of_picture_files_are_safe_and_differ() -> None:
+    operations = ("../../evil/x", "evil x", "EVIL-X", "\ud800", "a" * 300, "linear_recurrence")
+    rows = [bench_runs.made_up_row(1e-3, operation=name, nbytes=1000) for name in operations]
+    pictures = plots.draw(Run(date="", rows=rows))
+    names = [picture.name for picture in pictures]
+    assert len({name.lower() for name in names}) == len(operations)
+    assert all(re.fullmatch(r"[\w-]{1,100}", name, re.ASCII) for name in names)
+    assert names[0] == "evil-x_speed"
+    assert names[-1] == "linear_recurrence_speed"
+    assert [picture.operation for picture in pictures] == list(operations)
+    for picture in pictures:
+        assert f'id="{picture.name}-' in picture.svg
+
+
+def test_words_that_no_encoding_has_are_drawn_and_written(tmp_path: Path) -> None:
+    bad = "\ud800\x00\x1b[31m bad"
+    rows = [bench_runs.made_up_row(1e-3, name=bad, problem=bad, note=bad, nbytes=1000, flops=10)]
+    written = report.write(Run(date="", rows=rows, limits={"cpu": {bad: 1e9}}, troubles=[bad]), tmp_path)
+    assert {path.suffix for path in written} == {".json", ".md", ".png", ".html"}
+    assert all(path.stat().st_size for path in written)
+    assert read(tmp_path / "bench.json").rows[0].note == bad
 
 
 def test_the_summary_has_hardware_headline_tables_exponents_problems_and_pictures(

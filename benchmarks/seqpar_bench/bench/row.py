@@ -1,13 +1,14 @@
 """What `seqpar bench` found, as data: a `Row` for each contestant of each problem and the `Run` they belong to, with their JSON.
 
-The only module that knows the file's schema. Whoever shows, draws or compares results reads rows. The types of the fields, with their
-ranges, are what `read` accepts.
+The only module that knows the file's schema. Whoever shows, draws or compares results reads rows. The types of the fields, with
+their ranges, are what `read` accepts.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import reprlib
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -38,6 +39,16 @@ Verdict = Literal[
 ]
 """The words of `seqpar_autotune.verdict`, and two more: not installed, and given up for want of time."""
 
+Which = Literal["forward", "gradient"]
+"""A gradient is a forward pass and the gradients of all floating inputs, as a step of training has them."""
+
+PLAUSIBLE = Between(1e-30, 1e9)
+"""Seconds of a call. Others are damage in a file, and no time in a row: who divides by times or draws them meets none."""
+Seconds = Annotated[float, PLAUSIBLE]
+Positive = Annotated[float, Between(0)]
+Measure = Annotated[float, Between(0, closed=True)]
+Count = Annotated[int, Between(0, 2**63, closed=True)]
+
 
 class Place(NamedTuple):
     """Contestants that share one are compared with each other."""
@@ -58,10 +69,9 @@ class Row:
     operation: str
     problem: str
     """What tells it from others of the operation: "features last", "GRU, 32 units"."""
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     dtype: str
-    which: Literal["forward", "gradient"]
-    """"gradient": a forward pass and the gradients of all floating inputs, as a step of training has them."""
+    which: Which
     framework: str
     """By its import name: "numpy", "torch", "jax", "cupy"."""
     device: str
@@ -74,24 +84,24 @@ class Row:
     """Why there are no times: an error, or the line that installs what is missing."""
     ran: str = ""
     """What the public call chose: "host.sequential"."""
-    seconds: tuple[float, ...] = ()
+    seconds: tuple[Seconds, ...] = ()
     """Of one call, one number per round."""
-    spread: float | None = None
+    spread: Measure | None = None
     """Half of the range in which the middle half of the times lies, relative to the median."""
-    speedup: float | None = None
+    speedup: Positive | None = None
     """The time of the framework's fastest own way over this one, from shared rounds; None without such a way."""
-    error: float | None = None
+    error: Measure | None = None
     """The largest difference to the answer in float64, relative to the largest number of that answer."""
-    nbytes: int | None = None
+    nbytes: Count | None = None
     """That no implementation can avoid to read and write."""
-    flops: int | None = None
+    flops: Count | None = None
     """That the definition takes."""
-    limit: float | None = None
+    limit: Measure | None = None
     """Seconds that these bytes take to copy, or these operations in a product of matrices, whichever is more: measured in the
     same rounds on the same device."""
     sweep: str = ""
     """Name of the sweep over lengths that it is part of; "" where it stands alone."""
-    length: int = 0
+    length: Count = 0
     """Steps, rows or distinct lengths: what a sweep is over."""
 
     @property
@@ -107,7 +117,7 @@ class Row:
 
     @property
     def timed(self) -> bool:
-        return self.verdict == "ok" and bool(self.seconds)
+        return self.verdict == "ok" and bool(self.seconds) and all(x in PLAUSIBLE for x in self.seconds)
 
     @property
     def median(self) -> float | None:
@@ -132,20 +142,12 @@ class Row:
         """Plain data; what is not known is left out."""
         given = asdict(self)
         given["shape"] = list(self.shape)
-        given["seconds"] = [float(f"{x:.6g}") for x in self.seconds]
+        given["seconds"] = [float(f"{x:.6g}") for x in self.seconds if math.isfinite(x)]
         for name in ("spread", "speedup", "error", "limit"):
             value = given[name]
             # Infinity is not JSON.
             given[name] = float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
         return {name: value for name, value in given.items() if value not in (None, "", [])}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        known = {f.name for f in fields(cls)}
-        given = {name: value for name, value in stored.items() if name in known}
-        given["shape"] = tuple(given["shape"])
-        given["seconds"] = tuple(given.get("seconds", ()))
-        return cls(**given)
 
 
 @dataclass(kw_only=True)
@@ -160,11 +162,11 @@ class Run:
     devices: list[dict[str, Any]] = field(default_factory=list)
     """Hardware profiles: "device", "name", "facts", "tools"."""
     versions: dict[str, str] = field(default_factory=dict)
-    load_before: float = 0.0
+    load_before: Measure = 0.0
     """What else the machine was doing: threads that wanted a core. Above 0.5, do not trust the times."""
-    elapsed: float = 0.0
+    elapsed: Measure = 0.0
     interrupted: bool = False
-    limits: dict[str, dict[str, float]] = field(default_factory=dict)
+    limits: dict[str, dict[str, Positive]] = field(default_factory=dict)
     """For each device, what was measured of it: "copy" in bytes per second, "float32" and so on in operations per second."""
     rows: list[Row] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -175,7 +177,7 @@ class Run:
     @property
     def title(self) -> str:
         """The hardware in words."""
-        gpus = [str(d["name"]) for d in self.devices if d.get("device") != "cpu"]
+        gpus = [str(d.get("name", "")) for d in self.devices if d.get("device") != "cpu"]
         cores = self.machine.get("cores")
         host = str(self.machine.get("cpu", "")).strip() + (f", {cores} cores" if cores else "")
         return ", ".join([*gpus, host]) if self.uses_gpu else host
@@ -196,13 +198,11 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        given["limits"] = {
+            device: {name: rate for name, rate in found.items() if math.isfinite(rate)}
+            for device, found in self.limits.items()
+        }
         return {"schema": SCHEMA, "benchmark": "bench", **given, "rows": [row.to_dict() for row in self.rows]}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        known = {f.name for f in fields(cls)}
-        given = {name: value for name, value in stored.items() if name in known}
-        return cls(**{**given, "rows": [Row.from_dict(row) for row in stored["rows"]]})
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,35 +211,29 @@ class Run:
 
 def read(path: Path) -> Run:
     """A run from its file; an `OptionError` says what is wrong with it otherwise."""
+    way_out = "Give a bench.json of `seqpar bench --out`."
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OptionError(
-            f"bench: {path} cannot be read ({error}). Give a bench.json of `seqpar bench --out`."
-        ) from error
-    except ValueError as error:
-        raise OptionError(
-            f"bench: {path} is not JSON ({error}). Give a bench.json of `seqpar bench --out`."
-        ) from error
+        raise OptionError(f"bench: {path} cannot be read ({error}). {way_out}") from error
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"bench: {path} is not JSON ({error}). {way_out}") from error
     if not isinstance(stored, dict) or stored.get("benchmark") != "bench":
+        raise OptionError(f"bench: {path} holds no run of `seqpar bench`. {way_out}")
+    schema = stored.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
         raise OptionError(
-            f"bench: {path} holds no run of `seqpar bench`. Give a bench.json of `seqpar bench --out`."
-        )
-    if stored.get("schema") != SCHEMA:
-        raise OptionError(
-            f"bench: {path} has schema {stored.get('schema')!r}, and this seqpar reads {SCHEMA}. Measure again, or read it with "
+            f"bench: {path} has schema {reprlib.repr(schema)}, and this seqpar reads {SCHEMA}. Measure again, or read it with "
             "the version that wrote it."
         )
     try:
-        run = Run.from_dict(stored)
-        kinds = {"machine": dict, "versions": dict, "devices": list, "load_before": int | float, "rows": list}
-        for name, kind in kinds.items():
-            if not isinstance(getattr(run, name), kind):
-                raise TypeError(f"{name} is {getattr(run, name)!r}")
-        hash(tuple(row.key for row in run.rows))
-        return run
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise OptionError(f"bench: {path} is damaged ({error!r}). Measure again.") from error
+        run: Run = fitted(Run, stored)
+        for key, count in Counter(row.key for row in run.rows).items():
+            if count > 1:
+                raise Damage(f"{count} rows are of {reprlib.repr(key)}, and there has to be one")
+    except Damage as error:
+        raise OptionError(f"bench: {path} is damaged: {error}. Measure again.") from error
+    return run
 
 
 def timed(rows: Iterable[Row]) -> list[Row]:

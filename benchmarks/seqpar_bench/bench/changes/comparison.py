@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from seqpar_bench.bench.changes.judgement import Change, Changes, Why
+from seqpar_bench.bench.changes.judgement import Change, Changes, Why, factor, first_line
 from seqpar_bench.bench.report.amounts import duration
 from seqpar_bench.tables import plain
 
@@ -13,13 +13,20 @@ HEADER = (
     *("what", "operation", "problem", "dtype", "framework", "who"),
     *("before", "after", "ratio", "without drift", "note"),
 )
-SHOWN = ("broken", "slower", "unclear", "faster", "mended", "still failing", "new", "gone")
+SHOWN = ("broken", "lost", "slower", "unclear", "faster", "mended", "still failing", "new", "gone")
 UNCLEAR: dict[Why, str] = {
     "few rounds": "{rounds}: too few to tell",
     "clock": "{way} than the machine explains, and not so on the clock",
     "problem": "{way}, but {beside} beside code of this problem that did not change, which may be chance",
 }
-WORDS = {"same": "the same", "broken": "broken (newly wrong or failing)"}
+WORDS = {"same": "the same", "broken": "broken (newly wrong or failing)", "lost": "lost (problem in trouble)"}
+RULE = (
+    "of ours slower by more than {limit:g} % beyond the noise, or broken, or lost with a problem that could not be measured; "
+    "rows that are gone without a trouble do not count, as long as anything of ours was compared"
+)
+NOTHING = (
+    "nothing of ours was compared: no row of seqpar has times in one run, and times or a failure in the other"
+)
 
 
 def text(found: Changes, limit_percent: float | None = None) -> str:
@@ -31,9 +38,12 @@ def text(found: Changes, limit_percent: float | None = None) -> str:
     parts.append(summary(found))
     if limit_percent is not None:
         failed = found.regressions(limit_percent)
-        ours = f"of ours slower by more than {limit_percent:g} % beyond the noise, or broken"
-        parts.append(f"{len(failed)} {ours}" if failed else f"none {ours}")
-    return "\n".join(parts).strip("\n")
+        parts.append(f"{len(failed) or 'none'} {RULE.format(limit=limit_percent)}")
+        if not found.compared:
+            parts.append(f"{NOTHING}, which is a failure")
+    elif found.rows and not found.compared:
+        parts.append(NOTHING)
+    return "\n".join(map(_printable, "\n".join(parts).strip("\n").split("\n")))
 
 
 def cells(change: Change) -> tuple[str, ...]:
@@ -48,7 +58,7 @@ def cells(change: Change) -> tuple[str, ...]:
     )
     ratios = (_times(change.ratio), _interval(change))
     head = (change.what, row.operation, problem, row.dtype, f"{row.framework} ({row.device})", row.name)
-    return (*head, *sides, *ratios, _note(change))
+    return tuple(map(_printable, (*head, *sides, *ratios, _note(change))))
 
 
 def summary(found: Changes) -> str:
@@ -61,7 +71,7 @@ def summary(found: Changes) -> str:
         said.append(f"noise {100 * found.noise:.1f} %")
     for device, drift in found.drifts.items():
         if drift is not None:
-            said.append(f"drift of {device} {math.exp(drift.ratio.value):.2f}")
+            said.append(f"drift of {device} {factor(drift.ratio.value):.2f}")
     return ", ".join(said)
 
 
@@ -87,8 +97,13 @@ def _note(change: Change) -> str:
     for side in (change.after, change.before):
         if side is not None and side.verdict != "ok":
             said = f"{side.verdict}: {side.note}" if side.note else side.verdict
-            return said.splitlines()[0][:100]
-    return ""
+            return first_line(said)[:100]
+    return first_line(change.trouble)[:100]
+
+
+def _printable(words: str) -> str:
+    """On one line, and nothing that moves a terminal's cursor or that no encoding has."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in words)
 
 
 def _interval(change: Change) -> str:

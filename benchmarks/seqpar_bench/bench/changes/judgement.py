@@ -31,6 +31,10 @@ simulated kernels 1.3 times as slow beside two yardsticks, 3 rounds find one in 
 comparisons of the same code blame a row, and none with thirty. With fewer than `YARDSTICKS` on a device there is no drift to
 take out: the margin is wider, and a slower machine looks like slower code where a problem has no two of them either. A warning
 says so.
+
+A row that had times and is in the second run no more is "gone", as where time or memory did not suffice for its problem: no
+regression. It is "lost" if the second run has a trouble that begins with its problem: that could not be measured, which is one.
+And where no row of ours has times in one run and times or a failure in the other, nothing was compared, and `fails` says yes.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ from typing import Any, Literal, get_args
 from seqpar.errors import OptionError
 from seqpar_bench.bench.changes.differences import differences, unchanged
 from seqpar_bench.bench.changes.noise import ENOUGH, NOTHING, Drift, Estimate, usual_deviation
-from seqpar_bench.bench.row import Place, Row, Run
+from seqpar_bench.bench.row import PLAUSIBLE, Place, Row, Run
 
 FALSE_ALARM = 1e-2
 """Chance of a single wrong "slower" or "faster" in a whole comparison, as far as noise is normal."""
@@ -58,11 +62,17 @@ YARDSTICKS = 5
 BESIDE = 2
 """Yardsticks of a problem that it takes to tell whether something disturbed it."""
 
-What = Literal["broken", "slower", "unclear", "faster", "mended", "still failing", "new", "gone", "same"]
-"""In the order of the table. "broken": had times, and is wrong or fails now. "gone": had times, and was not measured."""
+What = Literal[
+    "broken", "lost", "slower", "unclear", "faster", "mended", "still failing", "new", "gone", "same"
+]
+"""In the order of the table. "broken": had times, and is wrong or fails now. "lost": had times, and its problem is in trouble
+now. "gone": had times or failed, and was not measured."""
 Why = Literal["", "few rounds", "clock", "problem"]
 """A row is unclear: rounds are few; the clock does not say what is left without drift; yardsticks of the problem do not."""
 ABSENT = ("missing", "left out")
+NOT_COMPARED = ("lost", "still failing", "new", "gone")
+LARGEST = 700.0
+"""Logarithm of a ratio that a float can hold, with its inverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +91,8 @@ class Change:
     interval: tuple[float, float] | None = None
     """Around `corrected`; of what changed beyond the noise, 1 lies outside."""
     why: Why = ""
+    trouble: str = ""
+    """Of a lost row: what became of its problem."""
 
     @property
     def row(self) -> Row:
@@ -107,6 +119,7 @@ class Change:
         told: dict[str, Any] = {**row.place._asdict(), "framework": row.framework, "name": row.name}
         told |= {"kind": row.kind, "what": self.what, "ratio": self.ratio, "corrected": self.corrected}
         told |= {"beside": self.beside, "interval": self.interval, "why": self.why}
+        told |= {"trouble": self.trouble} if self.trouble else {}
         for side, found in sides.items():
             if found is not None:
                 told[side] = {"verdict": found.verdict, "note": found.note, "seconds": found.median}
@@ -135,30 +148,48 @@ class Changes:
     def counts(self) -> dict[str, int]:
         return dict(Counter(change.what for change in self.rows))
 
+    @property
+    def compared(self) -> int:
+        """Rows of ours with times in one run, and times or a failure in the other."""
+        return sum(change.ours and change.what not in NOT_COMPARED for change in self.rows)
+
     def regressions(self, limit_percent: float = 0.0) -> list[Change]:
-        """Of our rows: those slower beyond the noise and by more than this, and those that had an answer and have none now."""
+        """Of our rows: those slower beyond the noise and by more than this, those that had an answer and have none now, and those
+        whose problem had one; where nothing of ours was compared, all that are gone."""
         least = 1 + limit_percent / 100
+        failing = ("broken", "lost") if self.compared else ("broken", "lost", "gone")
         return [
             change
             for change in self.rows
-            if change.ours and (change.what == "broken" or (change.what == "slower" and change.size > least))
+            if change.ours and (change.what in failing or (change.what == "slower" and change.size > least))
         ]
+
+    def fails(self, limit_percent: float = 0.0) -> bool:
+        """Is there a regression, or nothing of ours that could have shown one?"""
+        return not self.compared or bool(self.regressions(limit_percent))
 
     def to_dict(self) -> dict[str, Any]:
         drifts = {
             device: None
             if drift is None
-            else {"ratio": math.exp(drift.ratio.value), "scatter": drift.scatter, "rows": drift.yardsticks}
+            else {"ratio": factor(drift.ratio.value), "scatter": drift.scatter, "rows": drift.yardsticks}
             for device, drift in self.drifts.items()
         }
-        told = {"counts": self.counts, "noise": self.noise, "drift": drifts, "warnings": self.warnings}
+        told = {
+            "counts": self.counts,
+            "compared": self.compared,
+            "noise": self.noise,
+            "drift": drifts,
+            "warnings": self.warnings,
+        }
         return {**told, "changes": [change.to_dict() for change in self.rows]}
 
 
 def changes(before: Run, after: Run) -> Changes:
     """What became of every row of either run."""
     old, new = ({row.key: row for row in run.rows} for run in (before, after))
-    logs = {id(row): _logs(row) for run in (before, after) for row in run.rows if row.timed}
+    given = [row for run in (before, after) for row in run.rows if row.verdict == "ok" and row.seconds]
+    logs = {id(row): _logs(row) for row in given}
     usual = {
         id(run): usual_deviation([logs[id(row)] for row in run.rows if row.timed]) for run in (before, after)
     }
@@ -187,34 +218,41 @@ def changes(before: Run, after: Run) -> Changes:
             found.append(change)
             margins.append(margin)
         elif what := _became(old.get(key), new.get(key)):
-            found.append(Change(what=what, before=old.get(key), after=new.get(key)))
+            trouble = _trouble(old[key], after) if key not in new and old[key].timed else ""
+            what = "lost" if trouble else what
+            found.append(Change(what=what, before=old.get(key), after=new.get(key), trouble=trouble))
     order = get_args(What)
     found.sort(key=lambda change: (order.index(change.what), -abs(math.log(change.size))))
     return Changes(
         rows=found,
         drifts=drifts,
-        warnings=[*differences(before, after), *_warnings(drifts)],
-        noise=math.expm1(statistics.median(margins)) if margins else None,
+        warnings=[*differences(before, after), *_troubled(after), *_warnings(drifts)],
+        noise=factor(statistics.median(margins)) - 1 if margins else None,
     )
+
+
+def factor(log: float) -> float:
+    """Of the logarithm of one; those that no float holds are as large, or as small, as can be."""
+    return math.exp(min(max(log, -LARGEST), LARGEST))
 
 
 def _logs(row: Row) -> list[float]:
     for x in row.seconds:
-        if not (isinstance(x, int | float) and math.isfinite(x) and x > 0):
+        if x not in PLAUSIBLE:
             raise OptionError(
-                f"bench: {row.operation}, {row.problem}, {row.framework} {row.name} has a time of {x!r}. Times are positive "
-                "numbers of seconds: the file is damaged. Measure again."
+                f"bench: {row.operation}, {row.problem}, {row.framework} {row.name} has a time of {x!r}. Seconds are numbers "
+                f"{PLAUSIBLE}: the file is damaged. Measure again."
             )
     return [math.log(x) for x in row.seconds]
 
 
 def _judged(
-    old: Row, new: Row, ratio: Estimate, others: Sequence[Estimate], drift: Drift | None, sigmas: float
+    old: Row, new: Row, grown: Estimate, others: Sequence[Estimate], drift: Drift | None, sigmas: float
 ) -> tuple[Change, float]:
     """A pair with times, beside other yardsticks of its problem, and the logarithm by which it had to differ."""
     common, scatter = (NOTHING, 0.0) if drift is None else (drift.ratio, drift.scatter)
     floor = FLOOR_ALONE if drift is None else FLOOR
-    clock, *near = (replace(one, error=math.hypot(one.error, scatter)) for one in (ratio, *others))
+    clock, *near = (replace(one, error=math.hypot(one.error, scatter)) for one in (grown, *others))
     corrected = clock.minus(common)
     margin = floor + sigmas * corrected.error
     by_clock, without_drift = (one.beyond(floor + sigmas * one.error) for one in (clock, corrected))
@@ -234,10 +272,10 @@ def _judged(
         what=what,
         before=old,
         after=new,
-        ratio=math.exp(clock.value),
-        corrected=math.exp(corrected.value),
-        beside=None if beside is None else math.exp(beside.value),
-        interval=(math.exp(corrected.value - margin), math.exp(corrected.value + margin)),
+        ratio=factor(clock.value),
+        corrected=factor(corrected.value),
+        beside=None if beside is None else factor(beside.value),
+        interval=(factor(corrected.value - margin), factor(corrected.value + margin)),
         why=why,
     )
     return change, max(margin, margin_beside)
@@ -253,6 +291,26 @@ def _became(old: Row | None, new: Row | None) -> What | None:
     if was == "absent":
         return "new"
     return "broken" if now == "fails" else "mended"
+
+
+def _trouble(row: Row, run: Run) -> str:
+    """What the run says of the row's problem, in the words of `problem.Problem`, or ""."""
+    sizes = "x".join(map(str, row.shape))
+    problem = f"{row.operation} {row.problem} {sizes} {row.dtype}" + " gradient" * (row.which == "gradient")
+    # A colon for all of the problem, a comma before a contestant; behind a space would be another pass.
+    said = (said for said in run.troubles if said.startswith((f"{problem}:", f"{problem},")))
+    return next((one.removeprefix(problem).lstrip(":, ") or "trouble" for one in said), "")
+
+
+def _troubled(after: Run) -> Iterator[str]:
+    if after.troubles:
+        more = f", and {len(after.troubles) - 1} more" if len(after.troubles) > 1 else ""
+        yield f"the second run went wrong: {first_line(after.troubles[0])}{more}"
+
+
+def first_line(words: str) -> str:
+    """What there is room for in a line."""
+    return words.strip().partition("\n")[0][:200]
 
 
 def _state(row: Row | None) -> str:
@@ -272,6 +330,6 @@ def _warnings(drifts: dict[str, Drift | None]) -> Iterator[str]:
             )
         elif abs(drift.ratio.value) > math.log(1.1):
             yield (
-                f"{device}: code that did not change takes {math.exp(drift.ratio.value):.2f} times as long "
+                f"{device}: code that did not change takes {factor(drift.ratio.value):.2f} times as long "
                 f"({drift.yardsticks} rows): the machine was not the same, which is taken out"
             )

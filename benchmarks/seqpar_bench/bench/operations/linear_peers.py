@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from seqpar_bench import peers
 from seqpar_bench.bench.frames import Frame
 from seqpar_bench.bench.operations import torch_scan
@@ -43,7 +45,7 @@ def _known(problem: Linear, frame: Frame) -> Iterator[tuple[str, Function, dict[
     if frame.name == "numpy" and problem.which == "forward":
         yield "NumPy loop", partial(peers.numpy_loop, axis=axis), own
         if problem.constant:
-            yield "scipy.signal.lfilter", lambda a, b: peers.scipy_lfilter(a[0], b, axis), {}
+            yield "scipy.signal.lfilter", partial(_lfilter, axis), {}
     if frame.name == "torch":
         yield "torch loop, addcmul", partial(peers.torch_addcmul_loop, axis=axis), own
         yield "torch loop", partial(peers.torch_loop, axis=axis), own
@@ -56,6 +58,13 @@ def _known(problem: Linear, frame: Frame) -> Iterator[tuple[str, Function, dict[
         yield "jax.lax.associative_scan", partial(peers.jax_associative_scan, axis=axis), {}
     if frame.name == "cupy" and problem.which == "forward":
         yield "CuPy loop", partial(peers.numpy_loop, axis=axis, xp=frame.module), own
+
+
+def _lfilter(axis: int, a: Array, b: Array) -> Array:
+    """SciPy's, whose results are of the widest dtype that it is given: here all are of one."""
+    from scipy.signal import lfilter
+
+    return lfilter(np.ones(1, b.dtype), np.array([1, -a[0]], b.dtype), b, axis=axis)
 
 
 def own_loop(frame: Frame) -> dict[str, Any]:

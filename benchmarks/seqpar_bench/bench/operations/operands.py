@@ -1,6 +1,6 @@
 """The numbers that problems of recurrences and scans are made from: random, always the same, quickly drawn in any size.
 
-Called by `recurrence`, `linear`, `matrices` and `scans`.
+Called by `recurrence`, `linear`, `matrices`, `scans` and `monoids`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import seqpar
 from seqpar.dispatch.preset import CPU, CUDA
 from seqpar_bench.bench.frames import Frame
 from seqpar_bench.bench.operations.exact import held_against, partials, wide
-from seqpar_bench.bench.operations.monoids import MONOIDS, Monoid
-from seqpar_bench.bench.operations.operands import COMPLEX, HALF, as_dtype, normal, uniform
+from seqpar_bench.bench.operations.monoids import MONOIDS, Monoid, drawn
+from seqpar_bench.bench.operations.operands import COMPLEX, HALF, as_dtype, normal
 from seqpar_bench.bench.operations.scan_peers import peers_of
 from seqpar_bench.bench.operations.walked import one_of
 from seqpar_bench.bench.problem import SIZES, Contestant, Problem, epsilon, itemsize
@@ -66,7 +66,7 @@ class Scan(Problem):
 
     def numbers(self) -> tuple[Array, ...]:
         shape = (*self.shape, *self.of.element)
-        return tuple(as_dtype(x, self.dtype) for x in _drawn(self.monoid, shape, self.axis, self.dtype))
+        return tuple(as_dtype(x, self.dtype) for x in drawn(self.monoid, shape, self.axis, self.dtype))
 
     @cached_property
     def cotangents(self) -> tuple[Array, ...]:
@@ -95,7 +95,8 @@ class Scan(Problem):
         """Of the largest number, that an answer may be off by.
 
         Nothing is forgotten, in sums and in products of size one, so each of T roundings stays, and as they are random they
-        grow like the root of T. A scan in half precision rounds in it at every step, for the function combines numbers of that dtype.
+        grow like the root of T. A scan in half precision rounds in it at every step, for the function combines numbers of that
+        dtype.
         """
         kept = 2 * math.sqrt(self.length)
         if self.dtype not in HALF:
@@ -161,48 +162,6 @@ class Scan(Problem):
 
     def of_length(self, length: int) -> Self:
         return replace(self, shape=(*self.shape[: self.axis], length, *self.shape[self.axis + 1 :]))
-
-
-def _drawn(monoid: str, shape: tuple[int, ...], axis: int, dtype: str) -> tuple[Array, ...]:
-    """Elements whose partial results neither vanish nor grow faster than sums."""
-    x = normal(0, shape, dtype)
-    if dtype in COMPLEX:
-        x = x + 1j * normal(1, shape, dtype)
-    if monoid == "affine":
-        return _factors(shape, axis, dtype), x
-    if monoid == "quaternion_product":
-        return (x / np.linalg.norm(x, axis=-1, keepdims=True),)
-    if monoid == "matmul":
-        return (_rotations(normal(0, shape[:-1], dtype)),)
-    return (x,)
-
-
-def _factors(shape: tuple[int, ...], axis: int, dtype: str) -> Array:
-    """Factors whose products up to any step are of size 1/2 to 1, of either sign or any direction.
-
-    The products are what is drawn, for a check sees an error in them only where they have not vanished beside the largest.
-    """
-    if dtype in HALF:
-        # Powers of two: a factor that is rounded once is wrong in all products after it.
-        products = np.where(uniform(2, shape, 0.0, 1.0, dtype) < 0.5, np.float32(0.5), np.float32(1.0))
-    else:
-        products = uniform(2, shape, 0.5, 1.0, dtype)
-    if dtype in COMPLEX:
-        products = products * np.exp(1j * uniform(3, shape, 0.0, 6.0, dtype))
-    else:
-        products[normal(3, shape, dtype) < 0] *= -1
-    ahead = np.moveaxis(products, axis, 0)
-    factors = products.copy()
-    np.moveaxis(factors, axis, 0)[1:] /= ahead[:-1]
-    return factors
-
-
-def _rotations(q: Array) -> Array:
-    """4 by 4 rotations: what unit quaternions do to others that they are multiplied with."""
-    q = q / np.linalg.norm(q, axis=-1, keepdims=True)
-    a, b, c, d = (q[..., i] for i in range(4))
-    rows = ((a, -b, -c, -d), (b, a, -d, c), (c, d, a, -b), (d, -c, b, a))
-    return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
 PROBLEMS: tuple[Problem, ...] = (

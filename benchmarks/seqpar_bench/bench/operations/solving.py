@@ -44,13 +44,13 @@ DENSE = {
 }
 """Numbers in the Jacobians of all steps up to which Newton's methods are waited for, about two seconds a call on a CPU. NumPy
 takes differences for derivatives; quasi-Newton reads the diagonals of whole Jacobians, and takes more iterations."""
+ON_GPU = 16
+"""Times as many on a GPU."""
 TO_A_TOLERANCE = ("shooting_newton", "newton", "quasi_newton", "picard", "jacobi")
 """Methods that iterate until little moves; the others give what a walk gives."""
 LOOSE = 4000
 """Units of rounding that these may be off by, half a thousandth in float32: what is left where they stop, as published, at a
 change of a thousandth."""
-ON_GPU = 16
-"""Times as many on a GPU."""
 
 
 class Step(NamedTuple):

@@ -17,6 +17,9 @@ MEANING = (
     "Lengths of a sweep count only where an operation has nothing else."
 )
 
+LARGEST = 709.0
+"""Logarithm of what a float can hold."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -45,7 +48,7 @@ def headlines(run: Run) -> list[Headline]:
     """In the order of the run. Lengths of a sweep, most of them short, count only where there is nothing else."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in run.rows:
-        if row.kind == "seqpar" and row.timed and row.speedup:
+        if row.kind == "seqpar" and row.timed and 0 < _speedup(row) < math.inf:
             groups.setdefault((row.operation, tables.framework(row)), []).append(row)
     return [
         _headline(operation, framework, [row for row in rows if not row.sweep] or rows)
@@ -55,7 +58,8 @@ def headlines(run: Run) -> list[Headline]:
 
 def _headline(operation: str, framework: str, rows: Sequence[Row]) -> Headline:
     worst, best = (pick(rows, key=_speedup) for pick in (min, max))
-    mean = math.exp(sum(math.log(_speedup(row)) for row in rows) / len(rows))
+    logs = [math.log(_speedup(row)) for row in rows]
+    mean = math.exp(min(sum(logs) / len(rows), LARGEST))
     return Headline(
         operation,
         framework,

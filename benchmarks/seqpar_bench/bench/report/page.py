@@ -189,7 +189,7 @@ def _lines(name: str, lines: Sequence[tables.Line]) -> str:
         here = [line[name] for name in tables.WHERE]
         look = [line.kind, *(["failed"] * (line.verdict != "ok")), *(["same"] * (here == before))]
         cells = "".join(_cells(line, titles, [line.cells[i] for i in columns]))
-        body.append(f'<tr class="{" ".join(look)}">{cells}</tr>')
+        body.append(f'<tr class="{_words(" ".join(look))}">{cells}</tr>')
         before = here
     return _table(name, titles, body, NUMBERS)
 
@@ -208,8 +208,8 @@ def _cells(line: tables.Line, titles: Sequence[str], cells: Sequence[tables.Cell
 def _cell(title: str, cell: tables.Cell) -> str:
     look = [_slug(title), *(["number"] * (title in NUMBERS + SCALED)), *(["where"] * (title in tables.WHERE))]
     share = (
-        f' style="--share:{min(cell.key, 1.0):.3f}"'
-        if title == "of limit" and isinstance(cell.key, float)
+        f' style="--share:{min(max(cell.key, 0.0), 1.0):.3f}"'
+        if title == "of limit" and isinstance(cell.key, float) and not math.isnan(cell.key)
         else ""
     )
     # On a phone a row is a card, where a number needs its name beside it.
@@ -232,7 +232,7 @@ def _laws(name: str, laws: Sequence[scaling.Exponent]) -> str:
             _cell(title, tables.Cell(text, keys.get(title, text)))
             for title, text in zip(scaling.COLUMNS, cells, strict=True)
         )
-        body.append(f'<tr class="{law.kind}">{"".join(shown)}</tr>')
+        body.append(f'<tr class="{_words(law.kind)}">{"".join(shown)}</tr>')
     return _table(name, scaling.COLUMNS, body, SCALED)
 
 

@@ -11,12 +11,15 @@ from typing import Any
 from seqpar_bench.bench.report import amounts, tables
 from seqpar_bench.bench.report.plot_style import COLOURS, INK, MARKS, PAPER, WORDS, handles, plain
 from seqpar_bench.bench.row import Place, Row, Run
+from seqpar_bench.bench.stored import Between
 
 Figure = Any
 Axes = Any
 Panel = tuple[Place, list[Row], tables.Unit]
 WIDE = 50
 """The largest ratio that bars can show."""
+SHOWN = Between(1e-40, 1e40)
+"""Numbers that matplotlib's axes have room around for."""
 WIDTH, BAR, HEAD = 8.6, 0.225, 0.78
 """Inches: of the picture, of each bar with its gap, and of what a panel has besides."""
 
@@ -51,9 +54,12 @@ def _panels(run: Run, operation: str) -> list[Panel]:
     alone: list[Panel] = []
     swept: list[Panel] = []
     for place, members in run.places():
-        rows = [row for row in members if row.timed and row.kind != "limit"]
-        if place.operation == operation and rows:
-            unit = tables.unit(members)
+        if place.operation != operation:
+            continue
+        unit = tables.unit(members)
+        # Whose speed is not known in this unit, or beyond what an axis shows, has its line in the table.
+        rows = [row for row in members if row.kind != "limit" and tables.per_second(row, unit) in SHOWN]
+        if rows:
             rows.sort(key=lambda row: tables.per_second(row, unit) or 0.0)
             (swept if place.sweep else alone).append((place, rows, unit))
     return alone or sorted(swept, key=lambda panel: panel[1][0].length)[-1:]
@@ -102,6 +108,6 @@ def _panel(axes: Axes, rows: list[Row], unit: tables.Unit) -> bool:
 def _limit(rows: list[Row], unit: tables.Unit) -> float | None:
     for row in rows:
         amount = {"GB/s": row.nbytes, "GFLOP/s": row.flops}.get(unit)
-        if row.limit and amount:
-            return amount / row.limit / 1e9
+        if row.limit and amount and (found := amount / row.limit / 1e9) in SHOWN:
+            return found
     return None
