@@ -225,3 +225,20 @@ def test_a_part_of_a_name_chooses_problems(capsys: pytest.CaptureFixture[str]) -
     assert bench("--problem", "A SUM", "--quick", "--no-sweeps", "--list") == 0
     assert capsys.readouterr().out == "planted a sum 4096 float32\n"
     assert bench("--problem", "a product", "--quick") == 1
+
+
+def test_names_of_kernels_are_checked_without_frameworks_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without(name: str) -> object:
+        return None if name in ("torch", "jax", "cupy") else object()
+
+    def kernels(operation: str, framework: str) -> tuple[object, ...]:
+        assert framework == "numpy", "its module would be imported"
+        return ()
+
+    monkeypatch.setattr(command.importlib.util, "find_spec", without)
+    monkeypatch.setattr(command.registry, "kernels", kernels)
+    assert bench("--backend", "hosts", "--list") == 1
+    assert "--backend='hosts' is not one of 'reference'" in capsys.readouterr().err
+    assert bench("--list", "--quick") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import re
@@ -122,10 +123,8 @@ def measure(args: argparse.Namespace) -> int:
         sweeps=args.sweeps and not args.shape,
         only_sweeps=args.only_sweeps,
     )
-    for flag, known in (
-        ("framework", set(FRAMEWORKS)),
-        *_kernel_names(choice.operations or tuple(OPERATIONS)),
-    ):
+    named = _kernel_names(choice.operations or tuple(OPERATIONS)) if args.backend or args.method else ()
+    for flag, known in (("framework", set(FRAMEWORKS)), *named):
         for name in getattr(args, flag):
             if name not in known:
                 raise unknown_name("bench", f"--{flag}", name, known)
@@ -232,7 +231,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def _kernel_names(operations: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
-    """Backends and methods that there are for these operations, whether or not they can run here."""
+    """Backends and methods that there are for these operations here, whether or not they can run a problem."""
     within = {
         "recurrence": ("cell",),
         "lstsq": ("r_factor", "qr"),
@@ -241,9 +240,11 @@ def _kernel_names(operations: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]
     }
     kernels = {
         (kernel.backend, kernel.method)
+        for framework in FRAMEWORKS
+        # Kernels of a framework are loaded with it.
+        if importlib.util.find_spec(framework) is not None
         for name in operations
         for operation in within.get(name, (name,))
-        for framework in FRAMEWORKS
         for kernel in registry.kernels(operation, framework)
     }
     if "solve_recurrence" in operations:
