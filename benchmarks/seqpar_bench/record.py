@@ -129,9 +129,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
+def versions(tools: Iterable[str] = TOOLS) -> dict[str, str]:
+    """Of those distributions that are installed."""
     found = {}
-    for tool in TOOLS:
+    for tool in tools:
         try:
             found[tool] = importlib.metadata.version(tool)
         except importlib.metadata.PackageNotFoundError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 
 from seqpar.dispatch.gpu_profile import gpus
 from seqpar.dispatch.profile import host_profile
 from seqpar.errors import OptionError
 from seqpar_bench.bench.row import Run
-from seqpar_bench.record import machine
+from seqpar_bench.record import machine, versions
 
 TOOLS = (
     "seqpar",
@@ -41,19 +40,9 @@ def begun(command: str) -> Run:
         command=command,
         machine=machine(),
         devices=[profile.to_dict() for profile in found],
-        versions=versions(),
+        versions=versions(TOOLS),
         load_before=load(),
     )
-
-
-def versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for tool in TOOLS:
-        try:
-            found[tool] = importlib.metadata.version(tool)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def load() -> float:
