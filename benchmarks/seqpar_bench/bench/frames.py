@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ Array = Any
 Call = Callable[[], tuple[Array, ...]]
 
 
-class Frame:
+class Frame(ABC):
     """A framework on a kind of device."""
 
     name: ClassVar[str]
@@ -87,11 +88,11 @@ class Frame:
         """A call without gradients."""
         return lambda: _tuple(function(*arrays))
 
+    @abstractmethod
     def gradient(
         self, function: Callable[..., Any], arrays: Sequence[Array], cotangents: Sequence[Array]
     ) -> Call:
         """A forward pass and the gradients of all floating arrays."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.device}"
